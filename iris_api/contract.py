@@ -1,0 +1,201 @@
+"""What clients send and get: the four features, the two request forms, their limits and errors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import pydantic_core
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from iris_api import IrisError
+
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+"""The columns of every array of rows in this project, in this order, in centimetres."""
+
+MINIMUM_CM, MAXIMUM_CM = 0, 100
+"""No length is negative, and no iris measures a metre: beyond are mistakes of unit or decimal."""
+
+SHOWN_PROBLEMS = 20
+"""How many problems of one body are listed; the rest are counted, so that no answer grows."""
+
+Centimetres = Annotated[
+    float, Field(strict=True, ge=MINIMUM_CM, le=MAXIMUM_CM, allow_inf_nan=False)
+]
+
+
+class Flower(BaseModel):
+    """One flower, its four lengths in centimetres."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "sepal_length": 5.1,
+                "sepal_width": 3.5,
+                "petal_length": 1.4,
+                "petal_width": 0.2,
+            }
+        },
+    )
+
+    sepal_length: Centimetres
+    sepal_width: Centimetres
+    petal_length: Centimetres
+    petal_width: Centimetres
+
+
+def _row_form(row: Any) -> str:
+    return "object" if isinstance(row, Mapping | Flower) else "array"
+
+
+Row = Annotated[
+    Annotated[tuple[Centimetres, Centimetres, Centimetres, Centimetres], Tag("array")]
+    | Annotated[Flower, Tag("object")],
+    Discriminator(_row_form),
+]
+
+
+class Instances(BaseModel):
+    """Many flowers, each an array in the order of the features or an object with their names."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}},
+    )
+
+    instances: Annotated[list[Row], Field(min_length=1)]
+
+
+class Predictions(BaseModel):
+    """The predicted label of each row, in the order of the rows."""
+
+    predictions: list[str | int]
+
+
+class Probabilities(BaseModel):
+    """The probability of each class for each row: columns as in `classes`, rows as sent."""
+
+    classes: list[str | int]
+    probabilities: list[list[float]]
+
+
+class Problem(BaseModel):
+    """One place of the request and what is wrong there."""
+
+    loc: list[str | int] = Field(description="path in the body, such as instances, 3, petal_width")
+    msg: str
+
+
+class ErrorBody(BaseModel):
+    """Every answer that is not a success, whatever raised it."""
+
+    error: str = Field(description="one line that says what is wrong")
+    detail: list[Problem] | None = Field(
+        default=None, description="the places that are wrong; absent where there are none"
+    )
+
+
+class InvalidRequestError(IrisError):
+    """A body that breaks the contract: `str()` is the one line, `detail` the places."""
+
+    def __init__(self, message: str, detail: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.detail = list(detail)
+
+
+def parse_rows(body: bytes) -> NDArray[np.float64]:
+    """Turn a request body into rows.
+
+    Args:
+        body: JSON in one of the two forms, as it came.
+
+    Returns:
+        Shape (n, 4), n >= 1, float64, in centimetres, columns in the order of `FEATURES`.
+
+    Raises:
+        InvalidRequestError: the body breaks the contract; each message names its place.
+    """
+    try:
+        content = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        reason = str(error) if body else "the body is empty"
+        raise InvalidRequestError(f"not valid JSON: {reason}") from None
+    if not isinstance(content, dict):
+        raise InvalidRequestError(
+            f"the body must be an object with {', '.join(FEATURES)}, or with instances"
+        )
+    if "instances" in content and (both := [name for name in FEATURES if name in content]):
+        raise InvalidRequestError(
+            f"send either instances or {', '.join(FEATURES)}, not both",
+            [{"loc": [name], "msg": "stands beside instances"} for name in both],
+        )
+    try:
+        if "instances" not in content:
+            return _as_array([Flower.model_validate(content)])
+        return _as_array(Instances.model_validate(content).instances)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _as_array(rows: Sequence[Any]) -> NDArray[np.float64]:
+    return np.array(
+        [
+            (row.sepal_length, row.sepal_width, row.petal_length, row.petal_width)
+            if isinstance(row, Flower)
+            else row
+            for row in rows
+        ],
+        dtype=np.float64,
+    )
+
+
+def _explain(error: ValidationError) -> InvalidRequestError:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    detail = [
+        {"loc": _location(problem["loc"]), "msg": _sentence(problem)}
+        for problem in problems[:SHOWN_PROBLEMS]
+    ]
+    where = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail[0]["loc"]
+    ).lstrip(".")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidRequestError(f"{where}: {detail[0]['msg']}{more}", detail)
+
+
+def _location(steps: tuple[int | str, ...]) -> list[str | int]:
+    """Say where in the client's words: without the form of the row, columns by their names."""
+    match steps:
+        case (field, int(row), str(), int(column)):
+            return [field, row, FEATURES[column]]
+        case (field, int(row), str(), *names):
+            return [field, row, *map(_printable, names)]
+        case _:
+            return [step if isinstance(step, int) else _printable(step) for step in steps]
+
+
+def _printable(name: int | str) -> str:
+    """Quote a client's own key so that it can neither break the line nor flood it."""
+    return "".join(char if char.isprintable() else "?" for char in str(name)[:64])
+
+
+def _sentence(problem: Any) -> str:
+    match problem["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is not one of the expected names"
+        case "too_long":
+            return f"must have exactly {len(FEATURES)} columns: {', '.join(FEATURES)}"
+        case "too_short":
+            return "must have at least one row"
+        case "union_tag_invalid" | "tuple_type" | "list_type":
+            return "must be an array"
+        case "float_type":
+            return "must be a number"
+        case "finite_number":
+            return "must be a finite number"
+        case "greater_than_equal" | "less_than_equal":
+            return f"must be a length of {MINIMUM_CM} to {MAXIMUM_CM} cm"
+        case _:
+            return str(problem["msg"])
