@@ -1,5 +1,13 @@
 """What the entry points are made of, one concern a module."""
 
+__version__ = "0.1.0"
+
 
 class IrisError(Exception):
     """A failure that a person can mend: one line that says what is wrong and how to mend it."""
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """Bring text from elsewhere to one printable line, fit for a terminal and a log."""
+    line = " ".join(str(text).split())
+    return "".join(char if char.isprintable() else "?" for char in line)[:limit]

@@ -1,7 +1,7 @@
 """What clients send and get: the four features, the two request forms, their limits and errors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic_core
@@ -80,6 +80,29 @@ class Probabilities(BaseModel):
     probabilities: list[list[float]]
 
 
+class Health(BaseModel):
+    """Whether a model can answer, and if not, why."""
+
+    status: Literal["ok", "unavailable"]
+    reason: str | None = Field(default=None, description="only where unavailable")
+
+
+class Provenance(BaseModel):
+    """Where the model comes from; more than these is told as far as it is known."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="of the registered model")
+    stage: str
+    version: int = Field(description="in the registry")
+    tag: str = Field(description="in the BentoML model store")
+    aliases: list[str]
+    digest: str = Field(description="SHA-256 over the model's files")
+    classes: list[str | int]
+    features: list[str] = Field(description="in the order of the model's own signature")
+    engine: Literal["onnx", "sklearn"]
+
+
 class Problem(BaseModel):
     """One place of the request and what is wrong there."""
 
@@ -97,11 +120,19 @@ class ErrorBody(BaseModel):
 
 
 class InvalidRequestError(IrisError):
-    """A body that breaks the contract: `str()` is the one line, `detail` the places."""
+    """A request that breaks the contract.
 
-    def __init__(self, message: str, detail: Sequence[dict[str, Any]] = ()) -> None:
+    Attributes:
+        detail: the places that are wrong, each as a `Problem`.
+        status: the HTTP status of the answer.
+    """
+
+    def __init__(
+        self, message: str, detail: Sequence[dict[str, Any]] = (), *, status: int = 400
+    ) -> None:
         super().__init__(message)
         self.detail = list(detail)
+        self.status = status
 
 
 def parse_rows(body: bytes) -> NDArray[np.float64]:

@@ -1,0 +1,217 @@
+"""What scikit-learn's compiled code believes without checking: indices and shapes.
+
+A type that is trusted can still hold numbers that make a prediction read or write beyond an array.
+scikit-learn checks the rows of a request against `n_features_in_`, and then follows child indices,
+feature indices and counts of the fitted model with bounds checks compiled out. So they are checked
+here, once, before the first prediction.
+"""
+
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.ensemble._forest import BaseForest
+from sklearn.ensemble._gb import BaseGradientBoosting
+from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
+from sklearn.metrics import DistanceMetric
+from sklearn.neighbors import BallTree, KDTree
+from sklearn.neighbors._base import NeighborsBase
+from sklearn.svm import SVC, NuSVC
+from sklearn.svm._base import BaseLibSVM
+from sklearn.tree import BaseDecisionTree
+
+METRICS = ("euclidean", "l2", "manhattan", "l1", "cityblock", "chebyshev", "minkowski")
+"""Distances without parameters of the length of a row, which compiled code would trust."""
+
+
+def check(estimator: Any) -> None:
+    """Check every object that can be reached from an estimator.
+
+    Side effect: `n_jobs` is set to None everywhere. It changes no prediction, and the file must
+    not choose how many threads or processes the service starts.
+
+    Raises:
+        ValueError: something is inconsistent; the message names the class.
+    """
+    for thing in _reachable(estimator):
+        if isinstance(thing, BaseEstimator):
+            _check_estimator(thing)
+
+
+def _reachable(root: Any) -> Iterator[Any]:
+    """Yield each object once, down through containers, object arrays and attributes."""
+    seen: dict[int, Any] = {}
+    stack = [root]
+    while stack:
+        thing = stack.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing  # also keeps it alive, so that no id is used twice
+        yield thing
+        if isinstance(thing, dict):
+            stack += [*thing.keys(), *thing.values()]
+        elif isinstance(thing, list | tuple | set):
+            stack += thing
+        elif isinstance(thing, np.ndarray):
+            if thing.size and not thing.itemsize:
+                # Any number of elements in no bytes at all: a loop without end.
+                raise ValueError("an array has elements of no size")
+            stack += thing.ravel().tolist() if thing.dtype == object else []
+        elif isinstance(thing, np.lib.npyio.NpzFile):
+            raise ValueError("an archive stands in the place of an array")  # noqa: TRY004
+        elif not isinstance(thing, type | FunctionType | np.ufunc):
+            stack += getattr(thing, "__dict__", {}).values()
+
+
+def _check_estimator(estimator: Any) -> None:
+    name = type(estimator).__name__
+    state = vars(estimator)
+    # scikit-learn never does it, and predict itself could be replaced by what hides it.
+    if hidden := [key for key in state if callable(getattr(type(estimator), key, None))]:
+        raise ValueError(f"{name} has an attribute that hides its method {min(hidden)}")
+    if "n_jobs" in state:
+        estimator.n_jobs = None
+    for kind, compiled, requirements in CHECKS:
+        # Without these attributes it is a template that was never fitted, and cannot predict.
+        if isinstance(estimator, kind) and not state.keys().isdisjoint(compiled):
+            try:
+                sound = all(requirements(estimator))
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"{name} lacks what a fitted one has") from error
+            if not sound:
+                raise ValueError(f"{name} has indices or shapes that do not fit each other")
+
+
+def _children_follow(nodes: Any, left: str, right: str, inner: Any) -> bool:
+    """Whether each inner node's children come after it and exist: no cycle, no way out."""
+    index = np.arange(len(nodes))[inner]
+    return all(
+        bool((nodes[side][inner] > index).all() and (nodes[side][inner] < len(nodes)).all())
+        for side in (left, right)
+    )
+
+
+def _within(values: Any, limit: int) -> bool:
+    return bool(((values >= 0) & (values < limit)).all())
+
+
+def _decision_tree(estimator: Any) -> Iterator[bool]:
+    tree = estimator.tree_
+    # Lazy on purpose: the arrays may only be looked at once the count is known to be theirs.
+    yield 0 < tree.node_count == tree.capacity
+    yield tree.n_outputs == 1
+    yield tree.n_features == estimator.n_features_in_
+    nodes = tree.__getstate__()["nodes"]
+    inner = nodes["left_child"] != -1
+    yield _children_follow(nodes, "left_child", "right_child", inner)
+    yield _within(nodes["feature"][inner], tree.n_features)
+
+
+def _forest(estimator: Any) -> Iterator[bool]:
+    # Only the first tree looks at the width of a row.
+    yield len(estimator.estimators_) > 0
+    for tree in estimator.estimators_:
+        yield isinstance(tree, BaseDecisionTree)
+        yield tree.n_features_in_ == estimator.n_features_in_
+
+
+def _gradient_boosting(estimator: Any) -> Iterator[bool]:
+    trees = estimator.estimators_
+    columns = 1 if len(estimator.classes_) == 2 else len(estimator.classes_)
+    yield trees.ndim == 2
+    yield trees.shape[1] == columns == estimator.n_trees_per_iteration_
+    for tree in trees.ravel():
+        yield isinstance(tree, BaseDecisionTree)
+        yield tree.n_features_in_ == estimator.n_features_in_
+        yield tree.tree_.max_n_classes == 1
+    # The trees add to the columns of the first guess, which comes from another estimator.
+    first = estimator.init_
+    yield isinstance(first, str) or type(first).__name__ == "DummyClassifier"
+    for tree in trees.ravel():
+        yield all(_decision_tree(tree))
+    row = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
+    yield estimator._raw_predict_init(row).shape == (1, columns)  # noqa: SLF001
+
+
+def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
+    # Categories would index bit sets; the four features are numbers.
+    yield estimator._preprocessor is None  # noqa: SLF001
+    yield not np.any(estimator._bin_mapper.is_categorical_)  # noqa: SLF001
+    for predictor in [tree for row in estimator._predictors for tree in row]:  # noqa: SLF001
+        nodes = predictor.nodes
+        inner = nodes["is_leaf"] == 0
+        yield nodes.ndim == 1
+        yield len(nodes) > 0
+        yield not nodes["is_categorical"].any()
+        yield _children_follow(nodes, "left", "right", inner)
+        yield _within(nodes["feature_idx"][inner], estimator.n_features_in_)
+
+
+def _libsvm(estimator: Any) -> Iterator[bool]:
+    state = vars(estimator)
+    classes = len(estimator.classes_)
+    pairs = classes * (classes - 1) // 2
+    count, width = state["support_vectors_"].shape
+    yield isinstance(estimator, SVC | NuSVC)
+    yield "_impl" not in state
+    yield state["kernel"] in ("linear", "poly", "rbf", "sigmoid")
+    yield state["_sparse"] is False
+    yield width == estimator.n_features_in_
+    yield count > 0
+    yield state["support_"].shape == (count,)
+    yield state["_n_support"].shape == (classes,)
+    yield _within(state["_n_support"], count + 1)
+    yield int(state["_n_support"].sum(dtype=np.int64)) == count
+    yield state["_dual_coef_"].shape == (classes - 1, count)
+    yield state["_intercept_"].shape == (pairs,)
+    calibrated = pairs if state.get("_effective_probability", state["probability"]) is True else 0
+    yield state["_probA"].shape == state["_probB"].shape == (calibrated,)
+
+
+def _neighbours(estimator: Any) -> Iterator[bool]:
+    data = estimator._fit_X  # noqa: SLF001
+    yield isinstance(data, np.ndarray)
+    yield data.ndim == 2
+    yield data.shape[1] == estimator.n_features_in_
+    yield estimator.metric in METRICS
+    yield estimator.metric_params is None
+    yield estimator.effective_metric_ in METRICS
+    # The weights of a distance would have to be as many as the features.
+    yield all(k == "p" or v is None for k, v in estimator.effective_metric_params_.items())
+    if hasattr(estimator, "weights"):
+        yield estimator.weights in ("uniform", "distance")
+        labels = estimator._y  # noqa: SLF001
+        yield labels.shape == (len(data),)
+        yield _within(labels, len(estimator.classes_))
+    if estimator._fit_method in ("kd_tree", "ball_tree"):  # noqa: SLF001
+        yield all(_ball_or_kd_tree(estimator._tree, data.shape))  # noqa: SLF001
+
+
+def _ball_or_kd_tree(tree: Any, shape: tuple[int, int]) -> Iterator[bool]:
+    yield isinstance(tree, BallTree | KDTree)
+    state = tree.__getstate__()
+    data, order, nodes, bounds = state[:4]
+    n_nodes, distance = state[6], state[11]
+    yield data.shape == shape
+    yield np.array_equal(np.sort(order), np.arange(len(data)))
+    yield 0 < n_nodes == len(nodes)
+    yield bounds.shape == (2 if isinstance(tree, KDTree) else 1, n_nodes, shape[1])
+    yield _within(nodes["idx_start"], len(data) + 1)
+    yield _within(nodes["idx_end"], len(data) + 1)
+    inner = np.flatnonzero(nodes["is_leaf"] == 0)
+    yield bool((2 * inner + 2 < n_nodes).all())
+    yield isinstance(distance, DistanceMetric)
+    yield distance.__getstate__()[1].size == 0 or "Minkowski" not in type(distance).__name__
+
+
+CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool]]], ...] = (
+    (BaseDecisionTree, ("tree_",), _decision_tree),
+    (BaseForest, ("estimators_",), _forest),
+    (BaseGradientBoosting, ("estimators_",), _gradient_boosting),
+    (BaseHistGradientBoosting, ("_predictors",), _hist_gradient_boosting),
+    (BaseLibSVM, ("support_vectors_",), _libsvm),
+    (NeighborsBase, ("_fit_X", "_tree"), _neighbours),
+)
+"""A family, the attributes that its compiled code reads, and what has to hold for them."""

@@ -1,0 +1,96 @@
+"""Which serialized estimators may be opened, and how.
+
+A model directory comes from a registry that others write to. It becomes a fitted classifier here,
+or a refusal, without running any code that the directory brings or names.
+"""
+
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from iris_api import one_line, structure
+from iris_api.flavor import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_flavor, read_model
+from iris_api.trusted import VettingError, open_archive
+
+__all__ = ["Flavor", "VettingError", "check_version", "open_estimator", "read_flavor"]
+
+MAXIMUM_CLASSES = 1000
+"""Most classes; beyond that, answers with probabilities grow out of proportion."""
+
+
+def open_estimator(directory: Path, flavor: Flavor) -> ClassifierMixin:
+    """Open the skops file of a model directory with this project's own list of trusted types.
+
+    Raises:
+        VettingError: the file is not skops, asks for more than is trusted, is damaged, or holds
+            something other than a fitted classifier of the flavor's features.
+    """
+    if flavor.serialization_format != "skops":
+        raise VettingError(
+            f"the model is a {flavor.serialization_format}, which can run any code when it is "
+            f"opened; {LOG_AS_SKOPS}, or import it with --trust-pickle if you trust its author"
+        )
+    check_version(flavor.sklearn_version)
+    data = read_model(directory, flavor.model_file)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimator = open_archive(data)
+        try:
+            structure.check(estimator)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise VettingError(f"{one_line(error)}; train and register it again") from error
+    for warning in caught:
+        # MLmodel may say anything; the estimators' own record decides.
+        if isinstance(warning.message, InconsistentVersionWarning):
+            check_version(str(warning.message.original_sklearn_version))
+    return _classifier(estimator, len(flavor.features))
+
+
+def check_version(made_by: str) -> None:
+    """Refuse an estimator of another minor version of scikit-learn.
+
+    scikit-learn promises nothing for estimators of another version: one can open, predict, and be
+    wrong, which no trial prediction shows. Only releases of the same minor version, which bring
+    fixes and no new attributes, are accepted.
+
+    Raises:
+        VettingError: the two differ in more than the last number.
+    """
+    here = version("scikit-learn")
+    if made_by.split(".")[:2] != here.split(".")[:2]:
+        raise VettingError(
+            f"the model was made by scikit-learn {one_line(made_by, 40)} and this is {here}, "
+            f"which may read it wrongly; train and register it again with {here}"
+        )
+
+
+def _classifier(estimator: Any, width: int) -> ClassifierMixin:
+    name = type(estimator).__name__
+    last = getattr(estimator, "steps", None)
+    shown = f"{name} that ends in {type(last[-1][1]).__name__}" if last else name
+    try:
+        if not (isinstance(estimator, BaseEstimator) and is_classifier(estimator)):
+            raise VettingError(f"the model is a {shown}, not a classifier; register a classifier")
+        check_is_fitted(estimator)
+        columns, classes = estimator.n_features_in_, np.asarray(estimator.classes_)
+    except (NotFittedError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # A meta-estimator asks its parts, and a crafted one may have none.
+        raise VettingError(f"the model is a {shown} that is not fitted; fit it first") from error
+    if columns != width:
+        raise VettingError(
+            f"the model was fitted on {one_line(columns, 40)} features and its signature has "
+            f"{width}; {SIGN_AGAIN}"
+        )
+    labels = classes.tolist() if classes.ndim == 1 else [None]
+    if not 2 <= len(labels) <= MAXIMUM_CLASSES or {type(x) for x in labels} not in ({int}, {str}):
+        raise VettingError(
+            "the model's classes are not one row of 2 to "
+            f"{MAXIMUM_CLASSES} strings or whole numbers; train it with such labels"
+        )
+    return estimator
