@@ -1,0 +1,128 @@
+"""What the model was trained on, in a few numbers: for the proof and for drift monitoring."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from iris_api import IrisError
+from iris_api.contract import FEATURES
+
+FILE_NAME = "training_profile.json"
+
+FOLDER = "extra_files"
+"""Where MLflow puts a model's extra files."""
+
+BINS = 10
+"""Deciles, the usual number of bins for a population stability index."""
+
+MAXIMUM_BYTES = 1024 * 1024
+
+
+class ProfileError(IrisError):
+    """A training profile that does not describe the model's features."""
+
+
+class FeatureProfile(BaseModel):
+    """One feature over the training rows, lengths in centimetres."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    minimum: float
+    maximum: float
+    mean: float
+    deviation: float = Field(ge=0, description="standard deviation of the population")
+    edges: list[float] = Field(
+        min_length=2, max_length=BINS + 1, description="of the bins, ascending; deciles, merged"
+    )
+    shares: list[float] = Field(description="of the rows in each bin, one fewer than edges")
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeatureProfile":
+        if len(self.shares) != len(self.edges) - 1:
+            raise ValueError("there must be one share fewer than edges")
+        if sorted(set(self.edges)) != self.edges:
+            raise ValueError("the edges must ascend")
+        _check_shares(self.shares)
+        return self
+
+
+class TrainingProfile(BaseModel):
+    """The four features and the share of each class among the training rows."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    features: dict[str, FeatureProfile]
+    classes: dict[str, float]
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainingProfile":
+        if sorted(self.features) != sorted(FEATURES):
+            raise ValueError(f"the features must be {', '.join(FEATURES)}")
+        _check_shares(list(self.classes.values()))
+        return self
+
+    @classmethod
+    def of(
+        cls, rows: Mapping[str, NDArray[np.float64]], labels: Sequence[Any]
+    ) -> "TrainingProfile":
+        """Describe training data.
+
+        Args:
+            rows: the values of each feature in centimetres, shape (n,) each.
+            labels: shape (n,).
+        """
+        names, counts = np.unique(np.asarray(labels), return_counts=True)
+        return cls(
+            features={feature: _describe(np.asarray(rows[feature])) for feature in FEATURES},
+            classes={
+                str(name): count / counts.sum()
+                for name, count in zip(names.tolist(), counts.tolist(), strict=True)
+            },
+        )
+
+    @classmethod
+    def read(cls, model: Path) -> "TrainingProfile | None":
+        """Read the profile from a model's directory; a model may come without one.
+
+        Raises:
+            ProfileError: there is one that cannot be used.
+        """
+        path = model / FOLDER / FILE_NAME
+        if not path.is_file():
+            return None
+        try:
+            if path.stat().st_size > MAXIMUM_BYTES:
+                raise ProfileError(f"{FILE_NAME} is larger than {MAXIMUM_BYTES} bytes")
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ProfileError(
+                f"{FILE_NAME} cannot be used: {place and place + ': '}{first['msg']}; "
+                "log the model again with a right one, or without"
+            ) from None
+
+
+def _describe(values: NDArray[np.float64]) -> FeatureProfile:
+    # Lengths are measured to 0.1 cm, so that several deciles of 150 flowers coincide.
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
+    if len(edges) == 1:
+        edges = np.array([edges[0], np.nextafter(edges[0], np.inf)])
+    counts, _ = np.histogram(values, edges)
+    return FeatureProfile(
+        minimum=values.min(),
+        maximum=values.max(),
+        mean=values.mean(),
+        deviation=values.std(),
+        edges=edges.tolist(),
+        shares=(counts / len(values)).tolist(),
+    )
+
+
+def _check_shares(shares: Sequence[float]) -> None:
+    if any(share < 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError("the shares must add up to 1")

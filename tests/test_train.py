@@ -1,0 +1,103 @@
+"""What train_model.py leaves in the registry."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+import servers
+from conftest import Tracking
+
+from iris_api.contract import FEATURES
+from iris_api.training_profile import TrainingProfile
+
+
+@pytest.fixture(scope="module")
+def client(tracking: Tracking) -> mlflow.MlflowClient:
+    """Give MLflow's own client."""
+    return mlflow.MlflowClient(tracking.url)
+
+
+def test_run(client: mlflow.MlflowClient) -> None:
+    """The run has parameters, metrics of the folds, the data set's digest and a figure."""
+    version = client.get_model_version("IrisModel", "1")
+    assert version.run_id is not None
+    run = client.get_run(version.run_id)
+
+    assert run.data.params["estimator"] == "logistic"
+    assert run.data.params["max_iter"] == "1000"
+    for name in ("accuracy_mean", "accuracy_std", "log_loss_mean", "log_loss_std"):
+        assert 0 <= run.data.metrics[name] <= 1
+    assert run.inputs is not None
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.digest
+    assert "confusion_matrix.png" in [file.path for file in client.list_artifacts(version.run_id)]
+
+
+def test_promotion(client: mlflow.MlflowClient) -> None:
+    """The version is in stage Production and has the alias champion."""
+    version = client.get_model_version_by_alias("IrisModel", "champion")
+
+    assert version.version == "1"
+    assert version.current_stage == "Production"
+
+
+def test_training_profile(home: Path) -> None:
+    """The profile came through the proxy and describes the data set."""
+    (path,) = home.glob("models/irismodel/v1-*/mlflow_model/extra_files/training_profile.json")
+    profile = TrainingProfile.model_validate_json(path.read_bytes())
+
+    assert list(profile.features) == list(FEATURES)
+    assert profile.classes == pytest.approx(
+        {"setosa": 1 / 3, "versicolor": 1 / 3, "virginica": 1 / 3}
+    )
+    petal_width = profile.features["petal_width"]
+    assert (petal_width.minimum, petal_width.maximum) == (0.1, 2.5)
+    assert petal_width.mean == pytest.approx(1.199, abs=1e-3)
+    assert petal_width.edges[0] == petal_width.minimum
+    assert petal_width.edges[-1] == petal_width.maximum
+    assert sum(petal_width.shares) == pytest.approx(1)
+    # A third of the flowers has 0.2 or 0.3 cm, so that lower deciles coincide.
+    assert len(petal_width.edges) < 11
+
+
+def test_without_promotion(tracking: Tracking, client: mlflow.MlflowClient) -> None:
+    """With --no-promote, another name and another estimator, nothing is promoted."""
+    done = servers.run(
+        *("train_model.py", "--estimator", "bayes", "--name", "Unpromoted", "--no-promote"),
+        env=tracking.env,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "models:/Unpromoted/1\n"
+    version = client.get_model_version("Unpromoted", "1")
+    assert version.current_stage == "None"
+    assert version.aliases == []
+
+
+def test_experiment_outside_of_the_proxy(
+    tracking: Tracking, client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    """An experiment with its own artifact location is refused, with the mend."""
+    client.create_experiment("old", artifact_location=tmp_path.as_uri())
+    done = servers.run("train_model.py", env=tracking.env | {"MLFLOW_EXPERIMENT_NAME": "old"})
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == (
+        f"error: experiment old keeps its artifacts at {tmp_path.as_uri()}, outside of the "
+        "artifact proxy; set MLFLOW_EXPERIMENT_NAME to a new one on a server started with "
+        "--serve-artifacts"
+    )
+
+
+def test_profile_rejects_nonsense() -> None:
+    """A profile whose shares do not add up is not one."""
+    feature = {"minimum": 0, "maximum": 1, "mean": 0, "deviation": 0, "edges": [0, 1]}
+    content = {
+        "features": {name: feature | {"shares": [0.5]} for name in FEATURES},
+        "classes": {"setosa": 1},
+    }
+
+    with pytest.raises(ValueError, match="the shares must add up to 1"):
+        TrainingProfile.model_validate_json(json.dumps(content))
