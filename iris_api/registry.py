@@ -10,8 +10,9 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from iris_api import IrisError
-from iris_api.tracking import RETRIES, NotFoundError, TrackingServer, one_line
+from iris_api import IrisError, one_line
+from iris_api.model_uri import ModelURI
+from iris_api.tracking import RETRIES, NotFoundError, TrackingServer
 
 API = "/api/2.0/mlflow"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -19,56 +20,9 @@ PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 MAXIMUM_FILES = 1000
 MAXIMUM_DEPTH = 8
 
-STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "Archived")}
-
 
 class RegistryError(IrisError):
     """The registry has no such version, or one that cannot be fetched through the proxy."""
-
-
-class ModelURIError(IrisError):
-    """A model URI that is none of the four forms."""
-
-
-@dataclass(frozen=True)
-class ModelURI:
-    """`models:/NAME/VERSION`, `models:/NAME/STAGE`, `models:/NAME/latest` or `models:/NAME@ALIAS`.
-
-    Exactly one of version, stage and alias is set; none of them means the latest version.
-    """
-
-    text: str
-    name: str
-    version: int | None = None
-    stage: str | None = None
-    alias: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "ModelURI":
-        """Read a model URI.
-
-        Raises:
-            ModelURIError: it is none of the four forms.
-        """
-        match = re.fullmatch(r"models:/([^/@:]+)(?:/([^/@]+)|@([^/@]+))", text)
-        if not match:
-            raise ModelURIError(
-                f"{one_line(text)!r} is not a model URI; write models:/NAME/VERSION, "
-                "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"
-            )
-        name, selector, alias = match.groups()
-        if alias:
-            return cls(text, name, alias=alias)
-        if selector.lower() == "latest":
-            return cls(text, name)
-        if selector.isdecimal():
-            return cls(text, name, version=int(selector))
-        if stage := STAGES.get(selector.lower()):
-            return cls(text, name, stage=stage)
-        raise ModelURIError(
-            f"{one_line(selector)!r} is no version and no stage; the stages are "
-            f"{', '.join(STAGES.values())}, and an alias is written models:/{name}@ALIAS"
-        )
 
 
 @dataclass(frozen=True)
@@ -167,8 +121,8 @@ class Registry:
         parts = urlsplit(location)
         if parts.scheme != "mlflow-artifacts":
             raise RegistryError(
-                f"the version's files are at {one_line(location)!r}, outside of the artifact proxy, "
-                "because its experiment was made without --serve-artifacts; "
+                f"the version's files are at {one_line(location)!r}, which the artifact proxy "
+                "does not serve, because its experiment was made without --serve-artifacts; "
                 "log the model again in a new experiment"
             )
         if parts.netloc not in {"", self._server.netloc}:
@@ -270,9 +224,10 @@ class Registry:
                     f"the download of {file.path} broke after {arrived} of {file.size} bytes"
                 ) from None
         if arrived != file.size:
+            count = "more than" if arrived > file.size else f"{arrived} of"
             raise RegistryError(
-                f"{file.path} arrived with {'more than' if arrived > file.size else f'{arrived} of'} "
-                f"the {file.size} bytes that the proxy lists; was the model changed? log it again"
+                f"{file.path} arrived with {count} the {file.size} bytes that the proxy lists; "
+                "was the model changed? log it again"
             )
 
     def metrics(self, version: ModelVersion) -> dict[str, float]:

@@ -18,6 +18,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="IRIS_", frozen=True)
 
     model_uri: str = "models:/IrisModel/Production"
+    port: int = Field(default=8000, ge=1, le=65535)
+    mlflow_port: int = Field(default=5000, ge=1, le=65535)
     import_max_bytes: ByteSize = Field(default=ByteSize(512 * 1024**2), gt=0)
 
 

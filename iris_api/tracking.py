@@ -15,7 +15,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from urllib3.exceptions import NameResolutionError
 
-from iris_api import IrisError
+from iris_api import IrisError, one_line
 
 RETRIES = 3
 """After the first try. MLflow's default of 7 with back-off is four silent minutes."""
@@ -178,7 +178,9 @@ class TrackingServer:
                 f"{self.address} does not serve artifacts; start it with --serve-artifacts"
             )
         message = one_line(_message(text))
-        if status == 404 and "RESOURCE_DOES_NOT_EXIST" in text:
+        # Of an alias that is not there, MLflow says that the request is invalid.
+        no_alias = status == 400 and "alias" in message and "not found" in message
+        if no_alias or (status == 404 and "RESOURCE_DOES_NOT_EXIST" in text):
             return NotFoundError(message)
         return TrackingError(f"{self.address} answers HTTP {status}" + (message and f": {message}"))
 
@@ -206,12 +208,6 @@ class TrackingServer:
                 "and MLFLOW_TRACKING_URI right?"
             )
         return TrackingError(f"the connection to {self.address} broke: {one_line(chain[-1])}")
-
-
-def one_line(text: object) -> str:
-    """Bring foreign text to one printable line of at most 200 characters."""
-    line = " ".join(str(text).split())
-    return "".join(char for char in line if char.isprintable())[:200]
 
 
 def _read(response: requests.Response, limit: int) -> bytes:

@@ -1,0 +1,53 @@
+"""The four ways to name a registered model's version."""
+
+import re
+from dataclasses import dataclass
+
+from iris_api import IrisError
+
+STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "Archived")}
+
+
+class ModelURIError(IrisError):
+    """A model URI that is none of the four forms."""
+
+
+@dataclass(frozen=True)
+class ModelURI:
+    """`models:/NAME/VERSION`, `models:/NAME/STAGE`, `models:/NAME/latest` or `models:/NAME@ALIAS`.
+
+    Exactly one of version, stage and alias is set; none of them means the latest version.
+    """
+
+    text: str
+    name: str
+    version: int | None = None
+    stage: str | None = None
+    alias: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelURI":
+        """Read a model URI.
+
+        Raises:
+            ModelURIError: it is none of the four forms.
+        """
+        match = re.fullmatch(r"models:/([^/@:]+)(?:/([^/@]+)|@([^/@]+))", text)
+        if not match:
+            raise ModelURIError(
+                f"{text!r} is not a model URI; write models:/NAME/VERSION, "
+                "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"
+            )
+        name, selector, alias = match.groups()
+        if alias:
+            return cls(text, name, alias=alias)
+        if selector.lower() == "latest":
+            return cls(text, name)
+        if selector.isdecimal():
+            return cls(text, name, version=int(selector))
+        if stage := STAGES.get(selector.lower()):
+            return cls(text, name, stage=stage)
+        raise ModelURIError(
+            f"{selector!r} is no version and no stage; the stages are "
+            f"{', '.join(STAGES.values())}, and an alias is written models:/{name}@ALIAS"
+        )

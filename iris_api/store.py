@@ -1,0 +1,232 @@
+"""The BentoML model store: entries are staged beside it, moved in whole, activated and verified.
+
+The active entry is the one that BentoML's own `latest` points to, so that `bentoml build`,
+`bentoml models get irismodel:latest` and the service all mean the same one. BentoML moves that
+pointer to the entry created last; `activate` moves it to the entry promoted last.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.models import ModelStore
+from bentoml.exceptions import BentoMLException, NotFound
+from bentoml.models import ModelContext
+from bentoml.types import ModelSignature
+
+from iris_api import IrisError
+
+MODEL_FOLDER = "mlflow_model"
+"""Where `bentoml.mlflow.load_model` looks for the model's files inside an entry."""
+
+ONNX_FILE = "model.onnx"
+SKOPS_FILE = "estimator.skops"
+"""Made here, at import: the compiled model, and the safe form of an estimator that was a pickle."""
+
+
+class StoreError(IrisError):
+    """An entry is not there, or is not what was imported."""
+
+
+def store_name(name: str) -> str:
+    """Turn a registered model's name into what a BentoML tag allows: IrisModel into irismodel."""
+    return re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("_.-")[:63] or "model"
+
+
+def digest_directory(directory: Path) -> str:
+    """Return the SHA-256 over the sorted file names and contents of a directory, as 64 hex digits.
+
+    For each file, in the order of the POSIX paths: the path, a zero byte, the SHA-256 of the
+    content. Both parts have a known end, so no two directories share an input.
+    """
+    total = hashlib.sha256()
+    for path, digest in digest_files(directory).items():
+        total.update(path.encode() + b"\0" + bytes.fromhex(digest))
+    return total.hexdigest()
+
+
+def digest_files(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a directory by its POSIX path, sorted by path."""
+    files = sorted(
+        (path.relative_to(directory).as_posix(), path)
+        for path in directory.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
+    digests = {}
+    for name, path in files:
+        with path.open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+@contextlib.contextmanager
+def staging() -> Iterator[Path]:
+    """Lend a new folder on the store's file system, and clear away what killed imports left.
+
+    A folder in use is locked by its process, and the lock ends with the process, however it ends.
+    """
+    base = _home() / "staging"
+    base.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        # Nobody clears while somebody else is between making a folder and locking it.
+        with _lock(base):
+            for left in base.iterdir():
+                with contextlib.suppress(BlockingIOError), _lock(left, wait=False):
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(dir=base))
+            held.enter_context(_lock(folder))
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
+
+
+def save(
+    folder: Path,
+    name: str,
+    model: Path,
+    derived: Mapping[str, bytes],
+    metadata: Mapping[str, Any],
+) -> bentoml.Model:
+    """Put a model into the store, as one step.
+
+    Args:
+        folder: from `staging()`.
+        name: of the registered model.
+        model: the directory as the registry served it.
+        derived: file name and content of what the import made from it.
+        metadata: must have `version` and `digest`; `files` is added.
+
+    Returns:
+        The entry, not yet active. Where another import was faster, the entry of that one.
+    """
+    tag = bentoml.Tag(store_name(name), f"v{metadata['version']}-{metadata['digest'][:8]}")
+    staged = ModelStore(folder / "models")
+    with bentoml.models.create(
+        tag,
+        module="bentoml.mlflow",
+        api_version="v1",
+        signatures={"predict": ModelSignature(batchable=False)},
+        labels={"model": store_name(name), "version": str(metadata["version"])},
+        metadata=dict(metadata),
+        context=ModelContext(framework_name="mlflow", framework_versions={}),
+        _model_store=staged,
+    ) as entry:
+        shutil.copytree(model, Path(entry.path) / MODEL_FOLDER)
+        for file, content in derived.items():
+            (Path(entry.path) / file).write_bytes(content)
+        metadata_of(entry)["files"] = digest_files(Path(entry.path))
+    target = _models() / tag.path()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "models" / tag.path()).rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+    return bentoml.models.get(tag)
+
+
+def update(entry: bentoml.Model, metadata: Mapping[str, Any]) -> None:
+    """Change an entry's metadata, such as its stage after a promotion, as one step."""
+    known = metadata_of(entry)
+    if all(known.get(key) == value for key, value in metadata.items()):
+        return
+    known.update(metadata)
+    with staging() as folder:
+        changed = folder / "model.yaml"
+        with changed.open("w", encoding="utf-8") as file:
+            entry.info.dump(file)
+        changed.replace(Path(entry.path) / "model.yaml")
+
+
+def entries(name: str) -> list[bentoml.Model]:
+    """Return the imported versions of a registered model, the oldest import first."""
+    try:
+        found = bentoml.models.list(store_name(name))
+    except NotFound:
+        return []
+    ours = [entry for entry in found if metadata_of(entry).get("name") == name]
+    return sorted(ours, key=lambda entry: entry.creation_time)
+
+
+def active(name: str) -> bentoml.Model:
+    """Return the entry of a registered model that was activated last.
+
+    Raises:
+        StoreError: nothing is imported yet.
+    """
+    return get(bentoml.Tag(store_name(name), "latest"))
+
+
+def get(tag: bentoml.Tag) -> bentoml.Model:
+    """Return an entry.
+
+    Raises:
+        StoreError: it is not in the store.
+    """
+    try:
+        return bentoml.models.get(tag)
+    except BentoMLException:
+        raise StoreError(
+            f"{tag} is not in the model store {_models()}; run python import_model.py"
+        ) from None
+
+
+def activate(entry: bentoml.Model) -> None:
+    """Make an entry the one that the service answers with, as one step."""
+    pointer = _models() / entry.tag.latest_path()
+    with staging() as folder:
+        written = folder / "latest"
+        written.write_text(entry.tag.version or "", encoding="utf-8")
+        written.replace(pointer)
+
+
+def verify(entry: bentoml.Model) -> None:
+    """Hold every file of an entry against the digests of its import.
+
+    Raises:
+        StoreError: a file was changed, removed or added; the message names it.
+    """
+    expected: dict[str, str] = metadata_of(entry).get("files", {})
+    found = digest_files(Path(entry.path))
+    found.pop("model.yaml", None)
+    for file in sorted(expected.keys() | found.keys()):
+        if expected.get(file) != found.get(file):
+            change = "is missing" if file not in found else "was changed after the import"
+            if file not in expected:
+                change = "was added after the import"
+            raise StoreError(
+                f"{entry.tag}: {file} {change}; "
+                f"run bentoml models delete {entry.tag}, then import it again"
+            )
+
+
+def metadata_of(entry: bentoml.Model) -> dict[str, Any]:
+    """Return what the import wrote down, changeable."""
+    return cast("dict[str, Any]", entry.info.metadata)
+
+
+def _home() -> Path:
+    return Path(BentoMLContainer.bentoml_home.get())
+
+
+def _models() -> Path:
+    """Return the folder of the store in use: a Bento that carries its model has its own."""
+    return Path(BentoMLContainer.model_store.get()._path)  # noqa: SLF001 (no public name)

@@ -1,0 +1,315 @@
+"""From the registry to the store: which version, what is kept of it, and what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import servers
+import yaml
+from conftest import Tracking
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from iris_api.contract import FEATURES
+
+Import = Callable[..., "CompletedProcess[str]"]
+
+
+@pytest.fixture
+def new_home(tmp_path: Path) -> Path:
+    """Give an empty BENTOML_HOME."""
+    return tmp_path / "bentoml"
+
+
+@pytest.fixture
+def import_model(tracking: Tracking, new_home: Path) -> Import:
+    """Give the command line as a function, with a store of its own."""
+
+    def run(*arguments: str, **env: str) -> Any:
+        return servers.run(
+            "import_model.py", *arguments, env=tracking.env | {"BENTOML_HOME": str(new_home)} | env
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def client(tracking: Tracking) -> mlflow.MlflowClient:
+    """Give MLflow's own client, and the fluent functions the same server."""
+    mlflow.set_tracking_uri(tracking.url)
+    mlflow.set_experiment("iris")
+    return mlflow.MlflowClient()
+
+
+def _log(name: str, estimator: Any, columns: tuple[str, ...] = FEATURES, **options: Any) -> None:
+    """Register an estimator fitted on the data set with the columns in this order."""
+    rows = pd.DataFrame(load_iris().data, columns=list(FEATURES))[list(columns)]
+    estimator.fit(rows, load_iris().target_names[load_iris().target])
+    with mlflow.start_run():
+        mlflow.sklearn.log_model(
+            estimator,
+            name="model",
+            registered_model_name=name,
+            signature=mlflow.models.infer_signature(rows),
+            pip_requirements=["scikit-learn"],
+            **options,
+        )
+
+
+def _metadata(home: Path, tag: str) -> dict[str, Any]:
+    path = home / "models" / tag.replace(":", "/") / "model.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["metadata"]
+    return found
+
+
+def test_output_is_the_tag(home: Path, tracking: Tracking) -> None:
+    """Standard output is exactly the tag; the same version again is the same tag."""
+    env = tracking.env | {"BENTOML_HOME": str(home), "IRIS_MODEL_URI": "models:/IrisModel@champion"}
+    done = servers.run("import_model.py", env=env)
+
+    (entry,) = (home / "models" / "irismodel").glob("v1-*")
+    assert done.returncode == 0
+    assert done.stdout == f"irismodel:{entry.name}\n"
+    assert f"irismodel:{entry.name} is in the store already" in done.stderr
+
+
+def test_metadata(home: Path, tracking: Tracking) -> None:
+    """All that the design names is in the metadata, and the digest is the tag's."""
+    (entry,) = (home / "models" / "irismodel").glob("v1-*")
+    found = _metadata(home, f"irismodel:{entry.name}")
+
+    assert found["name"] == "IrisModel"
+    assert found["version"] == 1
+    assert found["stage"] == "Production"
+    assert found["aliases"] == ["champion"]
+    assert len(found["run_id"]) == 32
+    assert found["model_id"].startswith("m-")
+    assert found["source"].startswith("mlflow-artifacts:/")
+    assert found["tracking_uri"] == tracking.url
+    assert entry.name == f"v1-{found['digest'][:8]}"
+    assert found["classes"] == ["setosa", "versicolor", "virginica"]
+    assert found["features"] == list(FEATURES)
+    assert json.loads(found["signature"]["inputs"])[0]["name"] == "sepal_length"
+    assert found["sklearn_version"].count(".") == 2
+    assert found["engine"] == "onnx"
+    assert found["proof"]["largest_difference"] < 1e-5
+    assert 0.9 < found["metrics"]["accuracy_mean"] <= 1
+    assert found["imported_at"].endswith("+00:00")
+
+
+def test_ordinary_entry(home: Path, plain_env: dict[str, str]) -> None:
+    """BentoML lists the entry, and its own MLflow loader predicts the same labels."""
+    env = plain_env | {"BENTOML_HOME": str(home)}
+    listed = servers.run("-m", "bentoml", "models", "list", "-o", "json", env=env)
+    (tag,) = [entry["tag"] for entry in json.loads(listed.stdout)]
+    script = (
+        "import bentoml, sys, pandas as pd; from sklearn.datasets import load_iris;"
+        f"rows = pd.DataFrame(load_iris().data, columns={list(FEATURES)!r});"
+        f"print(*bentoml.mlflow.load_model({tag!r}).predict(rows), sep=',')"
+    )
+    predicted = servers.run("-c", script, env=env)
+
+    bunch = load_iris()
+    assert predicted.returncode == 0, predicted.stderr
+    labels = predicted.stdout.strip().split(",")
+    assert np.mean(np.array(labels) == bunch.target_names[bunch.target]) > 0.9
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["models:/IrisModel/1", "models:/IrisModel/production", "models:/IrisModel/latest"],
+)
+def test_forms_of_the_uri(home: Path, tracking: Tracking, uri: str) -> None:
+    """A number, a stage and an alias that mean the same version import the same tag."""
+    env = tracking.env | {"BENTOML_HOME": str(home)}
+    done = servers.run("import_model.py", uri, env=env)
+
+    (entry,) = (home / "models" / "irismodel").glob("v1-*")
+    assert done.stdout == f"irismodel:{entry.name}\n"
+
+
+def test_promotion(
+    tracking: Tracking,
+    client: mlflow.MlflowClient,
+    import_model: Import,
+    new_home: Path,
+    plain_env: dict[str, str],
+) -> None:
+    """A promoted second version gets a new tag, and a restarted service says version 2."""
+    del tracking
+    _log("Promoted", LogisticRegression(max_iter=1000))
+    client.transition_model_version_stage("Promoted", "1", "Production")
+    first = import_model("models:/Promoted/Production")
+    _log("Promoted", LogisticRegression(C=0.1))
+    latest = import_model("models:/Promoted/latest")
+    client.transition_model_version_stage("Promoted", "2", "Production", True)
+    second = import_model("models:/Promoted/Production")
+    env = plain_env | {
+        "BENTOML_HOME": str(new_home),
+        "IRIS_MODEL_URI": "models:/Promoted/Production",
+    }
+    with servers.bentoml_service(new_home / "service.log", env=env) as server:
+        told = httpx.get(f"{server.url}/model")
+        predicted = httpx.post(f"{server.url}/predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
+
+    assert first.stdout.startswith("promoted:v1-")
+    assert latest.stdout == second.stdout
+    assert second.stdout.startswith("promoted:v2-")
+    assert told.text.startswith('{"name":"Promoted","stage":"Production","version":2,')
+    assert predicted.headers["X-Model-Version"] == "2"
+
+
+def test_rollback(client: mlflow.MlflowClient, import_model: Import, new_home: Path) -> None:
+    """Importing an older version makes it the active one again."""
+    del client
+    _log("Rolled", LogisticRegression(C=0.1))
+    _log("Rolled", LogisticRegression(C=0.2))
+    tags = [import_model(f"models:/Rolled/{version}").stdout.strip() for version in (1, 2, 1)]
+
+    assert tags[0] == tags[2] != tags[1]
+    active = (new_home / "models/rolled/latest").read_text("utf-8")
+    assert tags[0] == f"rolled:{active}"
+
+
+def test_order_of_the_features(
+    client: mlflow.MlflowClient, import_model: Import, new_home: Path, plain_env: dict[str, str]
+) -> None:
+    """A model with its columns in another order gets each value in its own column."""
+    del client
+    _log("Turned", LogisticRegression(max_iter=1000), FEATURES[::-1])
+    tag = import_model("models:/Turned/1").stdout.strip()
+    env = plain_env | {"BENTOML_HOME": str(new_home), "IRIS_MODEL_URI": "models:/Turned/1"}
+    with servers.bentoml_service(new_home / "service.log", env=env) as server:
+        answer = httpx.post(f"{server.url}/predict", json={"instances": load_iris().data.tolist()})
+
+    bunch = load_iris()
+    found = np.array(answer.json()["predictions"])
+    assert _metadata(new_home, tag)["features"] == list(FEATURES[::-1])
+    assert np.mean(found == bunch.target_names[bunch.target]) > 0.9
+
+
+def test_without_a_training_profile(
+    client: mlflow.MlflowClient, import_model: Import, new_home: Path
+) -> None:
+    """A model that train_model.py did not make is imported just the same."""
+    del client
+    _log("Foreign", LogisticRegression(max_iter=1000))
+    done = import_model("models:/Foreign/1")
+
+    assert done.returncode == 0
+    entry = new_home / "models" / done.stdout.strip().replace(":", "/")
+    assert not list(entry.rglob("training_profile.json"))
+    assert _metadata(new_home, done.stdout.strip())["proof"]["rows"] > 1000
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        (
+            "IrisModel",
+            (
+                "error: 'IrisModel' is not a model URI; write models:/NAME/VERSION, "
+                "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"
+            ),
+        ),
+        (
+            "models:/IrisModel/champion",
+            (
+                "error: 'champion' is no version and no stage; the stages are None, Staging, "
+                "Production, Archived, and an alias is written models:/IrisModel@ALIAS"
+            ),
+        ),
+    ],
+)
+def test_wrong_usage(import_model: Import, new_home: Path, uri: str, line: str) -> None:
+    """What is no model URI is a usage error, and nothing is made."""
+    done = import_model(uri)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == line
+    assert not new_home.exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("models:/Nobody/1", "Model Version (name=Nobody, version=1) not found"),
+        ("models:/Nobody/latest", "Registered Model with name=Nobody not found"),
+        ("models:/IrisModel/99", "Model Version (name=IrisModel, version=99) not found"),
+        ("models:/IrisModel@nobody", "Registered model alias nobody not found."),
+    ],
+)
+def test_unknown_version(import_model: Import, tracking: Tracking, uri: str, message: str) -> None:
+    """A name, version or alias that is not there is named."""
+    done = import_model(uri)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {uri} is not in the registry of {tracking.url}: {message}"
+    )
+
+
+def test_empty_stage(import_model: Import, tracking: Tracking) -> None:
+    """A stage without a version is named, with what can be done."""
+    done = import_model("models:/IrisModel/Staging")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: IrisModel has no version in stage Staging on {tracking.url}; promote one, "
+        "or name a version: models:/IrisModel/1"
+    )
+
+
+def test_help_teaches(plain_env: dict[str, str]) -> None:
+    """The help names the variables and has examples."""
+    done = servers.run("import_model.py", "--help", env=plain_env)
+
+    assert done.returncode == 0
+    for part in ("MLFLOW_TRACKING_URI", "IRIS_MODEL_URI", "--trust-pickle", "TAG=$("):
+        assert part in done.stdout
+
+
+def test_changed_in_the_registry(
+    tracking: Tracking, client: mlflow.MlflowClient, import_model: Import, new_home: Path
+) -> None:
+    """A version whose files changed behind its number is an alarm, and the store stays."""
+    _log("Changed", LogisticRegression(max_iter=1000))
+    tag = import_model("models:/Changed/1").stdout.strip()
+    root = client.get_model_version_download_uri("Changed", "1").removeprefix("mlflow-artifacts:/")
+    with (tracking.folder / "artifacts" / root / "requirements.txt").open("a") as file:
+        file.write("# changed\n")
+    done = import_model("models:/Changed/1")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: version 1 of Changed changed in the registry since it was imported as {tag}; "
+        f"if that is meant, run bentoml models delete {tag} and import again"
+    )
+    assert [path.name for path in (new_home / "models/changed").glob("v*")] == [tag.split(":")[1]]
+
+
+def test_changed_on_disk(home: Path, tmp_path: Path, plain_env: dict[str, str]) -> None:
+    """The service refuses an entry with another file in it, and names the file."""
+    shutil.copytree(home / "models", tmp_path / "models")
+    (entry,) = (tmp_path / "models" / "irismodel").glob("v1-*")
+    with (entry / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    env = plain_env | {"BENTOML_HOME": str(tmp_path)}
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        health = httpx.get(f"{server.url}/health")
+
+    assert health.status_code == 503
+    assert health.json()["reason"] == (
+        f"irismodel:{entry.name}: model.onnx was changed after the import; "
+        f"run bentoml models delete irismodel:{entry.name}, then import it again"
+    )
