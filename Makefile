@@ -1,0 +1,45 @@
+# Every target makes the environment from the locks first; nothing but Python, make and git is needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export BENTOML_DO_NOT_TRACK := True
+
+.PHONY: help
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+.PHONY: serve
+serve: $(BIN)/.installed ## a local registry, a model in it, and the service on port 8000
+	@exec $(BIN)/python quickstart.py
+
+.PHONY: test
+test: $(BIN)/.installed ## all tests, on real servers
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(BIN)/.installed ## formatting, lint, types, locks, shell and YAML
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/shellcheck .ci/run
+	cp requirements.txt requirements-dev.txt .venv
+	$(COMPILE) --output-file .venv/requirements.txt
+	$(COMPILE) --output-file .venv/requirements-dev.txt --group dev
+	diff requirements.txt .venv/requirements.txt && diff requirements-dev.txt \
+		.venv/requirements-dev.txt || { echo 'the locks do not fit pyproject.toml: make lock'; exit 1; }
+
+.PHONY: lock
+lock: $(BIN)/.installed ## resolve the dependencies of pyproject.toml anew
+	$(COMPILE) --upgrade --output-file requirements.txt
+	$(COMPILE) --upgrade --group dev --output-file requirements-dev.txt
+
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+# uv installs in seconds what takes pip a minute; the lock has its version as well.
+$(BIN)/.installed: requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements-dev.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,121 @@
+"""HTTP as the contract has it: what a prediction call may send, and JSON for every error."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from bentoml import IODescriptor
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from iris_api.contract import InvalidRequestError
+
+NOT_JSON = "send JSON, with Content-Type: application/json"
+
+
+class PredictRequest(IODescriptor):
+    """The keyword arguments of BentoML's clients: one flower by name, or instances."""
+
+    # BentoML hands what from_http_request returns to the method: here the request itself, whose
+    # body is parsed once, by `contract.parse_rows`.
+    __root_input__ = True
+
+    instances: list[Any] | None = None
+    sepal_length: float | None = None
+    sepal_width: float | None = None
+    petal_length: float | None = None
+    petal_width: float | None = None
+
+    @classmethod
+    async def from_http_request(cls, request: Request, _serde: Any) -> Request:
+        """Leave the body alone."""
+        return request
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Describe keyword arguments, where BentoML would have its clients send one positional."""
+        schema: dict[str, Any] = super().model_json_schema(*args, **kwargs)
+        schema.pop("root_input", None)
+        return schema
+
+
+async def read_json(request: Request) -> bytes:
+    """Read the body of a request that says it is JSON, or does not say.
+
+    Raises:
+        InvalidRequestError: it says that it is something else.
+    """
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0]
+    if media_type.strip().lower() != "application/json":
+        raise InvalidRequestError(NOT_JSON, status=415)
+    return await request.body()
+
+
+def json_response(
+    content: Any, headers: dict[str, str] | None = None, *, status: int = 200
+) -> Response:
+    """Answer with JSON; numpy arrays are written without a Python object for each number."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, media_type="application/json", headers=headers)
+
+
+def error_response(
+    status: int, message: str, detail: Sequence[Any] = (), headers: dict[str, str] | None = None
+) -> Response:
+    """Answer with the one shape that all errors have."""
+    content = {"error": message} | ({"detail": detail} if detail else {})
+    return json_response(content, headers, status=status)
+
+
+async def error_page(request: Request, error: Exception) -> Response:
+    """Give FastAPI's errors our shape."""
+    if not isinstance(error, HTTPException):
+        raise error
+    headers = dict(error.headers or {})
+    text = _explain(error.status_code, request.method, headers.get("Allow"))
+    return error_response(error.status_code, text, headers=headers)
+
+
+class JSONErrors:
+    """Middleware that gives errors of BentoML and Starlette, which are plain text, our shape."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on but foreign errors."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if (b"content-type", b"application/vnd.bentoml+pickle") in scope["headers"]:
+            # BentoML refuses it as well, with a traceback in the log and a list for an answer.
+            await error_response(415, NOT_JSON)(scope, receive, send)
+            return
+        replaced = False
+
+        async def send_json(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                headers = MutableHeaders(scope=message)
+                if not headers.get("content-type", "").startswith("application/json"):
+                    replaced = True
+                    allowed = headers.get("allow")
+                    text = _explain(message["status"], scope["method"], allowed)
+                    kept = {"Allow": allowed} if allowed else None
+                    await error_response(message["status"], text, (), kept)(scope, receive, send)
+            if not replaced:
+                await send(message)
+
+        await self.app(scope, receive, send_json)
+
+
+def _explain(status: int, method: str, allowed: str | None) -> str:
+    if status == HTTPStatus.NOT_FOUND:
+        return "there is nothing at this path; GET /docs.json lists what there is"
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return f"{method} is not possible here; use {allowed}"
+    return HTTPStatus(status).phrase

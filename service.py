@@ -1,0 +1,117 @@
+"""The BentoML service: predictions, health and provenance of the active model."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+import bentoml
+import numpy as np
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from iris_api import IrisError, __version__, contract, openapi, store
+from iris_api.classifier import Classifier
+from iris_api.http import (
+    JSONErrors,
+    PredictRequest,
+    error_page,
+    error_response,
+    json_response,
+    read_json,
+)
+from iris_api.model_uri import ModelURI
+from iris_api.settings import settings
+
+logger = logging.getLogger("bentoml.service")
+pages = FastAPI(
+    openapi_url=None,
+    docs_url=None,
+    redoc_url=None,
+    exception_handlers={HTTPException: error_page},
+)
+
+
+@bentoml.service(name="iris_api", http={"port": 8000})
+@bentoml.asgi_app(pages)
+class IrisClassifier:
+    """Classifies irises with the active version of a registered scikit-learn model."""
+
+    def __init__(self) -> None:
+        self.model: Classifier | None = None
+        self.reason = ""
+        try:
+            self.model = Classifier.load(_find_entry())
+        except IrisError as error:
+            # The process stays up and says why, to an orchestrator and to a person.
+            self.reason = str(error)
+            logger.error("no model can answer: %s", error)  # noqa: TRY400 (one line is enough)
+
+    @bentoml.api(input_spec=PredictRequest, output_spec=contract.Predictions)
+    async def predict(self, request: Request) -> Response:
+        """Predict the label of each row."""
+        return await self._answer(request, _predictions)
+
+    @bentoml.api(input_spec=PredictRequest, output_spec=contract.Probabilities)
+    async def predict_proba(self, request: Request) -> Response:
+        """Give each class's probability for each row."""
+        if self.model is not None and not self.model.has_probabilities:
+            return error_response(404, "this model gives no probabilities; use POST /predict")
+        return await self._answer(request, _probabilities)
+
+    async def _answer(
+        self,
+        request: Request,
+        render: Callable[[Classifier, NDArray[np.float64]], dict[str, Any]],
+    ) -> Response:
+        model = self.model  # One model from start to end, whatever is swapped in meanwhile.
+        if model is None:
+            return error_response(503, self.reason)
+        try:
+            rows = contract.parse_rows(await read_json(request))
+        except contract.InvalidRequestError as error:
+            return error_response(error.status, str(error), error.detail)
+        return json_response(render(model, rows), {"X-Model-Version": str(model.version)})
+
+    @pages.get("/health")
+    def health(self) -> Response:
+        """Say whether a model can answer."""
+        if self.model is None:
+            return json_response({"status": "unavailable", "reason": self.reason}, status=503)
+        return json_response({"status": "ok"})
+
+    @pages.get("/model")
+    def provenance(self) -> Response:
+        """Tell where the model comes from."""
+        if self.model is None:
+            return error_response(503, self.reason)
+        return json_response(self.model.info)
+
+    @pages.get("/docs.json")
+    def docs(self) -> Response:
+        """Describe every route; in the place of the document that BentoML generates."""
+        return json_response(openapi.document(__version__))
+
+
+_service = cast("Any", IrisClassifier)  # the decorator made a bentoml.Service of the class
+_service.add_asgi_middleware(JSONErrors)
+
+
+def _find_entry() -> bentoml.Model:
+    """Find the model that a Bento carries, or else the active one of the store."""
+    name = ModelURI.parse(settings().model_uri).name
+    bento = _service.bento
+    carried = [model.tag for model in bento.info.all_models] if bento else []
+    return store.get(carried[0]) if carried else store.active(name)
+
+
+def _predictions(model: Classifier, rows: NDArray[np.float64]) -> dict[str, Any]:
+    labels, _ = model.run(rows)
+    return {"predictions": [model.classes[index] for index in labels.tolist()]}
+
+
+def _probabilities(model: Classifier, rows: NDArray[np.float64]) -> dict[str, Any]:
+    _, probabilities = model.run(rows)
+    return {"classes": model.classes, "probabilities": probabilities}

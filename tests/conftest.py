@@ -1,0 +1,83 @@
+"""The chain of fixtures: tracking server, trained model, model store, service, client."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import servers
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """A tracking server with IrisModel in it, and the environment that points to it."""
+
+    url: str
+    folder: Path
+    env: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def plain_env() -> dict[str, str]:
+    """Give the environment without any setting of MLflow, BentoML or this project."""
+    foreign = ("MLFLOW_", "BENTOML_", "BENTO_", "IRIS_", "OTEL_", "PROMETHEUS_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    return kept | {"BENTOML_DO_NOT_TRACK": "True"}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Give a copy of the project, with its environment, in a folder of another name."""
+    folder = tmp_path / "another name"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=servers.ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.rstrip("\0").split("\0"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(servers.ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tracking(
+    tmp_path_factory: pytest.TempPathFactory, plain_env: dict[str, str]
+) -> Iterator[Tracking]:
+    """Run a tracking server; version 1 of IrisModel, a logistic regression, is promoted."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with servers.mlflow_server(folder, env=plain_env) as server:
+        env = plain_env | {"MLFLOW_TRACKING_URI": server.url}
+        done = servers.run("train_model.py", env=env)
+        assert done.returncode == 0, done.stderr
+        yield Tracking(server.url, folder, env)
+
+
+@pytest.fixture(scope="session")
+def home(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a BENTOML_HOME with version 1 imported; to be read only."""
+    folder = tmp_path_factory.mktemp("bentoml")
+    done = servers.run("import_model.py", env=tracking.env | {"BENTOML_HOME": str(folder)})
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[servers.Server]:
+    """Run the service with version 1; it knows no tracking server."""
+    log = tmp_path_factory.mktemp("service") / "service.log"
+    with servers.bentoml_service(log, env=plain_env | {"BENTOML_HOME": str(home)}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(service: servers.Server) -> Iterator[httpx.Client]:
+    """Give an HTTP client of the service."""
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client

@@ -1,0 +1,126 @@
+"""Real servers for the tests: on free ports, logging to files, ended by their own process id."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 120
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its address, its log and its process."""
+
+    url: str
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    url: str,
+    ready: str,
+    log: Path,
+    env: Mapping[str, str],
+    cwd: Path = ROOT,
+) -> Iterator[Server]:
+    """Run a server in a session of its own until the block ends; show its log when it fails."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        wait_until_ready(process, url + ready, log)
+        yield Server(url, log, process)
+    except BaseException:
+        print(f"--- {log}\n{log.read_text(errors='replace')[-5000:]}")
+        raise
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    """Wait until a URL answers with a success."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}, see {log}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url, timeout=5).is_success:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{url} did not answer within {START_SECONDS} s, see {log}")
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path, *options: str, env: Mapping[str, str]) -> Iterator[Server]:
+    """Run a tracking server with SQLite and a folder of artifacts."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+        *(options or ("--serve-artifacts",)),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    env = {**env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # five processes of no use here
+    with running(command, url=url, ready="/health", log=folder / "mlflow.log", env=env) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def bentoml_service(
+    log: Path, *, env: Mapping[str, str], target: str = "service:IrisClassifier", cwd: Path = ROOT
+) -> Iterator[Server]:
+    """Run the service as its users do, with bentoml serve."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "bentoml", "serve", target),
+        *("--host", "127.0.0.1", "--port", str(port)),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    with running(command, url=url, ready="/readyz", log=log, env=env, cwd=cwd) as server:
+        yield server
+
+
+def run(
+    *arguments: str, env: Mapping[str, str], cwd: Path = ROOT, timeout: float = 120
+) -> "subprocess.CompletedProcess[str]":
+    """Run one of the command lines with this Python, to its end."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

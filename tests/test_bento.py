@@ -1,0 +1,83 @@
+"""The Bento answers as the source tree does, wherever it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+import servers
+
+BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
+
+
+@pytest.fixture(scope="module")
+def bento_home(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Give a home in which the Bento is built."""
+    folder = tmp_path_factory.mktemp("bento")
+    shutil.copytree(home / "models", folder / "models")
+    env = plain_env | {"BENTOML_HOME": str(folder)}
+    done = servers.run("-m", "bentoml", "build", env=env)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def _answers(url: str) -> list[str]:
+    return [
+        httpx.post(f"{url}/predict", json=BODY).text,
+        httpx.post(f"{url}/predict_proba", json=BODY).text,
+        httpx.get(f"{url}/health").text,
+        httpx.get(f"{url}/model").text,
+        httpx.get(f"{url}/docs.json").text,
+    ]
+
+
+def test_same_answers_from_another_folder(
+    service: servers.Server, bento_home: Path, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """Served by its tag from an empty folder, the Bento gives the very same bodies."""
+    env = plain_env | {"BENTOML_HOME": str(bento_home)}
+    with servers.bentoml_service(
+        tmp_path / "log", env=env, target="iris_api:latest", cwd=tmp_path
+    ) as server:
+        found = _answers(server.url)
+
+    assert found == _answers(service.url)
+
+
+def test_export_and_import(
+    service: servers.Server, bento_home: Path, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """Exported and imported into an empty home, the Bento carries its model with it."""
+    file = tmp_path / "iris_api.bento"
+    env = plain_env | {"BENTOML_HOME": str(bento_home)}
+    other = plain_env | {"BENTOML_HOME": str(tmp_path / "other")}
+    exported = servers.run("-m", "bentoml", "export", "iris_api:latest", str(file), env=env)
+    imported = servers.run("-m", "bentoml", "import", str(file), env=other)
+    assert exported.returncode == imported.returncode == 0, exported.stderr + imported.stderr
+    with servers.bentoml_service(
+        tmp_path / "log", env=other, target="iris_api:latest", cwd=tmp_path
+    ) as server:
+        found = _answers(server.url)
+
+    assert found == _answers(service.url)
+
+
+def test_pinned_model(bento_home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """The Bento names the version that was active when it was built, and its lock is ours."""
+    env = plain_env | {"BENTOML_HOME": str(bento_home)}
+    shown = servers.run("-m", "bentoml", "get", "iris_api:latest", "-o", "json", env=env)
+    path = servers.run("-m", "bentoml", "get", "iris_api:latest", "-o", "path", env=env)
+
+    (entry,) = (bento_home / "models/irismodel").glob("v1-*")
+    assert [model["tag"] for model in json.loads(shown.stdout)["models"]] == [
+        f"irismodel:{entry.name}"
+    ]
+    del tmp_path
+    packed = Path(path.stdout.strip(), "env/python/requirements.txt").read_text("utf-8")
+    pins = [line for line in packed.splitlines() if "==" in line]
+    lock = (servers.ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    ours = [line.replace(" ;", ";") for line in lock if "==" in line and not line.startswith(" ")]
+    assert sorted(set(pins)) == sorted({line.replace("'", '"') for line in ours})

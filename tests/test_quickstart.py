@@ -1,0 +1,135 @@
+"""The first command of a newcomer: everything up, Ctrl-C, everything down."""
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import servers
+from conftest import Tracking
+
+START_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """A running quickstart: its process, its log and its ports."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    port: int
+    mlflow_port: int
+
+
+@contextlib.contextmanager
+def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[Quickstart]:
+    port, mlflow_port = servers.free_port(), servers.free_port()
+    env = env | {"IRIS_PORT": str(port), "IRIS_MLFLOW_PORT": str(mlflow_port)}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "quickstart.py"], cwd=folder, env=env, stdout=out, stderr=out
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "Ctrl-C" not in log.read_text("utf-8"):
+            assert process.poll() is None, log.read_text("utf-8")
+            assert time.monotonic() < deadline, log.read_text("utf-8")
+            time.sleep(0.2)
+        yield Quickstart(process, log, port, mlflow_port)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """All steps are told, the pasted curl line works, and Ctrl-C ends what was started, only."""
+    env = plain_env | {"BENTOML_HOME": str(tmp_path / "bentoml")}
+    with _quickstart(clone, env, tmp_path / "first.log") as first:
+        told = first.log.read_text("utf-8")
+        curl = re.search(r"curl.*?\n\n", told, re.DOTALL)
+        assert curl
+        pasted = subprocess.run(
+            ["bash", "-c", curl[0]], capture_output=True, text=True, check=True, timeout=30
+        )
+        model = httpx.get(f"http://127.0.0.1:{first.port}/model")
+        children = psutil.Process(first.process.pid).children(recursive=True)
+        with subprocess.Popen(["sleep", "60"]) as bystander:
+            first.process.send_signal(signal.SIGINT)
+            first.process.wait(60)
+            spared = bystander.poll() is None
+            bystander.kill()
+
+    assert pasted.stdout == '{"predictions":["setosa"]}'
+    assert model.text.startswith('{"name":"IrisModel","stage":"Production","version":1')
+    for url in (f":{first.port}\n", f":{first.port}/metrics\n", f":{first.mlflow_port}\n"):
+        assert f"http://127.0.0.1{url}" in told
+    assert [line for line in told.splitlines() if line.startswith("==>")] == [
+        f"==> starting an MLflow server on port {first.mlflow_port}, with its data in .quickstart/",
+        "==> training IrisModel, because the registry has none",
+        "==> importing models:/IrisModel/Production into the BentoML model store",
+        f"==> serving {model.json()['tag']} on port {first.port}",
+    ]
+    assert first.process.returncode == 0
+    assert first.log.read_text("utf-8").endswith("stopped\n")
+    assert "Traceback" not in first.log.read_text("utf-8")
+    assert len(children) > 3
+    assert not [child for child in children if child.is_running()]
+    assert spared
+
+    with _quickstart(clone, env, tmp_path / "second.log") as second:
+        again = httpx.get(f"http://127.0.0.1:{second.port}/model").json()
+
+    assert again["version"] == 1
+    assert "training" not in second.log.read_text("utf-8")
+
+
+@pytest.mark.parametrize("variable", ["IRIS_PORT", "IRIS_MLFLOW_PORT"])
+def test_taken_port(plain_env: dict[str, str], tmp_path: Path, variable: str) -> None:
+    """A taken port is one line that names the port and the variable."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = {name: str(servers.free_port()) for name in ("IRIS_PORT", "IRIS_MLFLOW_PORT")}
+        env = plain_env | ports | {variable: str(port), "BENTOML_HOME": str(tmp_path)}
+        done = servers.run("quickstart.py", env=env)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: port {port} is taken; choose another one with {variable}=PORT\n"
+    )
+
+
+def test_port_that_is_no_port(plain_env: dict[str, str]) -> None:
+    """A variable that is no port is one line that names it."""
+    done = servers.run("quickstart.py", env=plain_env | {"IRIS_PORT": "http"})
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: IRIS_PORT: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_server_that_is_there(
+    clone: Path, tracking: Tracking, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """With MLFLOW_TRACKING_URI set, that server is used, and none is started."""
+    env = plain_env | {
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+        "MLFLOW_TRACKING_URI": tracking.url,
+    }
+    with _quickstart(clone, env, tmp_path / "log") as quickstart:
+        told = quickstart.log.read_text("utf-8")
+        model = httpx.get(f"http://127.0.0.1:{quickstart.port}/model").json()
+
+    assert model["tracking_uri"] == env["MLFLOW_TRACKING_URI"]
+    assert "==> the MLflow server of MLFLOW_TRACKING_URI is used" in told
+    assert not (clone / ".quickstart").exists()

@@ -1,0 +1,254 @@
+"""What the service answers: the HTTP table, the data set row by row, and bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import bentoml
+import httpx
+import numpy as np
+import pytest
+import servers
+import skops.io
+from prometheus_client.parser import text_string_to_metric_families
+from sklearn.datasets import load_iris
+
+from iris_api.contract import FEATURES
+
+SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+TWO_ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
+BAD_REQUESTS = json.loads(Path(__file__).with_name("bad_requests.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def estimator(home: Path) -> Any:
+    """Open the very estimator that was imported, with scikit-learn."""
+    (path,) = home.glob("models/irismodel/*/mlflow_model/model.skops")
+    estimator = skops.io.load(path, trusted=[])
+    del estimator.feature_names_in_  # the rows here are arrays
+    return estimator
+
+
+def test_predict_by_name(client: httpx.Client) -> None:
+    """One flower by name gets one label, and says which version gave it."""
+    answer = client.post("/predict", json=SETOSA)
+
+    assert answer.status_code == 200
+    assert answer.text == '{"predictions":["setosa"]}'
+    assert answer.headers["X-Model-Version"] == "1"
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+def test_predict_instances(client: httpx.Client) -> None:
+    """Rows get their labels in their own order, and may be arrays and objects at once."""
+    arrays = client.post("/predict", json=TWO_ROWS)
+    mixed = client.post("/predict", json={"instances": [TWO_ROWS["instances"][1], SETOSA]})
+
+    assert arrays.text == '{"predictions":["setosa","versicolor"]}'
+    assert mixed.json() == {"predictions": ["versicolor", "setosa"]}
+
+
+def test_predict_proba(client: httpx.Client, estimator: Any) -> None:
+    """Probabilities come with their classes, equal scikit-learn's and name the version."""
+    answer = client.post("/predict_proba", json=TWO_ROWS)
+
+    assert answer.status_code == 200
+    assert answer.headers["X-Model-Version"] == "1"
+    assert answer.json()["classes"] == ["setosa", "versicolor", "virginica"]
+    expected = estimator.predict_proba(TWO_ROWS["instances"])
+    assert np.abs(np.array(answer.json()["probabilities"]) - expected).max() < 1e-5
+
+
+def test_every_row_of_the_data_set(client: httpx.Client, estimator: Any) -> None:
+    """Each flower of the data set gets scikit-learn's own label, in both request forms."""
+    rows = load_iris().data
+    expected = estimator.predict(rows).tolist()
+
+    by_name = [
+        client.post("/predict", json=dict(zip(FEATURES, row, strict=True))).json()["predictions"][0]
+        for row in rows.tolist()
+    ]
+    one_by_one = [
+        client.post("/predict", json={"instances": [row]}).json()["predictions"][0]
+        for row in rows.tolist()
+    ]
+    at_once = client.post("/predict", json={"instances": rows.tolist()}).json()["predictions"]
+
+    assert by_name == expected
+    assert one_by_one == expected
+    assert at_once == expected
+
+
+def test_health(client: httpx.Client) -> None:
+    """A service with a model is well."""
+    answer = client.get("/health")
+
+    assert answer.status_code == 200
+    assert answer.text == '{"status":"ok"}'
+
+
+def test_model(client: httpx.Client, tracking: Any) -> None:
+    """The provenance begins with name, stage and version, and holds the rest of it."""
+    answer = client.get("/model")
+
+    assert answer.status_code == 200
+    assert answer.text.startswith('{"name":"IrisModel","stage":"Production","version":1,')
+    found = answer.json()
+    assert found["aliases"] == ["champion"]
+    assert found["tag"] == f"irismodel:v1-{found['digest'][:8]}"
+    assert found["tracking_uri"] == tracking.url
+    assert found["features"] == list(FEATURES)
+    assert found["engine"] == "onnx"
+    assert found["proof"]["rows"] > 1000
+    assert found["metrics"]["accuracy_mean"] > 0.9
+
+
+def test_metrics_count_requests(client: httpx.Client) -> None:
+    """BentoML's own page counts a prediction that was made in between."""
+    before = _request_total(client, "/predict", "200")
+    client.post("/predict", json=SETOSA)
+    after = _request_total(client, "/predict", "200")
+
+    assert after - before == 1
+
+
+def _request_total(client: httpx.Client, endpoint: str, status: str) -> float:
+    page = client.get("/metrics")
+    assert page.status_code == 200
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(page.text)
+        for sample in family.samples
+        if sample.name == "bentoml_service_request_total"
+        and sample.labels["endpoint"] == endpoint
+        and sample.labels["http_response_code"] == status
+    )
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/"])
+def test_bentoml_routes(client: httpx.Client, path: str) -> None:
+    """BentoML's own routes stay."""
+    assert client.get(path).status_code == 200
+
+
+def test_bentoml_client(service: servers.Server) -> None:
+    """BentoML's client calls both methods with keyword arguments."""
+    with bentoml.SyncHTTPClient(service.url) as client:
+        flower = client.predict(**SETOSA)
+        rows = client.predict(**TWO_ROWS)
+        probabilities = client.predict_proba(**TWO_ROWS)
+
+    assert flower == {"predictions": ["setosa"]}
+    assert rows == {"predictions": ["setosa", "versicolor"]}
+    assert len(probabilities["probabilities"]) == 2
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_proba"])
+@pytest.mark.parametrize("case", BAD_REQUESTS, ids=lambda case: case["name"])
+def test_bad_request(client: httpx.Client, case: dict[str, Any], path: str) -> None:
+    """Each way to break the contract has its status and its whole body."""
+    body = case["body"].encode() if "body" in case else case["latin1"].encode("latin-1")
+    answer = client.post(
+        path,
+        content=body,
+        headers={"Content-Type": case.get("content_type", "application/json")},
+    )
+
+    assert answer.json() == case["answer"]
+    assert answer.status_code == case["status"]
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+def test_deeply_nested_body(client: httpx.Client) -> None:
+    """Nesting without end is invalid JSON, and not a crash."""
+    answer = client.post(
+        "/predict",
+        content=b'{"instances":' + b"[" * 100_000,
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "not valid JSON: recursion limit exceeded at line 1 column 214"
+    }
+
+
+def test_many_problems_are_counted(client: httpx.Client) -> None:
+    """A body of a thousand bad rows gets twenty places and a number."""
+    answer = client.post("/predict", json={"instances": [[0, 0, 0, -1]] * 1000})
+
+    assert answer.status_code == 400
+    assert answer.json()["error"] == (
+        "instances[0].petal_width: must be a length of 0 to 100 cm (and 999 more)"
+    )
+    assert len(answer.json()["detail"]) == 20
+
+
+def test_without_a_content_type(client: httpx.Client) -> None:
+    """A body that does not say what it is, is taken for JSON."""
+    answer = client.post("/predict", content=json.dumps(SETOSA).encode())
+
+    assert "content-type" not in answer.request.headers
+    assert answer.json() == {"predictions": ["setosa"]}
+
+
+def test_get_on_a_post_route(client: httpx.Client) -> None:
+    """The wrong method is told the right one."""
+    answer = client.get("/predict")
+
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "POST"
+    assert answer.json() == {"error": "GET is not possible here; use POST"}
+
+
+def test_post_on_a_get_route(client: httpx.Client) -> None:
+    """The pages cannot be posted to."""
+    answer = client.post("/model")
+
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "GET"
+    assert answer.json() == {"error": "POST is not possible here; use GET"}
+
+
+def test_unknown_path(client: httpx.Client) -> None:
+    """A path that is not there says where to look, as JSON."""
+    answer = client.get("/nothing/here")
+
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "error": "there is nothing at this path; GET /docs.json lists what there is"
+    }
+
+
+def test_without_a_model(plain_env: dict[str, str], tmp_path: Path) -> None:
+    """A service with an empty store is up, and every route that needs a model says why not."""
+    env = plain_env | {"BENTOML_HOME": str(tmp_path / "home")}
+    reason = (
+        f"irismodel:latest is not in the model store {tmp_path}/home/models; "
+        "run python import_model.py"
+    )
+    with (
+        servers.bentoml_service(tmp_path / "log", env=env) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        health = client.get("/health")
+        others = [
+            client.post("/predict", json=SETOSA),
+            client.post("/predict_proba", json=SETOSA),
+            client.get("/model"),
+        ]
+
+    assert health.status_code == 503
+    assert health.json() == {"status": "unavailable", "reason": reason}
+    for answer in others:
+        assert answer.status_code == 503
+        assert answer.json() == {"error": reason}
+
+
+def test_log_holds_no_traceback(client: httpx.Client, service: servers.Server) -> None:
+    """Bad input leaves no traceback and no value in the log."""
+    client.post("/predict", json=SETOSA | {"sepal_length": "31.4159"})
+
+    log = service.log.read_text("utf-8")
+    assert "Traceback" not in log
+    assert "31.4159" not in log
