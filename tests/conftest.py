@@ -25,7 +25,7 @@ class Tracking:
 @pytest.fixture(scope="session")
 def plain_env() -> dict[str, str]:
     """Give the environment without any setting of MLflow, BentoML or this project."""
-    foreign = ("MLFLOW_", "BENTOML_", "BENTO_", "IRIS_", "OTEL_", "PROMETHEUS_")
+    foreign = ("MLFLOW_", "BENTOML_", "BENTO_", "IRIS_", "MAKE", "MFLAGS", "OTEL_", "PROMETHEUS_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return kept | {"BENTOML_DO_NOT_TRACK": "True"}
 
