@@ -29,6 +29,10 @@ check: $(BIN)/.installed ## formatting, lint, types, locks, shell and YAML
 	diff requirements.txt .venv/requirements.txt && diff requirements-dev.txt \
 		.venv/requirements-dev.txt || { echo 'the locks do not fit pyproject.toml: make lock'; exit 1; }
 
+.PHONY: bench
+bench: $(BIN)/.installed ## this service and its peers side by side; needs wrk
+	$(BIN)/python -m benchmarks.run
+
 .PHONY: lock
 lock: $(BIN)/.installed ## resolve the dependencies of pyproject.toml anew
 	$(COMPILE) --upgrade --output-file requirements.txt

@@ -1,5 +1,6 @@
 """The BentoML service: predictions, health and provenance of the active model."""
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Any, cast
@@ -15,15 +16,15 @@ from starlette.responses import Response
 from iris_api import IrisError, __version__, contract, openapi, store
 from iris_api.classifier import Classifier
 from iris_api.http import (
-    JSONErrors,
     PredictRequest,
     error_page,
     error_response,
     json_response,
     read_json,
 )
+from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
-from iris_api.settings import settings
+from iris_api.settings import bentoml_config, settings
 
 logger = logging.getLogger("bentoml.service")
 pages = FastAPI(
@@ -34,7 +35,7 @@ pages = FastAPI(
 )
 
 
-@bentoml.service(name="iris_api", http={"port": 8000})
+@bentoml.service(name="iris_api", service_class=LeanService, **bentoml_config())
 @bentoml.asgi_app(pages)
 class IrisClassifier:
     """Classifies irises with the active version of a registered scikit-learn model."""
@@ -48,6 +49,10 @@ class IrisClassifier:
             # The process stays up and says why, to an orchestrator and to a person.
             self.reason = str(error)
             logger.error("no model can answer: %s", error)  # noqa: TRY400 (one line is enough)
+        # What is loaded by now stays. Left to the collector, each full run would go through its
+        # 170 000 objects, for 85 to 143 ms in which no request is answered.
+        gc.collect()
+        gc.freeze()
 
     @bentoml.api(input_spec=PredictRequest, output_spec=contract.Predictions)
     async def predict(self, request: Request) -> Response:
@@ -95,14 +100,10 @@ class IrisClassifier:
         return json_response(openapi.document(__version__))
 
 
-_service = cast("Any", IrisClassifier)  # the decorator made a bentoml.Service of the class
-_service.add_asgi_middleware(JSONErrors)
-
-
 def _find_entry() -> bentoml.Model:
     """Find the model that a Bento carries, or else the active one of the store."""
     name = ModelURI.parse(settings().model_uri).name
-    bento = _service.bento
+    bento = cast("LeanService", IrisClassifier).bento  # what the decorator made of the class
     carried = [model.tag for model in bento.info.all_models] if bento else []
     return store.get(carried[0]) if carried else store.active(name)
 

@@ -6,11 +6,9 @@ from typing import Any
 
 import orjson
 from bentoml import IODescriptor
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iris_api.contract import InvalidRequestError
 
@@ -72,7 +70,7 @@ def error_response(
 
 
 async def error_page(request: Request, error: Exception) -> Response:
-    """Give FastAPI's errors our shape."""
+    """Give the errors of routing, which are plain text, our shape."""
     if not isinstance(error, HTTPException):
         raise error
     headers = dict(error.headers or {})
@@ -80,37 +78,9 @@ async def error_page(request: Request, error: Exception) -> Response:
     return error_response(error.status_code, text, headers=headers)
 
 
-class JSONErrors:
-    """Middleware that gives errors of BentoML and Starlette, which are plain text, our shape."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on but foreign errors."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if (b"content-type", b"application/vnd.bentoml+pickle") in scope["headers"]:
-            # BentoML refuses it as well, with a traceback in the log and a list for an answer.
-            await error_response(415, NOT_JSON)(scope, receive, send)
-            return
-        replaced = False
-
-        async def send_json(message: Message) -> None:
-            nonlocal replaced
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                headers = MutableHeaders(scope=message)
-                if not headers.get("content-type", "").startswith("application/json"):
-                    replaced = True
-                    allowed = headers.get("allow")
-                    text = _explain(message["status"], scope["method"], allowed)
-                    kept = {"Allow": allowed} if allowed else None
-                    await error_response(message["status"], text, (), kept)(scope, receive, send)
-            if not replaced:
-                await send(message)
-
-        await self.app(scope, receive, send_json)
+async def server_error(_request: Request, _error: Exception) -> Response:
+    """Answer for a fault of ours; Starlette raises it on, into the log."""
+    return error_response(500, "the service failed; its log says why")
 
 
 def _explain(status: int, method: str, allowed: str | None) -> str:

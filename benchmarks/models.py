@@ -1,0 +1,108 @@
+"""The models: trained, registered and imported with this project's own command lines."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.datasets import load_iris
+
+from benchmarks.peers import FEATURES, Peer
+from benchmarks.servers import ROOT, BenchmarkError, Server, free_port, serving
+
+ESTIMATORS = ("logistic", "forest")
+"""Of train_model.py: one that scikit-learn answers at once, and one that costs it milliseconds."""
+
+_FOREIGN = ("MLFLOW_", "BENTOML_", "BENTO_", "IRIS_", "OTEL_", "PROMETHEUS_")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One imported model, and what scikit-learn says with it.
+
+    Attributes:
+        home: BENTOML_HOME with no other model in it.
+        entry: its folder in the model store.
+        rows: the data set, shape (150, 4), in centimetres.
+        labels: scikit-learn's own for these rows.
+    """
+
+    home: Path
+    entry: Path
+    rows: NDArray[np.float64]
+    labels: Sequence[Any]
+
+    @classmethod
+    def read(cls, home: Path) -> "Model":
+        """Find the one entry of a store, and ask scikit-learn itself."""
+        (entry,) = (path.parent for path in home.glob("models/*/*/model.yaml"))
+        rows = load_iris().data
+        estimator = mlflow.sklearn.load_model(str(entry / "mlflow_model"))
+        labels = estimator.predict(pd.DataFrame(rows, columns=list(FEATURES)))
+        return cls(home, entry, rows, labels.tolist())
+
+    def repeated(self, count: int) -> tuple[list[list[float]], list[Any]]:
+        """Return as many rows and their labels, the data set over and over."""
+        return np.resize(self.rows, (count, 4)).tolist(), np.resize(self.labels, count).tolist()
+
+    def check(self, peer: Peer, server: Server, count: int) -> None:
+        """Hold a peer's labels for `count` rows against scikit-learn's own.
+
+        Raises:
+            BenchmarkError: one differs.
+        """
+        rows, labels = self.repeated(count)
+        if peer.labels(server.ask(peer.path, peer.encode(rows))) != labels:
+            raise BenchmarkError(f"{peer.name}: its labels are not those of scikit-learn")
+
+    def env(self, peer: Peer) -> dict[str, str]:
+        """Return the environment that a peer serves this model in."""
+        model = {"BENTOML_HOME": str(self.home), "BENCH_ENTRY": str(self.entry)}
+        return plain_env() | model | peer.env
+
+
+def plain_env() -> dict[str, str]:
+    """Return this environment without settings, and with the scripts of this Python on the path."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    return kept | {"PATH": path, "BENTOML_DO_NOT_TRACK": "True"}
+
+
+def prepare(folder: Path) -> dict[str, Model]:
+    """Run a registry, and train, register and import each model; only the models stay.
+
+    Raises:
+        BenchmarkError: a step failed.
+    """
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
+    ]
+    # The jobs are processes of no use here.
+    server_env = plain_env() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env = plain_env() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    models = {}
+    with serving(command, port, env=server_env, log=folder / "mlflow.log") as server:
+        server.wait("/health")
+        for estimator in ESTIMATORS:
+            home = folder / estimator
+            _run("train_model.py", "--estimator", estimator, env=env)
+            _run("import_model.py", "--engine", "onnx", env=env | {"BENTOML_HOME": str(home)})
+            models[estimator] = Model.read(home)
+    return models
+
+
+def _run(*arguments: str, env: Mapping[str, str]) -> None:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"{arguments[0]} failed:\n{done.stderr.strip()}")

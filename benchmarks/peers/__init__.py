@@ -1,0 +1,99 @@
+"""What is compared: this service, and what else people serve the same model with."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+
+Rows = Sequence[Sequence[float]]
+
+
+def instances(rows: Rows) -> Any:
+    """Give the body of this service's contract, in centimetres."""
+    return {"instances": rows}
+
+
+def records(rows: Rows) -> Any:
+    """Give the body of a BentoML method that takes a data frame."""
+    return {"input_data": [dict(zip(FEATURES, row, strict=True)) for row in rows]}
+
+
+def array(rows: Rows) -> Any:
+    """Give the body of a BentoML method that takes an array."""
+    return {"input_data": rows}
+
+
+def split(rows: Rows) -> Any:
+    """Give the smaller of the bodies that MLflow's scoring server takes names in."""
+    return {"dataframe_split": {"columns": FEATURES, "data": rows}}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server, and how to talk to it.
+
+    Attributes:
+        name: in the tables.
+        arguments: of Python; {port} and {entry}, the folder in the model store, are filled in.
+        body: makes the JSON of a request from rows, in centimetres.
+        path: of the prediction.
+        bare: answers with the labels alone, and not with an object that has predictions.
+        env: what the environment has more.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    body: Callable[[Rows], Any] = instances
+    path: str = "/predict"
+    bare: bool = False
+    env: dict[str, str] = field(default_factory=dict)
+
+    def command(self, port: int, entry: Path) -> list[str]:
+        """Return the command that serves an entry of the model store on a port."""
+        filled = (argument.format(port=port, entry=entry) for argument in self.arguments)
+        return [sys.executable, "-m", *filled]
+
+    def encode(self, rows: Rows) -> bytes:
+        """Return the request body for rows, in centimetres."""
+        return json.dumps(self.body(rows), separators=(",", ":")).encode()
+
+    def labels(self, answer: bytes) -> list[Any]:
+        """Return the labels of an answer, in the order of the rows."""
+        content = json.loads(answer)
+        labels: list[Any] = content if self.bare else content["predictions"]
+        return labels
+
+
+_LISTEN = ("--host", "127.0.0.1", "--port", "{port}")
+_UVICORN = (
+    *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--lifespan", "off"),
+    *_LISTEN,
+)
+_PYFUNC = ("bentoml", "serve", "benchmarks.peers.bentoml_pyfunc:PyFunc", *_LISTEN)
+
+OURS = Peer(
+    "this service",
+    ("bentoml", "serve", "service:IrisClassifier", *_LISTEN),
+    env={"IRIS_WORKERS": "1"},
+)
+PYFUNC = Peer("BentoML + pyfunc, data frame", _PYFUNC, records, bare=True)
+PYFUNC_ARRAY = Peer("BentoML + pyfunc, array", _PYFUNC, array, "/predict_array", bare=True)
+MLFLOW = Peer(
+    "mlflow models serve",
+    (
+        *("mlflow", "models", "serve", "--model-uri", "{entry}/mlflow_model"),
+        *("--env-manager", "local", "--workers", "1", *_LISTEN),
+    ),
+    split,
+    "/invocations",
+)
+FASTAPI = Peer(
+    "FastAPI + scikit-learn", ("uvicorn", "benchmarks.peers.fastapi_sklearn:app", *_UVICORN)
+)
+LIMIT = Peer("limit: ASGI + onnxruntime", ("uvicorn", "benchmarks.peers.bare_asgi:app", *_UVICORN))
+
+PEERS = (OURS, PYFUNC, PYFUNC_ARRAY, MLFLOW, FASTAPI, LIMIT)

@@ -1,0 +1,28 @@
+"""BentoML with the MLflow pyfunc, as its tutorials have it."""
+
+from typing import Any
+
+import bentoml
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+
+
+@bentoml.service
+class PyFunc:
+    """Answers with the model that the store calls the latest."""
+
+    def __init__(self) -> None:
+        self.model = bentoml.mlflow.load_model("irismodel:latest")
+
+    @bentoml.api
+    def predict(self, input_data: pd.DataFrame) -> NDArray[Any]:
+        """Predict the label of each row, given as an object."""
+        return np.asarray(self.model.predict(input_data))
+
+    @bentoml.api
+    def predict_array(self, input_data: NDArray[np.float64]) -> NDArray[Any]:
+        """Predict the label of each row, given as an array; the signature asks for names."""
+        return np.asarray(self.model.predict(pd.DataFrame(input_data, columns=COLUMNS)))

@@ -1,0 +1,164 @@
+"""Servers for the benchmarks: pinned, timed to their first prediction, ended with all they started.
+
+They run in a session of their own, so that Ctrl-C in the terminal reaches the run alone, which then
+ends them by their process ids.
+"""
+
+import contextlib
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from iris_api import IrisError
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 120
+ANSWER_SECONDS = 120
+STOP_SECONDS = 20
+POLL_SECONDS = 0.02
+
+_LOG_CHARACTERS = 3000
+
+
+class BenchmarkError(IrisError):
+    """The run cannot go on; nothing is written."""
+
+
+def pinned(command: Sequence[str], cores: Collection[int]) -> list[str]:
+    """Return a command that stays on some cores, where there is taskset to hold it there."""
+    taskset = shutil.which("taskset")
+    if not cores or not taskset:
+        return list(command)
+    return [taskset, "--cpu-list", ",".join(map(str, cores)), *command]
+
+
+@dataclass
+class Server:
+    """A running server.
+
+    Attributes:
+        port: on 127.0.0.1.
+        process: what was started; workers are its children.
+        log: of its standard output and error.
+        started: seconds of `time.monotonic` when it was started.
+    """
+
+    port: int
+    process: psutil.Process
+    log: Path
+    started: float
+
+    def ask(self, path: str, body: bytes | None = None) -> bytes:
+        """Return the answer to a POST, or without a body to a GET.
+
+        Raises:
+            BenchmarkError: the answer is not a success.
+            OSError: there is none.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        with contextlib.closing(connection):
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+        if answer.status != http.HTTPStatus.OK:
+            raise BenchmarkError(f"{path} answered {answer.status}: {content[:300]!r}")
+        return content
+
+    def wait(self, path: str, body: bytes | None = None) -> float:
+        """Return the seconds from the start to the first good answer.
+
+        Raises:
+            BenchmarkError: there was none.
+        """
+        problem = ""
+        while (elapsed := time.monotonic() - self.started) < START_SECONDS:
+            try:
+                self.ask(path, body)
+            except (OSError, http.client.HTTPException, BenchmarkError) as error:
+                problem = str(error)
+            else:
+                return time.monotonic() - self.started
+            if self.process.status() == psutil.STATUS_ZOMBIE:
+                raise BenchmarkError("the server ended")
+            time.sleep(POLL_SECONDS)
+        raise BenchmarkError(f"no good answer within {elapsed:.0f} s, the last one: {problem}")
+
+    def tree(self) -> list[psutil.Process]:
+        """Return the processes that make up the server."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def memory(self) -> float:
+        """Return the memory of all its processes, shared pages by share (PSS), in MB."""
+        kibibytes = 0
+        for process in self.tree():
+            for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii").splitlines():
+                if line.startswith("Pss:"):
+                    kibibytes += int(line.split()[1])
+        return kibibytes * 1024 / 1e6
+
+
+@contextlib.contextmanager
+def serving(
+    command: Sequence[str],
+    port: int,
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    cores: Collection[int] = (),
+) -> Iterator[Server]:
+    """Run a server until the block ends; it is on its way up when the block begins.
+
+    Raises:
+        BenchmarkError: of the block, with the end of the server's log.
+    """
+    with log.open("wb") as out:
+        started = time.monotonic()
+        child = subprocess.Popen(
+            pinned(command, cores),
+            cwd=ROOT,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        yield Server(port, psutil.Process(child.pid), log, started)
+    except BenchmarkError as error:
+        end = log.read_text("utf-8", errors="replace")[-_LOG_CHARACTERS:]
+        raise BenchmarkError(f"{error}\n--- the end of its log:\n{end}") from error
+    finally:
+        _end(child)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End a process and its children; BentoML's workers lead sessions of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(child.pid).children(recursive=True)
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(STOP_SECONDS)
+        for process in family:
+            # psutil does not signal a process that has taken over an old id.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, 9)
+    child.wait()
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,18 @@
+-- Posts the body in the file that is wrk's argument; prints one line of JSON in the end.
+
+function init(args)
+  local file = assert(io.open(args[1], "rb"))
+  wrk.method = "POST"
+  wrk.headers["Content-Type"] = "application/json"
+  wrk.body = file:read("*a")
+  file:close()
+end
+
+function done(summary, latency)
+  local e = summary.errors
+  print(string.format(
+    '{"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "errors": %d}',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    e.connect + e.read + e.write + e.status + e.timeout
+  ))
+end

@@ -1,0 +1,39 @@
+"""The peers that this service is compared with start, and answer what scikit-learn answers."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.models import Model
+from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, Peer
+from benchmarks.servers import BenchmarkError, free_port, serving
+
+
+@pytest.fixture(scope="module")
+def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Give a copy of the imported model: two BentoML servers need two homes."""
+    copy = tmp_path_factory.mktemp("benchmarks") / "home"
+    shutil.copytree(home / "models", copy / "models")
+    return Model.read(copy)
+
+
+@pytest.mark.parametrize(
+    "peers",
+    [[PYFUNC, PYFUNC_ARRAY], [MLFLOW], [FASTAPI], [LIMIT]],
+    ids=["bentoml", "mlflow", "fastapi", "limit"],
+)
+def test_peer(peers: list[Peer], model: Model, tmp_path: Path) -> None:
+    """A peer gives the right label for every row, and one with others would be noticed."""
+    port = free_port()
+    command = peers[0].command(port, model.entry)
+    env = model.env(peers[0])
+    others = replace(model, labels=model.labels[::-1])
+
+    with serving(command, port, env=env, log=tmp_path / "server.log") as server:
+        for peer in peers:
+            server.wait(peer.path, peer.encode(model.repeated(1)[0]))
+            model.check(peer, server, len(model.rows))
+            with pytest.raises(BenchmarkError, match="not those of scikit-learn"):
+                others.check(peer, server, len(model.rows))
