@@ -1,6 +1,8 @@
 """A loaded model: rows in, class indices and probabilities out."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -22,8 +24,12 @@ class Engine(Protocol):
 
     has_probabilities: bool
 
-    def run(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
-        """Return class indices, shape (n,), and probabilities, shape (n, k), where there are."""
+    def labels(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return class indices, shape (n,)."""
+        ...
+
+    def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        """Return probabilities, shape (n, k), of an engine that has them."""
         ...
 
 
@@ -36,12 +42,19 @@ class OnnxEngine:
         kind = self._session.get_inputs()[0].type
         self._dtype = np.float32 if kind == "tensor(float)" else np.float64
 
-    def run(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
-        """Run the graph once over all rows."""
-        label, *probabilities = self._session.run(
-            None, {"rows": rows.astype(self._dtype, copy=False)}
+    def labels(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Run the part of the graph that gives labels."""
+        return self._run("label", rows)
+
+    def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        """Run the part of the graph that gives probabilities."""
+        return self._run("probabilities", rows)
+
+    def _run(self, output: str, rows: NDArray[np.float64]) -> NDArray[Any]:
+        found: list[NDArray[Any]] = self._session.run(
+            [output], {"rows": rows.astype(self._dtype, copy=False)}
         )
-        return label, probabilities[0] if probabilities else None
+        return found[0]
 
 
 class SklearnEngine:
@@ -51,14 +64,26 @@ class SklearnEngine:
         self._estimator = estimator
         self.has_probabilities = hasattr(estimator, "predict_proba")
 
-    def run(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
-        """Predict as scikit-learn does, the labels as indices."""
-        with warnings.catch_warnings():
-            # Trained on a data frame: the order of the columns is held by the classifier.
-            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    def labels(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Predict as scikit-learn does, and look the labels up."""
+        with _quiet():
             labels = self._estimator.predict(rows)
-            probabilities = self._estimator.predict_proba(rows) if self.has_probabilities else None
-        return np.searchsorted(self._estimator.classes_, labels), probabilities
+        found: NDArray[np.int64] = np.searchsorted(self._estimator.classes_, labels)
+        return found
+
+    def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        """Predict probabilities as scikit-learn does."""
+        with _quiet():
+            found: NDArray[np.floating[Any]] = self._estimator.predict_proba(rows)
+        return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the question for column names: their order is held by the classifier."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        yield
 
 
 class Classifier:
@@ -69,7 +94,7 @@ class Classifier:
         version: in the registry.
         classes: the labels, in the order of the probabilities' columns.
         info: what `GET /model` answers: name, stage and version, then the rest.
-        has_probabilities: whether `run` gives them.
+        has_probabilities: whether `probabilities` can be asked for.
     """
 
     def __init__(self, entry: bentoml.Model, engine: Engine) -> None:
@@ -77,6 +102,7 @@ class Classifier:
         self.tag = str(entry.tag)
         self.version = int(metadata["version"])
         self.classes: list[str | int] = list(metadata["classes"])
+        self._labels = np.array(self.classes, dtype=object)
         first = {key: metadata[key] for key in ("name", "stage", "version")}
         rest = {key: value for key, value in metadata.items() if key not in HIDDEN}
         self.info: dict[str, Any] = first | {"tag": self.tag} | rest
@@ -106,14 +132,28 @@ class Classifier:
             return cls(entry, SklearnEngine(open_estimator(folder, flavor)))
         return cls(entry, SklearnEngine(open_estimator(folder / store.MODEL_FOLDER, flavor)))
 
-    def run(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
+    def labels(self, rows: NDArray[np.float64]) -> list[str | int]:
         """Classify rows.
 
         Args:
             rows: shape (n, 4), in centimetres, columns in the order of `FEATURES`.
 
         Returns:
-            Indices into `classes`, shape (n,), and probabilities, shape (n, k) with columns as in
-            `classes`, or None for a model that gives none.
+            The label of each row, in their order.
         """
-        return self._engine.run(rows if self._order is None else rows[:, self._order])
+        labels: list[str | int] = self._labels[self._engine.labels(self._ordered(rows))].tolist()
+        return labels
+
+    def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        """Give the probability of each class, for a model that has probabilities.
+
+        Args:
+            rows: as for `labels`.
+
+        Returns:
+            Shape (n, k), columns in the order of `classes`.
+        """
+        return self._engine.probabilities(self._ordered(rows))
+
+    def _ordered(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return rows if self._order is None else rows[:, self._order]

@@ -1,10 +1,11 @@
 """What clients send and get: the four features, the two request forms, their limits and errors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import pydantic_core
+import simdjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
@@ -15,6 +16,9 @@ FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 MINIMUM_CM, MAXIMUM_CM = 0, 100
 """No length is negative, and no iris measures a metre: beyond are mistakes of unit or decimal."""
+
+SHORT_BODY_BYTES = 256
+"""Up to about ten rows, pydantic is the quickest; beyond, simdjson is, for 10 000 rows tenfold."""
 
 SHOWN_PROBLEMS = 20
 """How many problems of one body are listed; the rest are counted, so that no answer grows."""
@@ -147,6 +151,8 @@ def parse_rows(body: bytes) -> NDArray[np.float64]:
     Raises:
         InvalidRequestError: the body breaks the contract; each message names its place.
     """
+    if len(body) > SHORT_BODY_BYTES and (rows := _parse_matrix(body)) is not None:
+        return rows
     try:
         content = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -167,6 +173,28 @@ def parse_rows(body: bytes) -> NDArray[np.float64]:
         return _as_array(Instances.model_validate(content).instances)
     except ValidationError as error:
         raise _explain(error) from None
+
+
+def _parse_matrix(body: bytes) -> NDArray[np.float64] | None:
+    """Parse instances that are arrays of four numbers without a Python object for each number.
+
+    Returns:
+        As `parse_rows`; None for every other body, right or wrong, which is left to pydantic.
+    """
+    # Without numbers and white space, the body must be a list of rows of four. The letter e goes
+    # with the numbers' exponents.
+    skeleton = body.translate(None, b"0123456789+-.eE \t\r\n")
+    count = len(skeleton) // len(b"[,,,],") - 2
+    if skeleton != b'{"instancs":[' + b"[,,,]," * (count - 1) + b"[,,,]]}":
+        return None
+    try:
+        found = cast("simdjson.Object", simdjson.Parser().parse(body))
+        cells = cast("simdjson.Array", found["instances"]).as_buffer(of_type="d")
+    except (ValueError, KeyError, RuntimeError):  # simdjson's for numbers beyond 64 bits
+        return None
+    rows = np.frombuffer(cells, dtype=np.float64).reshape(count, len(FEATURES))
+    in_range = rows.min() >= MINIMUM_CM and rows.max() <= MAXIMUM_CM
+    return rows if in_range else None
 
 
 def _as_array(rows: Sequence[Any]) -> NDArray[np.float64]:

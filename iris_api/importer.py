@@ -200,6 +200,8 @@ def _read_examples(path: Path, features: tuple[str, ...]) -> NDArray[np.float64]
 
 def _answer_example(estimator: Any, rows: NDArray[np.float64]) -> dict[str, Any]:
     """Keep what scikit-learn itself answers, rows in the model's own order."""
-    labels, probabilities = SklearnEngine(estimator).run(rows)
-    answer = {"rows": rows.tolist(), "labels": labels.tolist()}
-    return answer if probabilities is None else answer | {"probabilities": probabilities.tolist()}
+    engine = SklearnEngine(estimator)
+    answer = {"rows": rows.tolist(), "labels": engine.labels(rows).tolist()}
+    if engine.has_probabilities:
+        answer["probabilities"] = engine.probabilities(rows).tolist()
+    return answer

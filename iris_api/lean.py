@@ -8,7 +8,7 @@ taken out or put right. The routes, the documents, the clients and the metrics s
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from timeit import default_timer
 from typing import Any
 
@@ -40,9 +40,6 @@ class LeanService(Service):
         app.user_middleware = self._middleware(app)
         app.add_exception_handler(HTTPException, error_page)
         app.add_exception_handler(Exception, server_error)
-        for route in app.routes:
-            if isinstance(route, Route) and route.name in self.apis:
-                route.app = _direct(self.apis[route.name].func)
         return app
 
     def _middleware(self, app: Starlette) -> list[Middleware]:
@@ -58,7 +55,8 @@ class LeanService(Service):
             if middleware.cls in kept
         ]
         chosen[0].kwargs["paths"] = frozenset(_paths(app.routes))
-        return chosen
+        methods = {api.route: api.func for api in self.apis.values()}
+        return [*chosen, Middleware(DirectCalls, methods)]
 
 
 def _paths(routes: Sequence[BaseRoute]) -> set[str]:
@@ -67,14 +65,26 @@ def _paths(routes: Sequence[BaseRoute]) -> set[str]:
     return found.union(*(_paths(mount.routes) for mount in mounts))
 
 
-def _direct(method: Any) -> ASGIApp:
-    """Call a method of the service with the request, and send what it returns."""
+class DirectCalls:
+    """Calls the service's own methods, and leaves all else to the router.
 
-    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+    Args:
+        app: the router.
+        methods: of the service, by their paths; they take the request and return the response.
+    """
+
+    def __init__(self, app: ASGIApp, methods: Mapping[str, Any]) -> None:
+        self.app = app
+        self._methods = methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        method = self._methods.get(scope.get("path", ""))
+        if method is None or scope.get("method") != "POST":
+            await self.app(scope, receive, send)
+            return
         response = await method(get_current_service(), Request(scope, receive))
         await response(scope, receive, send)
-
-    return endpoint
 
 
 class RequestMetrics(RunnerTrafficMetricsMiddleware):

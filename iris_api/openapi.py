@@ -17,6 +17,7 @@ ERRORS = {
     404: "The model gives no probabilities.",
     405: "Another method than POST.",
     415: "The body does not say that it is JSON.",
+    500: "The service failed; its log says why.",
     503: "No model can answer; the reason is in the error.",
 }
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def bentoml_service(
     url = f"http://127.0.0.1:{port}"
     with running(command, url=url, ready="/readyz", log=log, env=env, cwd=cwd) as server:
         yield server
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something has happened, and fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def copy_store(home: Path, target: Path) -> Path:
+    """Copy a model store into a home of its own, as two services need two."""
+    shutil.copytree(home / "models", target / "models")
+    return target
 
 
 def run(

@@ -1,0 +1,116 @@
+"""The two ways through the parser give the same rows, or the same refusal."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from iris_api import contract
+
+NUMBERS = st.one_of(
+    st.floats(0, 100, allow_nan=False),
+    st.integers(0, 100),
+    st.sampled_from(["0", "-0", "1e1", "1E+1", "5e-324", "99.99999999999999999", "100.0"]),
+)
+ODD_NUMBERS = st.sampled_from(
+    ["-1", "100.1", "1e400", "01", "1.", ".5", "+1", "true", "null", '"1"', "[1]", "{}", "NaN", ""]
+)
+ROWS = st.lists(st.lists(NUMBERS, min_size=4, max_size=4), min_size=1, max_size=30)
+ODD_ROWS = st.lists(
+    st.lists(NUMBERS | ODD_NUMBERS, min_size=3, max_size=5), min_size=20, max_size=30
+)
+WILD_NUMBERS = st.floats(-200, 200) | st.sampled_from(["1e999", "-1e-9", "100.0000001", "1" * 400])
+WILD_ROWS = st.lists(
+    st.lists(NUMBERS | WILD_NUMBERS, min_size=4, max_size=4), min_size=20, max_size=30
+)
+
+
+def _body(rows: list[list[Any]], space: str = "") -> bytes:
+    text = f",{space}".join(
+        f"[{space}" + ",".join(str(cell) for cell in row) + f"{space}]" for row in rows
+    )
+    return f'{{{space}"instances":{space}[{text}]{space}}}'.encode()
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return contract.parse_rows(body).tolist()
+    except contract.InvalidRequestError as error:
+        return str(error), error.detail
+
+
+def _parse_slowly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
+    with monkeypatch.context() as patch:
+        patch.setattr(contract, "SHORT_BODY_BYTES", 1 << 30)
+        return _parse(body)
+
+
+@pytest.fixture(scope="module")
+def patch() -> Any:
+    """Give a monkeypatch that hypothesis may use many times."""
+    with pytest.MonkeyPatch.context() as found:
+        yield found
+
+
+@given(rows=ROWS, space=st.sampled_from(["", " ", "\n\t", "\r\n "]))
+@settings(deadline=None)
+def test_right_rows(rows: list[list[Any]], space: str, patch: pytest.MonkeyPatch) -> None:
+    """Right rows are the same numbers to the last bit, however they are spaced."""
+    body = _body(rows, space)
+    expected = [[float(cell) for cell in row] for row in json.loads(body)["instances"]]
+
+    assert _parse(body) == expected == _parse_slowly(body, patch)
+
+
+@given(rows=ODD_ROWS | WILD_ROWS)
+@example(rows=[[1, 2, 3, 4]] * 20 + [[1, 2, 3], [1, 2, 3, 4, 5]])
+@example(rows=[[1, 2, 3, 4]] * 20 + [["[1", "2]", 3, 4]])
+@settings(deadline=None)
+def test_odd_rows(rows: list[list[Any]], patch: pytest.MonkeyPatch) -> None:
+    """Whatever the rows hold, both ways say the same of them."""
+    body = _body(rows)
+
+    assert _parse(body) == _parse_slowly(body, patch)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"e-instances":' + b" " * 300 + b"[[1,2,3,4]]}",
+        b'{"inst ances":' + b" " * 300 + b"[[1,2,3,4]]}",
+        b'{"\\u0069nstances":' + b" " * 300 + b"[[1,2,3,4]]}",
+        b'{"instances":[[1,2,3,4]]}' + b" " * 300 + b"1",
+        b'{"instances":[[1,2,3,4]],"instances":[[1,2,3,4]]}' + b" " * 300,
+        b'{"instances":[[1,2,3,4' + b" " * 300,
+        b"\x00" * 300,
+    ],
+)
+def test_bodies_that_look_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that only resembles a list of rows gets the verdict of the strict way."""
+    assert _parse(body) == _parse_slowly(body, monkeypatch)
+
+
+def test_long_bodies_take_the_quick_way() -> None:
+    """Plain rows do not go through pydantic, and objects do."""
+    plain = _body([[5.1, 3.5, 1.4, 0.2]] * 100)
+    objects = json.dumps({"instances": [dict.fromkeys(contract.FEATURES, 1)] * 100}).encode()
+
+    found = contract._parse_matrix(plain)  # noqa: SLF001
+    assert found is not None
+    assert np.array_equal(found, np.array([[5.1, 3.5, 1.4, 0.2]] * 100))
+    assert contract._parse_matrix(objects) is None  # noqa: SLF001
+    assert contract.parse_rows(objects).shape == (100, 4)
+
+
+def test_messages_are_one_line() -> None:
+    """No refusal has a second line, whatever a key holds."""
+    keys = ["a\nb", "\x1b[31m", "\u2028", "x" * 1000]
+
+    for key in keys:
+        message, detail = _parse(json.dumps({key: 1}).encode())
+        assert re.fullmatch(r"[^\n\x1b\u2028]{1,200}", message)
+        assert all(len(str(place)) <= 64 for problem in detail for place in problem["loc"])

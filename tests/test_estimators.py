@@ -1,0 +1,103 @@
+"""Every estimator that train_model.py offers answers over HTTP as scikit-learn does."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import servers
+import yaml
+from conftest import Tracking
+from sklearn.datasets import load_iris
+
+import train_model
+from iris_api.flavor import read_flavor
+from iris_api.probe import probe_rows
+from iris_api.vetting import open_estimator
+
+ENGINES = {
+    "logistic": "onnx",
+    "forest": "onnx",
+    "boosting": "sklearn",
+    "svc": "onnx",
+    "neighbors": "sklearn",
+    "bayes": "onnx",
+    "discriminant": "onnx",
+}
+RANGES = np.array([[4.3, 7.9], [2.0, 4.4], [1.0, 6.9], [0.1, 2.5]])
+
+
+def test_all_are_tried() -> None:
+    """The table has each estimator that there is."""
+    assert ENGINES.keys() == train_model.ESTIMATORS.keys()
+
+
+@pytest.fixture(scope="module")
+def registered(tracking: Tracking) -> dict[str, str]:
+    """Train and register all of them, and give their model URIs."""
+    script = (
+        "import sys, train_model, warnings; warnings.simplefilter('ignore');"
+        "[print(train_model.train(e, f'Kind-{e}', promote=False)) for e in sys.argv[1:]]"
+    )
+    done = servers.run("-c", script, *ENGINES, env=tracking.env, timeout=240)
+    assert done.returncode == 0, done.stderr
+    uris = [line for line in done.stdout.splitlines() if line.startswith("models:")]
+    return dict(zip(ENGINES, uris, strict=True))
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_same_answers(
+    kind: str, registered: dict[str, str], tracking: Tracking, tmp_path: Path
+) -> None:
+    """Labels and probabilities over HTTP are scikit-learn's, for all rows of data and probe."""
+    env = tracking.env | {
+        "BENTOML_HOME": str(tmp_path),
+        "IRIS_MODEL_URI": registered[kind],
+        "IRIS_WORKERS": "1",
+    }
+    imported = servers.run("import_model.py", env=env)
+    assert imported.returncode == 0, imported.stderr
+    (entry,) = tmp_path.glob("models/*/v1-*")
+    metadata = yaml.safe_load((entry / "model.yaml").read_text("utf-8"))["metadata"]
+    estimator: Any = open_estimator(entry / "mlflow_model", read_flavor(entry / "mlflow_model"))
+    rows = np.vstack(
+        [load_iris().data, probe_rows(estimator, ranges=RANGES, examples=None, seed=7)]
+    )
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        body = {"instances": rows.tolist()}
+        predicted = httpx.post(f"{server.url}/predict", json=body, timeout=60)
+        probable = httpx.post(f"{server.url}/predict_proba", json=body, timeout=60)
+        told = httpx.get(f"{server.url}/model").json()
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        labels, probabilities = estimator.predict(rows), estimator.predict_proba(rows)
+    different = np.count_nonzero(np.array(predicted.json()["predictions"]) != labels)
+    assert different <= metadata["proof"].get("ties", 0)
+    assert np.abs(np.array(probable.json()["probabilities"]) - probabilities).max() < 1e-5
+    assert told["engine"] == ENGINES[kind]
+    if ENGINES[kind] == "onnx":
+        assert told["proof"]["rows"] > 9000
+        assert told["proof"]["largest_difference"] < 1e-5
+        assert told["proof"]["precision"] in {"float32", "float64"}
+        assert told["proof"]["versions"].keys() >= {"scikit-learn", "skl2onnx", "onnxruntime"}
+    else:
+        assert told["proof"]["reason"]
+        assert "served by scikit-learn, which is slower: " in imported.stderr
+
+
+def test_engine_is_chosen(registered: dict[str, str], tracking: Tracking, tmp_path: Path) -> None:
+    """Asked for, scikit-learn serves what could be compiled; what cannot be is refused."""
+    env = tracking.env | {"BENTOML_HOME": str(tmp_path)}
+    sklearn = servers.run("import_model.py", "--engine", "sklearn", registered["bayes"], env=env)
+    onnx = servers.run("import_model.py", "--engine", "onnx", registered["neighbors"], env=env)
+
+    tag = sklearn.stdout.strip().replace(":", "/")
+    content = yaml.safe_load((tmp_path / "models" / tag / "model.yaml").read_text("utf-8"))
+    assert content["metadata"]["engine"] == "sklearn"
+    assert onnx.returncode == 1
+    assert onnx.stdout == ""
+    assert onnx.stderr.splitlines()[-1].startswith("error: ")
+    assert not list(tmp_path.glob("models/kind-neighbors"))

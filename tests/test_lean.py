@@ -1,0 +1,166 @@
+"""What a worker carries and does not do, and how it shares the machine."""
+
+import gzip
+import http.server
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import servers
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+
+DUMP_MODULES = """
+import os, pathlib, signal, sys
+def dump(*_):
+    names = sorted({name.partition(".")[0] for name in sys.modules})
+    path = pathlib.Path(__file__).with_name(f"{os.getpid()}.modules")
+    path.with_suffix(".part").write_text("\\n".join(names))
+    path.with_suffix(".part").rename(path)
+signal.signal(signal.SIGUSR1, dump)
+"""
+
+
+@pytest.fixture(scope="module")
+def watched(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[servers.Server, Path]]:
+    """Run a service with two workers, each of which writes down its modules when asked."""
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "sitecustomize.py").write_text(DUMP_MODULES)
+    home = servers.copy_store(home, folder / "home")
+    env = plain_env | {
+        "BENTOML_HOME": str(home),
+        "IRIS_WORKERS": "2",
+        "PYTHONPATH": str(folder),
+    }
+    with servers.bentoml_service(folder / "log", env=env) as server:
+        yield server, folder
+
+
+def _workers(server: servers.Server) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(server.process.pid).children()
+        if "_bentoml_impl.worker.service" in child.cmdline()
+    ]
+
+
+def test_number_of_workers(watched: tuple[servers.Server, Path]) -> None:
+    """IRIS_WORKERS is the number of processes that answer."""
+    assert len(_workers(watched[0])) == 2
+
+
+def test_modules_of_a_worker(watched: tuple[servers.Server, Path]) -> None:
+    """A worker that serves ONNX has none of the heavy libraries, and has the quick ones."""
+    server, folder = watched
+    for _ in range(20):
+        httpx.post(f"{server.url}/predict", json=ROW)
+        httpx.post(f"{server.url}/predict_proba", json=ROW)
+    for worker in _workers(server):
+        worker.send_signal(signal.SIGUSR1)
+    servers.wait_for(lambda: len(list(folder.glob("*.modules"))) == 2)
+
+    for path in folder.glob("*.modules"):
+        modules = set(path.read_text().split())
+        assert not modules & {"mlflow", "pandas", "scipy", "sklearn", "skl2onnx", "skops"}
+        assert modules >= {"uvloop", "httptools", "onnxruntime"}
+
+
+def test_one_thread_for_inference(watched: tuple[servers.Server, Path]) -> None:
+    """Inference adds no thread of its own, so that workers do not get in each other's way."""
+    for worker in _workers(watched[0]):
+        names = [
+            Path(f"/proc/{worker.pid}/task/{thread.id}/comm").read_text()
+            for thread in worker.threads()
+        ]
+        assert len(names) < 10, names
+
+
+def test_no_access_log(watched: tuple[servers.Server, Path]) -> None:
+    """Requests leave no line in the log, unless asked for."""
+    httpx.post(f"{watched[0].url}/predict", json=ROW)
+
+    assert "/predict" not in watched[0].log.read_text()
+
+
+def test_access_log_and_traces(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """With IRIS_ACCESS_LOG there are lines, with an OTLP endpoint a collector gets the spans."""
+    received: list[str] = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+                received.extend(span.name for scope in spans.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        env = plain_env | {
+            "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
+            "IRIS_WORKERS": "1",
+            "IRIS_ACCESS_LOG": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        with servers.bentoml_service(tmp_path / "log", env=env) as server:
+            httpx.post(f"{server.url}/predict", json=ROW)
+            servers.wait_for(lambda: any("/predict" in name for name in received))
+            log = server.log.read_text()
+        collector.shutdown()
+
+    assert "path=/predict" in log
+
+
+def test_health_beside_a_long_batch(client: httpx.Client, service: servers.Server) -> None:
+    """While a worker computes a long batch, it answers others."""
+    row = {"sepal_length": 5, "sepal_width": 3, "petal_length": 1, "petal_width": 0.2}
+    body = json.dumps({"instances": [row] * 100_000}).encode()
+    with ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(httpx.post, f"{service.url}/predict", content=body, timeout=60)
+        answered = 0
+        while not batch.done():
+            assert client.get("/health").status_code == 200
+            answered += 1
+
+    assert batch.result().status_code == 200
+    assert len(batch.result().json()["predictions"]) == 100_000
+    assert answered > 5
+
+
+def test_unknown_paths_share_a_label(client: httpx.Client) -> None:
+    """Paths that are not served add nothing to the metrics, and known ones keep their label."""
+    client.get("/first")
+    before = client.get("/metrics").text.count("\n")
+    for number in range(200):
+        client.get(f"/random/{number}")
+    page = client.get("/metrics").text
+
+    assert page.count("\n") == before
+    assert "/random" not in page
+    assert 'endpoint="other"' in page
+    assert 'endpoint="/predict"' in page
+
+
+def test_wrong_setting(plain_env: dict[str, str]) -> None:
+    """A setting that is no number stops the service with a line that names it."""
+    done = servers.run(
+        "-m", "bentoml", "serve", "service:IrisClassifier", env=plain_env | {"IRIS_WORKERS": "many"}
+    )
+
+    assert done.returncode != 0
+    assert "IRIS_WORKERS: Input should be a valid integer" in done.stderr
