@@ -70,9 +70,10 @@ def home(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:
-    """Run the service with version 1; it knows no tracking server."""
+    """Run the service with version 1 and one worker; it knows no tracking server."""
     log = tmp_path_factory.mktemp("service") / "service.log"
-    with servers.bentoml_service(log, env=plain_env | {"BENTOML_HOME": str(home)}) as server:
+    env = plain_env | {"BENTOML_HOME": str(home), "IRIS_WORKERS": "1"}
+    with servers.bentoml_service(log, env=env) as server:
         yield server
 
 

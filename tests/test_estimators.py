@@ -1,6 +1,5 @@
 """Every estimator that train_model.py offers answers over HTTP as scikit-learn does."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ import train_model
 from iris_api.flavor import read_flavor
 from iris_api.probe import probe_rows
 from iris_api.vetting import open_estimator
+
+pytestmark = pytest.mark.thorough
 
 ENGINES = {
     "logistic": "onnx",
@@ -47,6 +48,7 @@ def registered(tracking: Tracking) -> dict[str, str]:
     return dict(zip(ENGINES, uris, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.parametrize("kind", ENGINES)
 def test_same_answers(
     kind: str, registered: dict[str, str], tracking: Tracking, tmp_path: Path
@@ -71,9 +73,7 @@ def test_same_answers(
         probable = httpx.post(f"{server.url}/predict_proba", json=body, timeout=60)
         told = httpx.get(f"{server.url}/model").json()
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        labels, probabilities = estimator.predict(rows), estimator.predict_proba(rows)
+    labels, probabilities = estimator.predict(rows), estimator.predict_proba(rows)
     different = np.count_nonzero(np.array(predicted.json()["predictions"]) != labels)
     assert different <= metadata["proof"].get("ties", 0)
     assert np.abs(np.array(probable.json()["probabilities"]) - probabilities).max() < 1e-5
