@@ -74,8 +74,9 @@ class SklearnEngine:
     def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
         """Predict probabilities as scikit-learn does."""
         with _quiet():
-            found: NDArray[np.floating[Any]] = self._estimator.predict_proba(rows)
-        return found
+            found = self._estimator.predict_proba(rows)
+        # Some give a transposed view, which cannot be written as JSON.
+        return np.ascontiguousarray(found)
 
 
 @contextlib.contextmanager
