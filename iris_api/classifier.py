@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from iris_api import store
 from iris_api.contract import FEATURES
-from iris_api.onnx_session import open_session
 
 HIDDEN = {"files", "example"}
 """Metadata for the machinery, of no use to a client."""
@@ -37,6 +36,9 @@ class OnnxEngine:
     """The compiled model in onnxruntime, one thread: workers are the unit that scales."""
 
     def __init__(self, model: bytes) -> None:
+        # Not at the top: the process that only starts the workers need not load it.
+        from iris_api.onnx_session import open_session  # noqa: PLC0415
+
         self._session = open_session(model)
         self.has_probabilities = len(self._session.get_outputs()) > 1
         kind = self._session.get_inputs()[0].type

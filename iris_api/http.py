@@ -78,19 +78,16 @@ async def error_page(request: Request, error: Exception) -> Response:
     """Give the errors of routing, which are plain text, our shape."""
     if not isinstance(error, HTTPException):
         raise error
-    headers = dict(error.headers or {})
-    text = _explain(error.status_code, request.method, headers.get("Allow"))
-    return error_response(error.status_code, text, headers=headers)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        text = f"{request.method} is not possible here; use {allowed}"
+        return error_response(error.status_code, text, headers={"Allow": allowed})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        text = "there is nothing at this path; GET /docs.json lists what there is"
+        return error_response(error.status_code, text)
+    return error_response(error.status_code, HTTPStatus(error.status_code).phrase)
 
 
 async def server_error(_request: Request, _error: Exception) -> Response:
     """Answer for a fault of ours; Starlette raises it on, into the log."""
     return error_response(500, "the service failed; its log says why")
-
-
-def _explain(status: int, method: str, allowed: str | None) -> str:
-    if status == HTTPStatus.NOT_FOUND:
-        return "there is nothing at this path; GET /docs.json lists what there is"
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        return f"{method} is not possible here; use {allowed}"
-    return HTTPStatus(status).phrase

@@ -206,8 +206,8 @@ def test_post_on_a_get_route(client: httpx.Client) -> None:
     answer = client.post("/model")
 
     assert answer.status_code == 405
-    assert answer.headers["Allow"] == "GET"
-    assert answer.json() == {"error": "POST is not possible here; use GET"}
+    assert answer.headers["Allow"] == "GET, HEAD"
+    assert answer.json() == {"error": "POST is not possible here; use GET, HEAD"}
 
 
 def test_unknown_path(client: httpx.Client) -> None:
