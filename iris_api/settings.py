@@ -46,7 +46,7 @@ def settings() -> Settings:
 def bentoml_config() -> dict[str, Any]:
     """Return what these settings mean in the terms of `bentoml.service`."""
     config: dict[str, Any] = {
-        "http": {"port": 8000},
+        "http": {"port": settings().port},
         # As many as cores, in a container as many as it may use.
         "workers": settings().workers or "cpu_count",
         "logging": {"access": {"enabled": settings().access_log}},
