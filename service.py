@@ -21,6 +21,7 @@ from iris_api.http import (
     PredictRequest,
     error_page,
     error_response,
+    invalid_request,
     json_response,
     read_json,
 )
@@ -102,7 +103,7 @@ class IrisClassifier:
                 return _compute(model, body, render)
             return await anyio.to_thread.run_sync(_compute, model, body, render)
         except contract.InvalidRequestError as error:
-            return error_response(error.status, str(error), error.detail)
+            return invalid_request(error)
 
     def health(self) -> Response:
         """Say whether a model can answer."""
@@ -130,7 +131,7 @@ def _find_entry() -> bentoml.Model:
 
 
 def _compute(model: Classifier, body: bytes, render: Render) -> Response:
-    rows = contract.parse_rows(body)
+    rows = contract.parse_rows(body, settings().max_rows)
     return json_response(render(model, rows), {"X-Model-Version": str(model.version)})
 
 

@@ -139,11 +139,12 @@ class InvalidRequestError(IrisError):
         self.status = status
 
 
-def parse_rows(body: bytes) -> NDArray[np.float64]:
+def parse_rows(body: bytes, max_rows: int) -> NDArray[np.float64]:
     """Turn a request body into rows.
 
     Args:
         body: JSON in one of the two forms, as it came.
+        max_rows: that are allowed.
 
     Returns:
         Shape (n, 4), n >= 1, float64, in centimetres, columns in the order of `FEATURES`.
@@ -152,6 +153,7 @@ def parse_rows(body: bytes) -> NDArray[np.float64]:
         InvalidRequestError: the body breaks the contract; each message names its place.
     """
     if len(body) > SHORT_BODY_BYTES and (rows := _parse_matrix(body)) is not None:
+        _check_count(len(rows), max_rows)
         return rows
     try:
         content = pydantic_core.from_json(body, allow_inf_nan=False)
@@ -170,9 +172,19 @@ def parse_rows(body: bytes) -> NDArray[np.float64]:
     try:
         if "instances" not in content:
             return _as_array([Flower.model_validate(content)])
+        if isinstance(content["instances"], list):
+            _check_count(len(content["instances"]), max_rows)
         return _as_array(Instances.model_validate(content).instances)
     except ValidationError as error:
         raise _explain(error) from None
+
+
+def _check_count(count: int, max_rows: int) -> None:
+    if count > max_rows:
+        raise InvalidRequestError(
+            f"instances: has {count} rows, at most {max_rows} are allowed; send several bodies",
+            status=413,
+        )
 
 
 def _parse_matrix(body: bytes) -> NDArray[np.float64] | None:

@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 from bentoml import IODescriptor
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from iris_api.contract import InvalidRequestError
+from iris_api.settings import settings
 
 NOT_JSON = "send JSON, with Content-Type: application/json"
 
@@ -45,13 +46,29 @@ async def read_json(request: Request) -> bytes:
     """Read the body of a request that says it is JSON, or does not say.
 
     Raises:
-        InvalidRequestError: it says that it is something else.
+        InvalidRequestError: it says that it is something else, or it is too large, in which case
+            the rest is not read.
     """
+    limit = settings().max_body_bytes
     # The raw list, because an object for the headers costs as much as reading the body.
     for name, value in request.scope["headers"]:
         if name == b"content-type" and not _is_json(value):
             raise InvalidRequestError(NOT_JSON, status=415)
-    return await request.body()
+        if name == b"content-length" and int(value) > limit:
+            raise _too_large(limit)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise _too_large(limit)
+    except ClientDisconnect:
+        raise InvalidRequestError("the client left before the end of its body") from None
+    return bytes(body)
+
+
+def _too_large(limit: int) -> InvalidRequestError:
+    return InvalidRequestError(f"the body has more than {limit} bytes; send several", status=413)
 
 
 def _is_json(media_type: bytes) -> bool:
@@ -64,6 +81,13 @@ def json_response(
     """Answer with JSON; numpy arrays are written without a Python object for each number."""
     body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, status, media_type="application/json", headers=headers)
+
+
+def invalid_request(error: InvalidRequestError) -> Response:
+    """Answer a request that breaks the contract."""
+    # What is left of a body that is too large is not read; without this, the server would read it.
+    headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else None
+    return error_response(error.status, str(error), error.detail, headers)
 
 
 def error_response(

@@ -16,6 +16,7 @@ ERRORS = {
     400: "The body breaks the contract; `detail` names the places.",
     404: "The model gives no probabilities.",
     405: "Another method than POST.",
+    413: "The body has too many bytes or rows.",
     415: "The body does not say that it is JSON.",
     500: "The service failed; its log says why.",
     503: "No model can answer; the reason is in the error.",

@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     workers: int | None = Field(default=None, ge=1)
     access_log: bool = False
     otlp_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    max_body_bytes: ByteSize = Field(default=ByteSize(16 * 1024**2), gt=0)
+    max_rows: int = Field(default=100_000, ge=1)
     import_max_bytes: ByteSize = Field(default=ByteSize(512 * 1024**2), gt=0)
 
 

@@ -38,7 +38,7 @@ def _body(rows: list[list[Any]], space: str = "") -> bytes:
 
 def _parse(body: bytes) -> Any:
     try:
-        return contract.parse_rows(body).tolist()
+        return contract.parse_rows(body, 100).tolist()
     except contract.InvalidRequestError as error:
         return str(error), error.detail
 
@@ -103,7 +103,7 @@ def test_long_bodies_take_the_quick_way() -> None:
     assert found is not None
     assert np.array_equal(found, np.array([[5.1, 3.5, 1.4, 0.2]] * 100))
     assert contract._parse_matrix(objects) is None  # noqa: SLF001
-    assert contract.parse_rows(objects).shape == (100, 4)
+    assert contract.parse_rows(objects, 100).shape == (100, 4)
 
 
 def test_messages_are_one_line() -> None:

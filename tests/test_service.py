@@ -1,6 +1,8 @@
 """What the service answers: the HTTP table, the data set row by row, and bad input."""
 
+import contextlib
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,54 @@ def test_many_problems_are_counted(client: httpx.Client) -> None:
         "instances[0].petal_width: must be a length of 0 to 100 cm (and 999 more)"
     )
     assert len(answer.json()["detail"]) == 20
+
+
+@pytest.mark.parametrize("row", [[0, 0, 0, 0], SETOSA])
+def test_too_many_rows(client: httpx.Client, row: Any) -> None:
+    """More rows than allowed are refused, in either form of the rows."""
+    answer = client.post("/predict", json={"instances": [row] * 100_001})
+
+    assert answer.status_code == 413
+    assert answer.json() == {
+        "error": "instances: has 100001 rows, at most 100000 are allowed; send several bodies"
+    }
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 99999999999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
+)
+def test_body_without_end(service: servers.Server, head: bytes) -> None:
+    """A body that is too large is refused before its end, and the connection closed."""
+    url = httpx.URL(service.url)
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    answer = b""
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + head
+        )
+        with contextlib.suppress(ConnectionError):
+            for _ in range(40):
+                connection.sendall(chunk)
+        with contextlib.suppress(ConnectionError):
+            while received := connection.recv(65536):
+                answer += received
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer.lower()
+    assert answer.endswith(b'{"error":"the body has more than 16777216 bytes; send several"}')
+
+
+def test_client_that_leaves(service: servers.Server, client: httpx.Client) -> None:
+    """A client that leaves in the middle of its body harms nobody and leaves no traceback."""
+    url = httpx.URL(service.url)
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b'Content-Length: 100\r\n\r\n{"instances"'
+        )
+
+    assert client.post("/predict", json=SETOSA).status_code == 200
+    assert "Traceback" not in service.log.read_text("utf-8")
 
 
 def test_without_a_content_type(client: httpx.Client) -> None:
