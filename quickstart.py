@@ -37,7 +37,7 @@ class QuickstartError(IrisError):
 
 def main() -> int:
     """Bring everything up, and keep it up until a signal or the end of the service."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # all of them end as Ctrl-C does
     try:
         with contextlib.ExitStack() as started:
