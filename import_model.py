@@ -2,16 +2,18 @@
 
 import argparse
 import contextlib
+import errno
+import json
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from iris_api import IrisError
+from iris_api import IrisError, one_line
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.settings import SettingsError, settings
 
@@ -29,14 +31,34 @@ examples:
   python import_model.py
   python import_model.py models:/IrisModel@champion
   TAG=$(python import_model.py models:/IrisModel/3)
+  python import_model.py --dry-run --json models:/IrisModel/3 | jq .proof
+  python import_model.py --list
 
-The tag is all that is printed on standard output. Exit status: 0 imported or there already,
-1 failed and the store is as it was, 2 wrong usage.
+The tag is all that an import prints on standard output. Exit status: 0 imported or there already,
+1 failed and the store is as it was, 2 wrong usage, 130 or 143 ended by Ctrl-C or SIGTERM.
 """
 
 
-class ImportTimeoutError(IrisError):
-    """The import took longer than it may."""
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+"""The signals that end an import: Ctrl-C, an orchestrator, the time limit."""
+
+AGAIN_SECONDS = 2
+"""Between the attempts to end; the staging folder is cleared in less."""
+
+MENDS = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EFBIG: "raise the limit of the file size, ulimit -f",
+    errno.EACCES: "give this user the permission",
+    errno.EPERM: "give this user the permission",
+    errno.EROFS: "mount it writable",
+    errno.ENOTDIR: "remove the file that stands where a folder should be",
+}
+"""How to mend what the operating system refuses, each but for another BENTOML_HOME."""
+
+
+class EndedError(BaseException):
+    """A signal came. Not an Exception, which libraries catch and take for a failure of theirs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,10 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries; ours are lines on standard error
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    ending = _Ending()
+    for number in ENDINGS:
+        signal.signal(number, ending)
+    sys.unraisablehook = lambda _: None  # an ending inside of a finalizer comes again
+    signal.setitimer(signal.ITIMER_REAL, arguments.timeout)
     try:
-        with _time_limit(arguments.timeout), contextlib.redirect_stdout(sys.stderr):
-            tag = _import(arguments)
+        with contextlib.redirect_stdout(sys.stderr):
+            printed = _list(arguments) if arguments.list else _import(arguments)
     except (ModelURIError, SettingsError) as error:
         _report(f"error: {error}")
         return 2
@@ -55,13 +81,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(f"error: {error}")
         return 1
     except OSError as error:
-        _report(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        _report(f"error: {_explain(error)}")
         return 1
-    except KeyboardInterrupt:
-        _report("interrupted; the store is as it was")
-        return 128 + signal.SIGINT
-    print(tag)
+    except EndedError as error:
+        _ignore_endings()
+        number = error.args[0]
+        if number == signal.SIGALRM:
+            _report(
+                f"error: not done after {arguments.timeout:g} s; is the server slow? "
+                "--timeout sets the limit"
+            )
+            return 1
+        _report(f"error: ended by {signal.Signals(number).name}; the store is as it was")
+        return 128 + int(number)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    print(printed)
     return 0
+
+
+class _Ending:
+    """Ends the import at the first signal, and again where a library swallowed that."""
+
+    def __init__(self) -> None:
+        self._first = 0
+
+    def __call__(self, number: int, _frame: FrameType | None) -> NoReturn:
+        self._first = self._first or number
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        raise EndedError(self._first)
+
+
+def _ignore_endings() -> None:
+    for number in ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _explain(error: OSError) -> str:
+    """Say what the operating system refused, where, and how to mend it."""
+    where = error.filename or os.environ.get("BENTOML_HOME", "~/bentoml")
+    mend = MENDS.get(error.errno or 0)
+    said = f"{where}: {error.strerror or one_line(error)}"
+    return f"{said}; {mend}, or set BENTOML_HOME to another folder" if mend else said
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -89,13 +150,31 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "it can still run any code, so trust its author",
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be imported and what was found in it, and leave the store alone",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="say what the store has, without asking a server; * marks the active version",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the answer of --dry-run or --list as JSON"
+    )
+    parser.add_argument(
         "--timeout",
         type=_seconds,
         default=TIMEOUT_SECONDS,
         metavar="SECONDS",
         help=f"for the whole import (default: {TIMEOUT_SECONDS})",
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.json and not (arguments.dry_run or arguments.list):
+        parser.error("--json goes with --dry-run or --list; an import prints the tag")
+    if arguments.list and (arguments.dry_run or arguments.model_uri):
+        parser.error("--list goes with neither --dry-run nor a model URI")
+    return arguments
 
 
 def _seconds(text: str) -> float:
@@ -105,27 +184,48 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _list(arguments: argparse.Namespace) -> str:
+    from iris_api.listing import list_entries, to_table  # noqa: PLC0415
+
+    rows = list_entries()
+    return json.dumps(rows, indent=2) if arguments.json else to_table(rows)
+
+
 def _import(arguments: argparse.Namespace) -> str:
+    """Import, or only try to, and return what goes to standard output."""
     uri = ModelURI.parse(arguments.model_uri or settings().model_uri)
     max_bytes = settings().import_max_bytes
-    _report(f"importing {uri.text}")
+    _report(f"importing {uri.text}{', as a dry run' if arguments.dry_run else ''}")
     # mlflow and scikit-learn take seconds to import: --help and a typing error need not wait.
     from iris_api.importer import Importer  # noqa: PLC0415
     from iris_api.tracking import TrackingServer  # noqa: PLC0415
 
     logging.disable(logging.WARNING)  # what they log is said here, or of no use
-    return str(
-        Importer(
-            TrackingServer(os.environ.get("MLFLOW_TRACKING_URI", ""), _report),
-            engine=arguments.engine,
-            trust_pickle=arguments.trust_pickle,
-            max_bytes=max_bytes,
-            report=_report,
-            progress=_Progress(),
-        )
-        .run(uri)
-        .tag
+    importer = Importer(
+        TrackingServer(os.environ.get("MLFLOW_TRACKING_URI", ""), _report),
+        engine=arguments.engine,
+        trust_pickle=arguments.trust_pickle,
+        max_bytes=max_bytes,
+        report=_report,
+        progress=_Progress(),
+        finish=_ignore_endings,
     )
+    if not arguments.dry_run:
+        return str(importer.run(uri).tag)
+    found = importer.dry_run(uri)
+    if arguments.json:
+        return json.dumps(found, indent=2)
+    return "\n".join(f"{key:16} {one_line(_plain(value), 400)}" for key, value in found.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 class _Progress:
@@ -136,24 +236,9 @@ class _Progress:
 
     def __call__(self, arrived: int, total: int) -> None:
         self._arrived += arrived
-        if sys.stderr.isatty():
+        if total and sys.stderr.isatty():
             end = "\n" if self._arrived >= total else "\r"
             print(f"{self._arrived / total:4.0%} of {total} bytes", end=end, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    def expire(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise ImportTimeoutError(
-            f"not done after {seconds:g} s; is the server slow? --timeout sets the limit"
-        )
-
-    signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _report(line: str) -> None:

@@ -1,26 +1,25 @@
 """One import: from a model URI to the active entry of the model store."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import IrisError, store
-from iris_api.classifier import SklearnEngine
-from iris_api.contract import FEATURES, MAXIMUM_CM, MINIMUM_CM
+from iris_api import IrisError, artifacts, store
+from iris_api.artifacts import RemoteFile
+from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
+from iris_api.example import answer_example, read_examples
 from iris_api.model_uri import ModelURI
-from iris_api.registry import ModelVersion, Registry, RemoteFile
+from iris_api.registry import ModelVersion, Registry
+from iris_api.staging import staging
 from iris_api.tracking import TrackingServer
 from iris_api.training_profile import TrainingProfile
-
-EXAMPLE_FILE = "input_example.json"
-EXAMPLE_ROWS = 100
 
 UNPICKLE_SECONDS = 120
 """For the process that opens a trusted pickle; scikit-learn alone takes several to import."""
@@ -41,6 +40,7 @@ class Importer:
         max_bytes: of all files of the model together.
         report: told each step, one line each.
         progress: told the bytes that arrived and the bytes in all.
+        finish: called when all is ready, just before the store changes: nothing may stop it now.
     """
 
     server: TrackingServer
@@ -49,6 +49,7 @@ class Importer:
     max_bytes: int
     report: Callable[[str], None]
     progress: Callable[[int, int], None]
+    finish: Callable[[], None]
 
     def run(self, uri: ModelURI) -> bentoml.Model:
         """Resolve, fetch, vet, compile, verify, store and activate.
@@ -56,58 +57,88 @@ class Importer:
         Raises:
             IrisError: what is wrong and how to mend it; the store is as it was.
         """
-        registry = Registry(self.server)
-        version = registry.resolve(uri)
-        self.report(f"{uri.text} is version {version.version}, stage {version.stage}")
-        files = registry.files(version)
-        self._check_size(files)
-        with store.staging() as folder:
+        version, files = self._resolve(uri)
+        with staging() as folder:
             model = folder / "fetched"
-            model.mkdir()
-            self._fetch(registry, version, files, model)
-            promotion = {"stage": version.stage, "aliases": version.aliases}
-            metadata = promotion | {
-                "name": version.name,
-                "version": version.version,
-                "run_id": version.run_id or "",
-                "model_id": version.model_id or "",
-                "source": version.source,
-                "tracking_uri": self.server.address,
-                "model_uri": uri.text,
-                "digest": store.digest_directory(model),
-            }
-            entry = self._known(metadata)
-            if entry is not None:
-                store.verify(entry)
-                store.update(entry, promotion)
+            metadata = self._fetch(uri, version, files, model)
+            if entry := self._known(metadata):
+                self.finish()
+                store.update(entry, {key: metadata[key] for key in ("stage", "aliases")})
+                store.activate(entry)
                 self.report(f"{entry.tag} is in the store already")
             else:
                 derived, found = self._examine(model)
                 metadata |= found | {
-                    "metrics": registry.metrics(version),
+                    "metrics": Registry(self.server).metrics(version),
                     "imported_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
-                entry = store.save(folder, version.name, model, derived, metadata)
+                tag = store.stage(folder, version.name, model, derived, metadata)
+                self.finish()
+                entry = store.commit(folder, tag, metadata["digest"])
                 self.report(f"{entry.tag} is stored")
-        store.activate(entry)
         return entry
 
-    def _check_size(self, files: list[RemoteFile]) -> None:
+    def dry_run(self, uri: ModelURI) -> dict[str, Any]:
+        """Resolve, fetch, vet and compile, outside of the store; return what would be stored.
+
+        Raises:
+            IrisError: what is wrong and how to mend it.
+        """
+        version, files = self._resolve(uri)
+        with TemporaryDirectory(prefix="iris-import-") as folder:
+            model = Path(folder) / "fetched"
+            metadata = self._fetch(uri, version, files, model)
+            known = self._known(metadata) is not None
+            _, found = self._examine(model)
+        del found["example"]  # the service's own check of itself
+        tag = store.tag_of(version.name, version.version, metadata["digest"])
+        size = sum(file.size for file in files)
+        first = {"tag": str(tag), "in_store": known, "files": len(files), "bytes": size}
+        return first | metadata | found
+
+    def _resolve(self, uri: ModelURI) -> tuple[ModelVersion, list[RemoteFile]]:
+        version = Registry(self.server).resolve(uri)
+        self.report(f"{uri.text} is version {version.version}, stage {version.stage}")
+        files = artifacts.list_files(self.server, version.root)
+        if not files:
+            raise ImportRefusedError(
+                f"the proxy lists no file for {version.name} version {version.version}; "
+                "was its run or its artifact folder deleted? log and register the model again"
+            )
         total = sum(file.size for file in files)
         if total > self.max_bytes:
             raise ImportRefusedError(
                 f"the model has {total} bytes and IRIS_IMPORT_MAX_BYTES allows {self.max_bytes}; "
                 "raise it if the model is meant to be this large"
             )
+        return version, files
 
     def _fetch(
-        self, registry: Registry, version: ModelVersion, files: list[RemoteFile], model: Path
-    ) -> None:
+        self, uri: ModelURI, version: ModelVersion, files: list[RemoteFile], model: Path
+    ) -> dict[str, Any]:
+        """Download a version into a new folder, and return where it comes from."""
+        model.mkdir()
         total = sum(file.size for file in files)
         self.report(f"fetching {len(files)} files, {total} bytes, through {self.server.address}")
-        registry.fetch(
-            version, files, model, progress=lambda arrived: self.progress(arrived, total)
+        artifacts.fetch(
+            self.server,
+            version.root,
+            files,
+            model,
+            progress=lambda arrived: self.progress(arrived, total),
         )
+        return {
+            "name": version.name,
+            "version": version.version,
+            "stage": version.stage,
+            "aliases": version.aliases,
+            "run_id": version.run_id or "",
+            "model_id": version.model_id or "",
+            "source": version.source,
+            "tracking_uri": self.server.address,
+            "model_uri": uri.text,
+            "digest": store.digest_directory(model),
+        }
 
     def _known(self, metadata: dict[str, Any]) -> bentoml.Model | None:
         """Find this version in the store; another content under its number is an alarm."""
@@ -116,6 +147,8 @@ class Importer:
             known = store.metadata_of(entry)
             if all(known.get(key) == metadata[key] for key in same):
                 if known["digest"] == metadata["digest"]:
+                    self._check_engine(entry)
+                    store.verify(entry)
                     return entry
                 raise ImportRefusedError(
                     f"version {metadata['version']} of {metadata['name']} changed in the registry "
@@ -123,6 +156,14 @@ class Importer:
                     f"run bentoml models delete {entry.tag} and import again"
                 )
         return None
+
+    def _check_engine(self, entry: bentoml.Model) -> None:
+        engine = store.metadata_of(entry)["engine"]
+        if self.engine not in {"auto", engine}:
+            raise ImportRefusedError(
+                f"{entry.tag} is in the store with the engine {engine}; to change it to "
+                f"{self.engine}, run bentoml models delete {entry.tag} and import again"
+            )
 
     def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Vet and compile a fetched model; return what was made of it and what was found."""
@@ -144,7 +185,7 @@ class Importer:
         else:
             estimator = open_estimator(model, flavor)
         profile = TrainingProfile.read(model)
-        examples = _read_examples(model / EXAMPLE_FILE, flavor.features)
+        examples = read_examples(model, flavor.features)
         engine, proof = "sklearn", {}
         if self.engine != "sklearn":
             try:
@@ -168,7 +209,7 @@ class Importer:
             "estimator": type(estimator).__name__,
             "engine": engine,
             "proof": proof,
-            "example": _answer_example(estimator, examples),
+            "example": answer_example(estimator, examples),
         }
 
 
@@ -178,30 +219,3 @@ def _ranges(profile: TrainingProfile | None, features: tuple[str, ...]) -> NDArr
         return np.tile([0.0, 10.0], (len(features), 1))
     found = [(profile.features[name].minimum, profile.features[name].maximum) for name in features]
     return np.clip(found, MINIMUM_CM, MAXIMUM_CM)
-
-
-def _read_examples(path: Path, features: tuple[str, ...]) -> NDArray[np.float64]:
-    """Read MLflow's input example in the model's own order; a typical flower where there is none.
-
-    MLflow writes a data frame as `{"columns": […], "data": [[…], …]}`. It is only ever a
-    question to the model, so that one in another form is passed over.
-    """
-    typical = dict(zip(FEATURES, (5.8, 3.1, 3.8, 1.2), strict=True))
-    try:
-        content = json.loads(path.read_bytes())
-        order = [content["columns"].index(feature) for feature in features]
-        rows = np.array(content["data"][:EXAMPLE_ROWS], dtype=np.float64)[:, order]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
-        rows = np.empty((0, 0))
-    if rows.size and ((rows >= MINIMUM_CM) & (rows <= MAXIMUM_CM)).all():
-        return rows
-    return np.array([[typical[feature] for feature in features]])
-
-
-def _answer_example(estimator: Any, rows: NDArray[np.float64]) -> dict[str, Any]:
-    """Keep what scikit-learn itself answers, rows in the model's own order."""
-    engine = SklearnEngine(estimator)
-    answer = {"rows": rows.tolist(), "labels": engine.labels(rows).tolist()}
-    if engine.has_probabilities:
-        answer["probabilities"] = engine.probabilities(rows).tolist()
-    return answer

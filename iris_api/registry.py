@@ -1,24 +1,36 @@
-"""The MLflow registry: a model URI becomes one immutable version, and its files a folder."""
+"""The MLflow registry: a model URI becomes one immutable version."""
 
-import posixpath
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
-
-import requests
+from urllib.parse import urlsplit
 
 from iris_api import IrisError, one_line
+from iris_api.artifacts import is_plain
 from iris_api.model_uri import ModelURI
-from iris_api.tracking import RETRIES, NotFoundError, TrackingServer
+from iris_api.tracking import NotFoundError, TrackingServer
 
 API = "/api/2.0/mlflow"
-PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 
-MAXIMUM_FILES = 1000
-MAXIMUM_DEPTH = 8
+LOG_AGAIN = "log the model again in a new experiment"
+
+OUT_OF_REACH = {
+    "runs": (
+        "a path of a run, which this registry did not resolve; "
+        "register the model again with mlflow.register_model"
+    ),
+    "file": f"a folder on some machine, which its proxy does not serve; {LOG_AGAIN}",
+    "": f"a folder on some machine, which its proxy does not serve; {LOG_AGAIN}",
+    "http": f"another server, which gets no login of this one; {LOG_AGAIN}",
+    "https": f"another server, which gets no login of this one; {LOG_AGAIN}",
+}
+"""What a location is that the proxy does not serve, by its scheme, and how to mend it."""
+
+BUCKET = (
+    "storage that its proxy does not serve, because the experiment was made without "
+    f"--serve-artifacts; {LOG_AGAIN}"
+)
+"""The same for s3, gs and all others."""
 
 
 class RegistryError(IrisError):
@@ -63,30 +75,46 @@ class Registry:
         """
         try:
             found = self._find(uri)
+            number = self._number(found)
             location = self._server.get_json(
-                f"{API}/model-versions/get-download-uri",
-                {"name": uri.name, "version": found["version"]},
-            )["artifact_uri"]
+                f"{API}/model-versions/get-download-uri", {"name": uri.name, "version": number}
+            ).get("artifact_uri")
         except NotFoundError as error:
             raise RegistryError(
                 f"{uri.text} is not in the registry of {self._server.address}: {error}"
             ) from None
-        if (status := found.get("status", "READY")) != "READY":
+        if (status := self._text(found, "status", "READY")) != "READY":
             raise RegistryError(
-                f"version {found['version']} of {uri.name} is {one_line(status)}, not READY; "
+                f"version {number} of {uri.name} is {status}, not READY; "
                 "wait for its registration to finish, or register it again"
             )
-        logged_model = re.fullmatch(r"models:/(m-[0-9a-f]+)", found.get("source", ""))
+        aliases = found.get("aliases", [])
+        if not isinstance(location, str) or not isinstance(aliases, list):
+            raise self._server.unlike_mlflow()
+        logged_model = re.fullmatch(r"models:/(m-[0-9a-f]+)", self._text(found, "source"))
+        root = self._proxy_path(location)  # before the location is shown or kept anywhere
         return ModelVersion(
             name=uri.name,
-            version=int(found["version"]),
-            stage=found.get("current_stage") or "None",
-            aliases=sorted(found.get("aliases", [])),
-            run_id=found.get("run_id") or None,
+            version=number,
+            stage=self._text(found, "current_stage") or "None",
+            aliases=sorted(one_line(alias) for alias in aliases),
+            run_id=self._text(found, "run_id") or None,
             model_id=logged_model and logged_model[1],
             source=location,
-            root=self._proxy_path(location),
+            root=root,
         )
+
+    def _number(self, version: dict[str, Any]) -> int:
+        text = str(version.get("version"))
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+            raise self._server.unlike_mlflow()
+        return int(text)
+
+    def _text(self, version: dict[str, Any], key: str, default: str = "") -> str:
+        value = version.get(key, default)
+        if not isinstance(value, str):
+            raise self._server.unlike_mlflow()
+        return one_line(value)
 
     def _find(self, uri: ModelURI) -> dict[str, Any]:
         if uri.version is not None:
@@ -100,135 +128,54 @@ class Registry:
             f"{API}/registered-models/get-latest-versions",
             {"name": uri.name} | ({"stages": uri.stage} if uri.stage else {}),
         )
-        if not (versions := found.get("model_versions")):
+        versions = found.get("model_versions", [])
+        if not isinstance(versions, list) or not all(isinstance(item, dict) for item in versions):
+            raise self._server.unlike_mlflow()
+        if not versions:
             place = f"in stage {uri.stage}" if uri.stage else "at all"
             raise RegistryError(
                 f"{uri.name} has no version {place} on {self._server.address}; promote one, "
                 f"or name a version: models:/{uri.name}/1"
             )
-        # The version by its number, because the newest of each stage comes in any order.
-        latest: dict[str, Any] = max(versions, key=lambda version: int(version["version"]))
-        # This endpoint leaves out the aliases on some servers.
-        query = {"name": uri.name, "version": latest["version"]}
+        # By its number, because the newest of each stage come in any order; and asked for once
+        # more, because this endpoint leaves out the aliases on some servers.
+        query = {"name": uri.name, "version": max(map(self._number, versions))}
         return self._get_version("model-versions/get", query)
 
     def _get_version(self, endpoint: str, query: dict[str, Any]) -> dict[str, Any]:
-        version: dict[str, Any] = self._server.get_json(f"{API}/{endpoint}", query)["model_version"]
+        version = self._server.get_json(f"{API}/{endpoint}", query).get("model_version")
+        if not isinstance(version, dict):
+            raise self._server.unlike_mlflow()
         return version
 
     def _proxy_path(self, location: str) -> str:
         """Accept what this server's own proxy serves, and send no login anywhere else."""
-        parts = urlsplit(location)
+        try:
+            parts = urlsplit(location)
+        except ValueError:
+            raise RegistryError(
+                f"the version's location is not a plain path; {LOG_AGAIN}"
+            ) from None
+        host = parts.netloc.rpartition("@")[2]  # what is before it is a login, and not shown
+        place = one_line(f"{parts.scheme}://{host}{parts.path}" if host else location)
         if parts.scheme != "mlflow-artifacts":
             raise RegistryError(
-                f"the version's files are at {one_line(location)!r}, which the artifact proxy "
-                "does not serve, because its experiment was made without --serve-artifacts; "
-                "log the model again in a new experiment"
+                f"the registry says that the files are at {place!r}, "
+                f"{OUT_OF_REACH.get(parts.scheme, BUCKET)}"
             )
-        if parts.netloc not in {"", self._server.netloc}:
+        if parts.netloc.lower() not in {"", self._server.netloc.lower()}:
             raise RegistryError(
-                f"the version's files are at another host, {one_line(parts.netloc)!r}, which gets "
+                f"the version's files are at another host, {one_line(host)!r}, which gets "
                 "no login of this server; set MLFLOW_TRACKING_URI to that server, "
-                "or log the model again in a new experiment"
+                f"or {LOG_AGAIN}"
             )
         path = parts.path.strip("/")
-        if not path or any(not _is_plain(step) for step in path.split("/")):
+        plain = path and all(is_plain(step) for step in path.split("/"))
+        if not plain or parts.query or parts.fragment:
             raise RegistryError(
-                f"the version's location {one_line(location)!r} is not a plain path"
+                f"the version's location {place!r} is not a plain path; {LOG_AGAIN}"
             )
         return path
-
-    def files(self, version: ModelVersion) -> list[RemoteFile]:
-        """List all files of a version, through the proxy, in the order of their paths.
-
-        Raises:
-            RegistryError: no file, too many, too deep, or a name that is not a plain one.
-            TrackingError: the server does not answer.
-        """
-        found: list[RemoteFile] = []
-        for file in self._walk(version.root, ""):
-            found.append(file)
-            if len(found) > MAXIMUM_FILES:
-                raise RegistryError(
-                    f"the model has more than {MAXIMUM_FILES} files; is it a model?"
-                )
-        if not found:
-            raise RegistryError(
-                f"the proxy lists no file for {version.name} version {version.version}; "
-                "was its run or its artifact folder deleted? log and register the model again"
-            )
-        return sorted(found, key=lambda file: file.path)
-
-    def _walk(self, root: str, below: str) -> Iterator[RemoteFile]:
-        if below.count("/") >= MAXIMUM_DEPTH:
-            raise RegistryError(
-                f"the model's folders are deeper than {MAXIMUM_DEPTH}; is it a model?"
-            )
-        listing = self._server.get_json(PROXY, {"path": posixpath.join(root, below).rstrip("/")})
-        for entry in listing.get("files", []):
-            name, size = entry.get("path"), entry.get("file_size")
-            if not isinstance(name, str) or not _is_plain(name):
-                raise RegistryError(f"the proxy lists a file named {one_line(name)!r}; refused")
-            if entry.get("is_dir"):
-                yield from self._walk(root, f"{below}{name}/")
-            else:
-                # MLflow writes 64-bit numbers as text in some versions.
-                yield RemoteFile(f"{below}{name}", int(size or 0))
-
-    def fetch(
-        self,
-        version: ModelVersion,
-        files: list[RemoteFile],
-        directory: Path,
-        *,
-        progress: Callable[[int], None],
-    ) -> None:
-        """Download the files into an empty directory.
-
-        Args:
-            version: whose files they are.
-            files: what `files()` returned.
-            directory: exists and is empty.
-            progress: told the number of bytes of each piece that arrived.
-
-        Raises:
-            RegistryError: a file is not as long as the listing says.
-            TrackingError: the server does not answer.
-        """
-        for file in files:
-            for tries_left in reversed(range(RETRIES + 1)):
-                try:
-                    self._download(version, file, directory / file.path, progress)
-                    break
-                except RegistryError as error:
-                    if not tries_left:
-                        raise
-                    self._server.report(f"{error}; trying again")
-
-    def _download(
-        self, version: ModelVersion, file: RemoteFile, target: Path, progress: Callable[[int], None]
-    ) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        arrived = 0
-        path = quote(posixpath.join(version.root, file.path))
-        with self._server.get(f"{PROXY}/{path}") as response, target.open("wb") as out:
-            try:
-                for chunk in response.iter_content(256 * 1024):
-                    arrived += len(chunk)
-                    if arrived > file.size:
-                        break
-                    out.write(chunk)
-                    progress(len(chunk))
-            except requests.RequestException:
-                raise RegistryError(
-                    f"the download of {file.path} broke after {arrived} of {file.size} bytes"
-                ) from None
-        if arrived != file.size:
-            count = "more than" if arrived > file.size else f"{arrived} of"
-            raise RegistryError(
-                f"{file.path} arrived with {count} the {file.size} bytes that the proxy lists; "
-                "was the model changed? log it again"
-            )
 
     def metrics(self, version: ModelVersion) -> dict[str, float]:
         """Return the run's metrics; none where the run is gone or was never there."""
@@ -238,14 +185,8 @@ class Registry:
             run = self._server.get_json(f"{API}/runs/get", {"run_id": version.run_id})
         except NotFoundError:
             return {}
-        metrics = run.get("run", {}).get("data", {}).get("metrics", [])
-        return {metric["key"]: float(metric["value"]) for metric in metrics}
-
-
-def _is_plain(name: str) -> bool:
-    """Tell a plain file name from one that could lead elsewhere."""
-    return (
-        name not in {"", ".", ".."}
-        and name.isprintable()
-        and not any(char in name for char in '/\\:%*?"<>|')
-    )
+        try:
+            metrics = run["run"]["data"].get("metrics", [])
+            return {one_line(metric["key"]): float(metric["value"]) for metric in metrics}
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise self._server.unlike_mlflow() from None

@@ -6,17 +6,15 @@ pointer to the entry created last; `activate` moves it to the entry promoted las
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import bentoml
+import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 from bentoml.exceptions import BentoMLException, NotFound
@@ -24,6 +22,7 @@ from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
 from iris_api import IrisError
+from iris_api.staging import staging
 
 MODEL_FOLDER = "mlflow_model"
 """Where `bentoml.mlflow.load_model` looks for the model's files inside an entry."""
@@ -68,57 +67,23 @@ def digest_files(directory: Path) -> dict[str, str]:
     return digests
 
 
-@contextlib.contextmanager
-def staging() -> Iterator[Path]:
-    """Lend a new folder on the store's file system, and clear away what killed imports left.
-
-    A folder in use is locked by its process, and the lock ends with the process, however it ends.
-    """
-    base = _home() / "staging"
-    base.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        # Nobody clears while somebody else is between making a folder and locking it.
-        with _lock(base):
-            for left in base.iterdir():
-                with contextlib.suppress(BlockingIOError), _lock(left, wait=False):
-                    shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(dir=base))
-            held.enter_context(_lock(folder))
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
-        yield folder
-
-
-@contextlib.contextmanager
-def _lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(handle)
-
-
-def save(
+def stage(
     folder: Path,
     name: str,
     model: Path,
     derived: Mapping[str, bytes],
     metadata: Mapping[str, Any],
-) -> bentoml.Model:
-    """Put a model into the store, as one step.
+) -> bentoml.Tag:
+    """Make a whole entry in a staging folder, where nobody sees it; `commit` publishes it.
 
     Args:
         folder: from `staging()`.
         name: of the registered model.
-        model: the directory as the registry served it.
+        model: the directory as the registry served it, inside the folder; it is moved.
         derived: file name and content of what the import made from it.
         metadata: must have `version` and `digest`; `files` is added.
-
-    Returns:
-        The entry, not yet active. Where another import was faster, the entry of that one.
     """
-    tag = bentoml.Tag(store_name(name), f"v{metadata['version']}-{metadata['digest'][:8]}")
-    staged = ModelStore(folder / "models")
+    tag = tag_of(name, metadata["version"], metadata["digest"])
     with bentoml.models.create(
         tag,
         module="bentoml.mlflow",
@@ -127,20 +92,49 @@ def save(
         labels={"model": store_name(name), "version": str(metadata["version"])},
         metadata=dict(metadata),
         context=ModelContext(framework_name="mlflow", framework_versions={}),
-        _model_store=staged,
+        _model_store=ModelStore(folder / "models"),
     ) as entry:
-        shutil.copytree(model, Path(entry.path) / MODEL_FOLDER)
+        model.rename(Path(entry.path) / MODEL_FOLDER)
         for file, content in derived.items():
             (Path(entry.path) / file).write_bytes(content)
         metadata_of(entry)["files"] = digest_files(Path(entry.path))
+    return tag
+
+
+def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
+    """Publish a staged entry and make it the active one: two renames.
+
+    Args:
+        folder: where it was staged.
+        tag: from `stage()`.
+        digest: of the model's files, whole.
+
+    Returns:
+        The entry. Where another import was faster, the entry of that one.
+
+    Raises:
+        StoreError: another content has this tag already.
+    """
     target = _models() / tag.path()
     target.parent.mkdir(parents=True, exist_ok=True)
+    pointer = _write_pointer(folder, tag)  # what can fail for want of space comes first
     try:
         (folder / "models" / tag.path()).rename(target)
     except OSError:
         if not target.is_dir():
             raise
-    return bentoml.models.get(tag)
+    entry = get(tag)
+    if metadata_of(entry).get("digest") != digest:
+        raise StoreError(
+            f"{target} has other files in it; remove this folder, then import the version again"
+        )
+    pointer.replace(_models() / tag.latest_path())
+    return entry
+
+
+def tag_of(name: str, version: int, digest: str) -> bentoml.Tag:
+    """Return the tag of an imported version."""
+    return bentoml.Tag(store_name(name), f"v{version}-{digest[:8]}")
 
 
 def update(entry: bentoml.Model, metadata: Mapping[str, Any]) -> None:
@@ -156,14 +150,27 @@ def update(entry: bentoml.Model, metadata: Mapping[str, Any]) -> None:
         changed.replace(Path(entry.path) / "model.yaml")
 
 
-def entries(name: str) -> list[bentoml.Model]:
-    """Return the imported versions of a registered model, the oldest import first."""
-    try:
-        found = bentoml.models.list(store_name(name))
-    except NotFound:
+def entries(name: str | None = None) -> list[bentoml.Model]:
+    """Return the imported versions of a registered model, or of all, the oldest import first.
+
+    Entries that others put into the store, and ones that cannot be read, are left out.
+    """
+    if not exists():
         return []
-    ours = [entry for entry in found if metadata_of(entry).get("name") == name]
+    pattern = f"{store_name(name) if name else '*'}/*/model.yaml"
+    found = []
+    for path in sorted(_models().glob(pattern)):
+        with contextlib.suppress(StoreError):
+            found.append(get(bentoml.Tag(path.parent.parent.name, path.parent.name)))
+    ours = [entry for entry in found if name in {None, metadata_of(entry).get("name")}]
+    ours = [entry for entry in ours if {"name", "digest", "files"} <= metadata_of(entry).keys()]
     return sorted(ours, key=lambda entry: entry.creation_time)
+
+
+def exists() -> bool:
+    """Tell whether there is a store, without making one as BentoML does when it is asked."""
+    home = os.environ.get("BENTOML_HOME", "~/bentoml")
+    return (Path(os.path.expandvars(home)).expanduser() / "models").is_dir()
 
 
 def active(name: str) -> bentoml.Model:
@@ -183,19 +190,35 @@ def get(tag: bentoml.Tag) -> bentoml.Model:
     """
     try:
         return bentoml.models.get(tag)
-    except BentoMLException:
+    except NotFound:
         raise StoreError(
             f"{tag} is not in the model store {_models()}; run python import_model.py"
+        ) from None
+    except (BentoMLException, ExceptionGroup, yaml.YAMLError, LookupError, TypeError, ValueError):
+        raise StoreError(
+            f"{tag} in the model store {_models()} cannot be read; "
+            "remove its folder, then import it again"
         ) from None
 
 
 def activate(entry: bentoml.Model) -> None:
     """Make an entry the one that the service answers with, as one step."""
-    pointer = _models() / entry.tag.latest_path()
     with staging() as folder:
-        written = folder / "latest"
-        written.write_text(entry.tag.version or "", encoding="utf-8")
-        written.replace(pointer)
+        _write_pointer(folder, entry.tag).replace(_models() / entry.tag.latest_path())
+
+
+def is_active(entry: bentoml.Model) -> bool:
+    """Tell whether the service answers with this entry after its next start."""
+    try:
+        return (_models() / entry.tag.latest_path()).read_text("utf-8").strip() == entry.tag.version
+    except FileNotFoundError:
+        return False
+
+
+def _write_pointer(folder: Path, tag: bentoml.Tag) -> Path:
+    written = folder / "latest"
+    written.write_text(tag.version or "", encoding="utf-8")
+    return written
 
 
 def verify(entry: bentoml.Model) -> None:
@@ -221,10 +244,6 @@ def verify(entry: bentoml.Model) -> None:
 def metadata_of(entry: bentoml.Model) -> dict[str, Any]:
     """Return what the import wrote down, changeable."""
     return cast("dict[str, Any]", entry.info.metadata)
-
-
-def _home() -> Path:
-    return Path(BentoMLContainer.bentoml_home.get())
 
 
 def _models() -> Path:

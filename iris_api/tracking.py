@@ -1,21 +1,34 @@
 """One tracking server: its REST API and its artifact proxy, behind MLflow's own login variables."""
 
+import configparser
 import json
 import os
 import random
-import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import requests
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
-from urllib3.exceptions import NameResolutionError
+from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from iris_api import IrisError, one_line
+from iris_api.faults import (
+    PROXY_IS_OFF,
+    NotFoundError,
+    TrackingError,
+    is_passing,
+    refusal,
+    silence,
+)
+
+__all__ = ["NotFoundError", "TrackingError", "TrackingServer"]
+
+T = TypeVar("T")
 
 RETRIES = 3
 """After the first try. MLflow's default of 7 with back-off is four silent minutes."""
@@ -31,18 +44,13 @@ MAXIMUM_JSON_BYTES = 8 * 1024**2
 
 MAXIMUM_ERROR_BYTES = 64 * 1024
 
-PROXY_IS_OFF = "--no-serve-artifacts"
-"""What MLflow's 503 says where the artifact proxy is switched off: nothing to wait for."""
-
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
-
-class TrackingError(IrisError):
-    """The server cannot be reached, refuses, or answers what MLflow would not."""
+CERTIFICATES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
 
 
-class NotFoundError(TrackingError):
-    """The server answers, and has no such thing."""
+class BrokenAnswerError(TrackingError):
+    """A success whose body stopped too early; worth another try."""
 
 
 class TrackingServer:
@@ -53,22 +61,31 @@ class TrackingServer:
         report: told each retry, one line each.
 
     Raises:
-        TrackingError: the URI is missing or is not that of a server.
+        TrackingError: the URI or a variable of MLflow is not what it should be.
     """
 
     def __init__(self, uri: str, report: Callable[[str], None]) -> None:
-        parts = urlsplit(uri)
         if not uri:
             raise TrackingError("MLFLOW_TRACKING_URI is not set; set it to http://HOST:5000")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(uri)
+            is_server = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            is_server = False
+        if not is_server:
             raise TrackingError(
                 "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server "
                 "with --serve-artifacts, because the model is fetched through it"
             )
         self.netloc = parts.netloc.rpartition("@")[2]
-        self.address = parts._replace(netloc=self.netloc, query="", fragment="").geturl()
-        self._credentials = get_default_host_creds(uri.rstrip("/"))
-        self.report = report
+        clean = parts._replace(netloc=self.netloc, query="", fragment="")
+        self.address = clean.geturl().rstrip("/")
+        self._credentials = _credentials(self.address)
+        if parts.username is not None:
+            # As headers, because an address turns up in the messages of libraries.
+            self._credentials.username = unquote(parts.username)
+            self._credentials.password = unquote(parts.password or "")
+        self._report = report
 
     def get_json(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the REST API.
@@ -77,51 +94,67 @@ class TrackingServer:
             NotFoundError: the server says that the thing does not exist.
             TrackingError: anything else that is not a JSON object.
         """
-        with self.get(path, params) as response:
-            body = _read(response, MAXIMUM_JSON_BYTES)
+        body = self.get(path, params, receive=lambda answer: _read(answer, MAXIMUM_JSON_BYTES))
         try:
             content = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            raise TrackingError(
-                f"{self.address} does not answer like an MLflow tracking server; "
-                "is MLFLOW_TRACKING_URI right?"
-            )
+            raise self.unlike_mlflow()
         return content
 
-    def get(self, path: str, params: Mapping[str, Any] | None = None) -> requests.Response:
+    def unlike_mlflow(self) -> TrackingError:
+        """Make the error for an answer that no MLflow server gives."""
+        return TrackingError(
+            f"{self.address} does not answer like an MLflow tracking server; "
+            "is MLFLOW_TRACKING_URI right?"
+        )
+
+    def get(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        receive: Callable[[requests.Response], T],
+    ) -> T:
         """Ask, and ask again after faults that pass.
 
         Args:
             path: below the tracking URI, such as /api/2.0/mlflow/runs/get.
             params: the query.
+            receive: reads the body of a success, once for each try.
 
         Returns:
-            A success whose body is not read yet; the caller closes it.
+            What `receive` returned.
 
         Raises:
             NotFoundError: the server says that the thing does not exist.
             TrackingError: anything else that is not a success.
         """
+        problem: TrackingError
         for attempt in range(RETRIES + 1):
+            pause = None
             try:
-                response = self._ask(path, params)
-                if response.status_code == 200:
-                    return response
-                with response:
+                with self._ask(path, params) as response:
+                    if response.status_code == 200:
+                        return receive(response)
                     text = _read(response, MAXIMUM_ERROR_BYTES).decode(errors="replace")
-                problem = self._refusal(response.status_code, text)
-                if response.status_code not in TRANSIENT or PROXY_IS_OFF in text:
+                    pause = _retry_after(response)
+                status = response.status_code
+                login = "Authorization" in response.request.headers
+                problem = refusal(self.address, status, text, login=login)
+                if status not in TRANSIENT or PROXY_IS_OFF in text:
                     raise problem
-                pause = _retry_after(response)
-            except (requests.ConnectionError, requests.Timeout) as error:
-                problem, pause = self._explain(error), None
-                if isinstance(error, requests.exceptions.SSLError):
-                    break
+            except BrokenAnswerError as error:
+                problem = error
+            except requests.RequestException as error:
+                problem = silence(self.address, error)
+                if not is_passing(error):
+                    raise problem from None
             if attempt < RETRIES:
-                pause = pause or BACKOFF_SECONDS * 2**attempt * random.uniform(1, 1.5)  # noqa: S311
-                self.report(f"{problem}; trying again in {pause:.1f} s")
+                if pause is None:
+                    pause = BACKOFF_SECONDS * 2**attempt * random.uniform(1, 1.5)  # noqa: S311
+                self._report(f"{problem}; trying again in {pause:.1f} s")
                 time.sleep(pause)
         raise problem
 
@@ -148,66 +181,36 @@ class TrackingServer:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, requests.RequestException | IrisError):
                 raise cause from None
-            raise TrackingError(f"cannot ask {self.address}: {one_line(error)}") from None
+            if isinstance(cause, UnicodeError):
+                raise requests.exceptions.InvalidHeader from None
+            raise TrackingError(f"cannot ask {self.address}: {one_line(cause or error)}") from None
+        except ImportError as error:
+            raise TrackingError(
+                f"cannot ask {self.address}: {one_line(error)}; install what MLFLOW_TRACKING_AUTH "
+                "or MLFLOW_TRACKING_AWS_SIGV4 needs"
+            ) from None
         return response
 
-    def _refusal(self, status: int, text: str) -> TrackingError:
-        """Say what an answer other than 200 means and how to mend it."""
-        if 300 <= status < 400:
-            return TrackingError(
-                f"{self.address} redirects to another address (HTTP {status}); "
-                "set MLFLOW_TRACKING_URI to the final address, because a login is not sent on"
-            )
-        if status == 401:
-            return TrackingError(
-                f"{self.address} refuses the login (HTTP 401); set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-            )
-        if status == 403 and "Invalid Host header" in text:
-            return TrackingError(
-                f"{self.address} does not accept the name {self.netloc} (HTTP 403 Invalid Host "
-                f"header); start it with --allowed-hosts {self.netloc}"
-            )
-        if status == 403:
-            return TrackingError(
-                f"{self.address} denies this login the access (HTTP 403); "
-                "ask for READ permission on the registered model and its experiment"
-            )
-        if PROXY_IS_OFF in text:
-            return TrackingError(
-                f"{self.address} does not serve artifacts; start it with --serve-artifacts"
-            )
-        message = one_line(_message(text))
-        # Of an alias that is not there, MLflow says that the request is invalid.
-        no_alias = status == 400 and "alias" in message and "not found" in message
-        if no_alias or (status == 404 and "RESOURCE_DOES_NOT_EXIST" in text):
-            return NotFoundError(message)
-        return TrackingError(f"{self.address} answers HTTP {status}" + (message and f": {message}"))
 
-    def _explain(self, error: requests.RequestException) -> TrackingError:
-        """Say why no answer came and how to mend it."""
-        chain = _chain(error)
-        if isinstance(error, requests.exceptions.SSLError):
-            return TrackingError(
-                f"the certificate of {self.address} is not trusted ({_tls_reason(chain)}); "
-                "set MLFLOW_TRACKING_SERVER_CERT_PATH to the authority that signed it, "
-                "or MLFLOW_TRACKING_INSECURE_TLS=true to skip the check"
-            )
-        if isinstance(error, requests.Timeout):
-            return TrackingError(
-                f"{self.address} did not answer in time; is it overloaded? "
-                "MLFLOW_HTTP_REQUEST_TIMEOUT sets the seconds to wait"
-            )
-        if any(isinstance(link, NameResolutionError) for link in chain):
-            return TrackingError(
-                f"the host of {self.address} is unknown; is MLFLOW_TRACKING_URI spelled right?"
-            )
-        if any(isinstance(link, ConnectionRefusedError) for link in chain):
-            return TrackingError(
-                f"{self.address} refuses the connection; is the tracking server running, "
-                "and MLFLOW_TRACKING_URI right?"
-            )
-        return TrackingError(f"the connection to {self.address} broke: {one_line(chain[-1])}")
+def _credentials(address: str) -> MlflowHostCreds:
+    """Read MLflow's variables and its file of credentials, and refuse what would fail late."""
+    try:
+        credentials: MlflowHostCreds = get_default_host_creds(address)
+        MLFLOW_HTTP_REQUEST_TIMEOUT.get()
+    except (configparser.Error, OSError, UnicodeError):
+        # Their messages quote the file, which has a password in it.
+        raise TrackingError("~/.mlflow/credentials cannot be read; mend or remove it") from None
+    except MlflowException:
+        raise TrackingError(
+            "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH contradict each "
+            "other; unset one of them"
+        ) from None
+    except ValueError as error:
+        raise TrackingError(f"a variable of MLflow is wrong: {one_line(error)}") from None
+    for variable in CERTIFICATES:
+        if (path := os.environ.get(variable)) and not Path(path).exists():
+            raise TrackingError(f"{variable} names a file that is not there: {one_line(path)}")
+    return credentials
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
@@ -220,33 +223,7 @@ def _read(response: requests.Response, limit: int) -> bytes:
     return body[:limit]
 
 
-def _message(text: str) -> str:
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return ""
-    return str(content.get("message", "")) if isinstance(content, dict) else ""
-
-
-def _tls_reason(chain: Sequence[BaseException]) -> str:
-    reason = next(
-        (link.verify_message for link in chain if isinstance(link, ssl.SSLCertVerificationError)),
-        "",
-    )
-    return one_line(reason or chain[-1])
-
-
 def _retry_after(response: requests.Response) -> float | None:
     """Take the server's word for the pause, up to half a minute."""
     value = response.headers.get("Retry-After", "")
-    return min(float(value), 30.0) if value.isdecimal() else None
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return the error and all that it was raised from or carries as its reason."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
-    return found
+    return min(float(value), 30.0) if value.isascii() and value.isdecimal() else None

@@ -1,0 +1,151 @@
+"""What a tracking server's refusal or silence means, in one line with the mend."""
+
+import json
+import ssl
+
+import requests
+from urllib3.exceptions import NameResolutionError, ReadTimeoutError
+
+from iris_api import IrisError, one_line
+
+PROXY_IS_OFF = "--no-serve-artifacts"
+"""What MLflow's 503 says where the artifact proxy is switched off: nothing to wait for."""
+
+
+class TrackingError(IrisError):
+    """The server cannot be reached, refuses, or answers what MLflow would not."""
+
+
+class NotFoundError(TrackingError):
+    """The server answers, and has no such thing."""
+
+
+def is_passing(error: requests.RequestException) -> bool:
+    """Tell a fault that may be over at the next try from one that stays."""
+    stays = (requests.exceptions.SSLError, requests.exceptions.InvalidSchema)
+    kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    return isinstance(error, kinds) and not isinstance(error, stays)
+
+
+def refusal(address: str, status: int, text: str, *, login: bool) -> TrackingError:
+    """Explain an answer other than 200.
+
+    Args:
+        address: of the server, without a login.
+        status: of HTTP.
+        text: the beginning of the body.
+        login: whether a login went with the request.
+    """
+    if 300 <= status < 400:
+        return TrackingError(
+            f"{address} redirects to another address (HTTP {status}); "
+            "set MLFLOW_TRACKING_URI to the final address, because a login is not sent on"
+        )
+    if status == 401:
+        return TrackingError(
+            f"{address} {'refuses the login' if login else 'asks for a login'} (HTTP 401); set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if status == 403 and "Invalid Host header" in text:
+        host = address.partition("://")[2].partition("/")[0]
+        return TrackingError(
+            f"{address} does not accept the name {host} (HTTP 403 Invalid Host "
+            f"header); start it with --allowed-hosts {host}"
+        )
+    if status == 403:
+        return TrackingError(
+            f"{address} denies this login the access (HTTP 403); "
+            "ask for READ permission on the registered model and its experiment"
+        )
+    if PROXY_IS_OFF in text:
+        return TrackingError(f"{address} does not serve artifacts; start it with --serve-artifacts")
+    message = one_line(_message(text))
+    # Of an alias that is not there, MLflow says that the request is invalid.
+    no_alias = status == 400 and "alias" in message and "not found" in message
+    if no_alias or (status == 404 and "RESOURCE_DOES_NOT_EXIST" in text):
+        return NotFoundError(message)
+    said = f"{address} answers HTTP {status}" + (message and f" ({message})")
+    if status == 429:
+        return TrackingError(f"{said}: too many requests; import again later")
+    if status >= 500:
+        return TrackingError(f"{said}; import again later, or look into the server's log")
+    return TrackingError(f"{said}; is MLFLOW_TRACKING_URI right?")
+
+
+def silence(address: str, error: requests.RequestException) -> TrackingError:
+    """Explain why no answer came, or only a part of one."""
+    chain = _chain(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        return _tls_failure(address, chain)
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return TrackingError(
+            "the login has characters that no HTTP header can carry, such as a line break; "
+            "look at MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
+        )
+    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+        return TrackingError(
+            f"the HTTP proxy on the way to {address} does not answer; set HTTP_PROXY and "
+            "HTTPS_PROXY right, or add the server's host to NO_PROXY"
+        )
+    if isinstance(error, requests.Timeout) or _has(chain, ReadTimeoutError):
+        return TrackingError(
+            f"{address} did not answer in time; is it overloaded? "
+            "MLFLOW_HTTP_REQUEST_TIMEOUT sets the seconds to wait"
+        )
+    if _has(chain, NameResolutionError):
+        return TrackingError(
+            f"the host of {address} is unknown; is MLFLOW_TRACKING_URI spelled right?"
+        )
+    if _has(chain, ConnectionRefusedError):
+        return TrackingError(
+            f"{address} refuses the connection; is the tracking server running, "
+            "and MLFLOW_TRACKING_URI right?"
+        )
+    return TrackingError(
+        f"the connection to {address} broke ({one_line(chain[-1])}); "
+        "import again, or look into the server's log"
+    )
+
+
+def _tls_failure(address: str, chain: list[BaseException]) -> TrackingError:
+    for link in chain:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return TrackingError(
+                f"the certificate of {address} is not trusted ({one_line(link.verify_message)}); "
+                "set MLFLOW_TRACKING_SERVER_CERT_PATH to the authority that signed it, "
+                "or MLFLOW_TRACKING_INSECURE_TLS=true to skip the check"
+            )
+    reason = one_line(next((link for link in chain if isinstance(link, ssl.SSLError)), chain[-1]))
+    if "certificate required" in reason or "handshake failure" in reason:
+        return TrackingError(
+            f"{address} asks for a client certificate; "
+            "set MLFLOW_TRACKING_CLIENT_CERT_PATH to a file with the certificate and its key"
+        )
+    return TrackingError(
+        f"no TLS connection to {address} ({reason}); is the server's address https, and do "
+        "MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_CLIENT_CERT_PATH name PEM files?"
+    )
+
+
+def _message(text: str) -> str:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    return str(content.get("message", "")) if isinstance(content, dict) else ""
+
+
+def _has(chain: list[BaseException], kind: type[BaseException]) -> bool:
+    return any(isinstance(link, kind) for link in chain)
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """Return the error and all that it was raised from or carries as its reason."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        inner = getattr(error, "reason", None) or next(
+            (value for value in error.args if isinstance(value, BaseException)), None
+        )
+        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+    return found

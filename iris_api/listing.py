@@ -1,0 +1,62 @@
+"""What the model store has, for people and for programs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import bentoml
+
+from iris_api import one_line, store
+
+HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
+
+AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+"""Seconds in each unit, the largest first."""
+
+SIZES = ((1024**2, "MiB"), (1024, "KiB"), (1, "B"))
+"""Bytes in each unit, the largest first."""
+
+
+def list_entries() -> list[dict[str, Any]]:
+    """Return what was imported, the active entry of each registered model marked, newest last.
+
+    `bytes` is all that an entry takes on disk; `age` is in seconds since its import.
+    """
+    return [_describe(entry) for entry in store.entries()]
+
+
+def _describe(entry: bentoml.Model) -> dict[str, Any]:
+    known = store.metadata_of(entry)
+    keys = ("name", "version", "stage", "aliases", "engine", "estimator", "imported_at")
+    files = (path for path in Path(entry.path).rglob("*") if path.is_file())
+    return {
+        "tag": str(entry.tag),
+        "active": store.is_active(entry),
+        **{key: known.get(key) for key in keys},
+        "bytes": sum(path.stat().st_size for path in files),
+        "age": round((datetime.now(UTC) - entry.creation_time).total_seconds()),
+    }
+
+
+def to_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Lay the rows out in columns, the active ones with a star before them."""
+    lines: list[tuple[str, ...]] = [HEADER]
+    for row in rows:
+        aliases = ",".join(map(str, row["aliases"] or ())) or "-"
+        shown = (row["tag"], row["version"], row["stage"], aliases, row["engine"])
+        size, age = _unit(row["bytes"], SIZES), _unit(row["age"], AGES)
+        lines.append(("*" if row["active"] else "", *map(one_line, shown), size, age))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths[0] = 1  # with nothing in the store as well
+    return "\n".join(
+        " ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _unit(value: int, units: Sequence[tuple[int, str]]) -> str:
+    for size, unit in units:
+        if value >= size:
+            return f"{value // size} {unit}"
+    return f"0 {units[-1][1]}"
