@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -52,6 +53,7 @@ MENDS = {
     errno.EACCES: "give this user the permission",
     errno.EPERM: "give this user the permission",
     errno.EROFS: "mount it writable",
+    errno.ENOENT: "make the folder",
     errno.ENOTDIR: "remove the file that stands where a folder should be",
 }
 """How to mend what the operating system refuses, each but for another BENTOML_HOME."""
@@ -119,9 +121,12 @@ def _ignore_endings() -> None:
 
 def _explain(error: OSError) -> str:
     """Say what the operating system refused, where, and how to mend it."""
+    if isinstance(error, shutil.Error):  # of many files; the first one says it
+        error = OSError(errno.ENOSPC if "[Errno 28]" in str(error) else 0, one_line(error))
     where = error.filename or os.environ.get("BENTOML_HOME", "~/bentoml")
     mend = MENDS.get(error.errno or 0)
-    said = f"{where}: {error.strerror or one_line(error)}"
+    reason = error.strerror or one_line(error)
+    said = reason if where in reason else f"{where}: {reason}"
     return f"{said}; {mend}, or set BENTOML_HOME to another folder" if mend else said
 
 

@@ -84,20 +84,24 @@ def stage(
         metadata: must have `version` and `digest`; `files` is added.
     """
     tag = tag_of(name, metadata["version"], metadata["digest"])
+    files = folder / "files"
+    files.mkdir()
+    model.rename(files / MODEL_FOLDER)
+    for file, content in derived.items():
+        (files / file).write_bytes(content)
     with bentoml.models.create(
         tag,
         module="bentoml.mlflow",
         api_version="v1",
         signatures={"predict": ModelSignature(batchable=False)},
         labels={"model": store_name(name), "version": str(metadata["version"])},
-        metadata=dict(metadata),
+        metadata={**metadata, "files": digest_files(files)},
         context=ModelContext(framework_name="mlflow", framework_versions={}),
         _model_store=ModelStore(folder / "models"),
-    ) as entry:
-        model.rename(Path(entry.path) / MODEL_FOLDER)
-        for file, content in derived.items():
-            (Path(entry.path) / file).write_bytes(content)
-        metadata_of(entry)["files"] = digest_files(Path(entry.path))
+    ):
+        pass  # it would copy the files from another disk
+    for path in files.iterdir():
+        path.rename(folder / "models" / tag.path() / path.name)
     return tag
 
 

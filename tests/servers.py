@@ -80,14 +80,24 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) ->
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, *options: str, env: Mapping[str, str]) -> Iterator[Server]:
-    """Run a tracking server with SQLite and a folder of artifacts."""
+def mlflow_server(
+    folder: Path, *options: str, env: Mapping[str, str], database: Path | None = None
+) -> Iterator[Server]:
+    """Run a tracking server with SQLite and a folder of artifacts.
+
+    Args:
+        folder: for the log, and for the data where no database is given.
+        options: of mlflow server; none serves the artifacts.
+        env: of the process.
+        database: of another server in the same folder as its artifacts, to serve the same models.
+    """
+    database = database or folder / "mlflow.db"
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-        *("--artifacts-destination", str(folder / "artifacts")),
+        *("--backend-store-uri", f"sqlite:///{database}"),
+        *("--artifacts-destination", str(database.parent / "artifacts")),
         *(options or ("--serve-artifacts",)),
     ]
     url = f"http://127.0.0.1:{port}"

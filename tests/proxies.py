@@ -1,0 +1,216 @@
+"""A small reverse proxy in front of a real server: faults, TLS, logins, a path of its own."""
+
+import contextlib
+import datetime as dt
+import http.client
+import ipaddress
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+FILE = "/api/2.0/mlflow-artifacts/artifacts/"
+"""Where the path of each downloaded file begins."""
+
+Fault = Callable[["Exchange"], bool]
+"""Answers a request in place of the server and returns true, or leaves it and returns false."""
+
+
+@dataclass
+class Proxy:
+    """A proxy that runs: where it is, what it does, and what it was asked.
+
+    Attributes:
+        url: with its path, if it has one.
+        upstream: the server behind it.
+        fault: may be changed between requests.
+        authorization: the header that it wants and does not pass on; None passes any on.
+        asked: path and headers of each request.
+    """
+
+    url: str
+    upstream: str
+    fault: Fault
+    authorization: str | None = None
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        """Return the port that it listens on."""
+        return urlsplit(self.url).port or 0
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One request, to be answered by a fault or by the server."""
+
+    proxy: Proxy
+
+    def do_GET(self) -> None:
+        """Pass a request on, unless there is a fault."""
+        self.proxy.asked.append((self.path, dict(self.headers)))
+        wanted = self.proxy.authorization
+        if wanted is not None and self.headers["Authorization"] != wanted:
+            self.answer(401, b"no token")
+        elif not self.proxy.fault(self):
+            self.relay()
+
+    def answer(self, status: int, body: bytes, **headers: str) -> bool:
+        """Answer in place of the server."""
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+        return True
+
+    def relay(self, cut: int | None = None, extra: bytes = b"", *, length: bool = True) -> bool:
+        """Answer what the server answers.
+
+        Args:
+            cut: break off after so many bytes of the body.
+            extra: put behind the body.
+            length: tell the length of the whole body, so that the client can miss something.
+        """
+        parts = urlsplit(self.path)
+        upstream = urlsplit(self.proxy.upstream)
+        prefix = urlsplit(self.proxy.url).path
+        headers = dict(self.headers)
+        if not parts.netloc:  # a proxy of HTTP_PROXY is asked for a whole address, and keeps Host
+            headers["Host"] = upstream.netloc
+        if self.proxy.authorization is not None:
+            headers.pop("Authorization", None)
+        path = parts._replace(scheme="", netloc="").geturl().removeprefix(prefix)
+        connection = http.client.HTTPConnection(upstream.netloc, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            found = connection.getresponse()
+            body = found.read() + extra
+        self.send_response(found.status)
+        self.send_header("Content-Type", found.headers["Content-Type"] or "text/plain")
+        if length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        return True
+
+    def log_message(self, *_: Any) -> None:
+        """Keep the output of the tests clean."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Let clients go away as they like."""
+
+
+def no_fault(_exchange: Exchange) -> bool:
+    """Leave every request to the server."""
+    return False
+
+
+@contextlib.contextmanager
+def proxy(
+    upstream: str,
+    *,
+    prefix: str = "",
+    tls: ssl.SSLContext | None = None,
+    authorization: str | None = None,
+) -> Iterator[Proxy]:
+    """Run a proxy on a free port until the block ends."""
+    handler = type("Handler", (Exchange,), {})
+    server = _Server(("127.0.0.1", 0), handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    scheme = "https" if tls else "http"
+    url = f"{scheme}://127.0.0.1:{server.server_port}{prefix}"
+    running = handler.proxy = Proxy(url, upstream, no_fault, authorization)  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield running
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def on_files(act: Fault) -> Fault:
+    """Make a fault of the downloads alone."""
+    return lambda exchange: FILE in exchange.path and act(exchange)
+
+
+def first(times: int, act: Fault) -> Fault:
+    """Make a fault that goes away after some requests."""
+    left = iter(range(times))
+    return lambda exchange: next(left, None) is not None and act(exchange)
+
+
+def delayed(seconds: float) -> Fault:
+    """Make a fault that answers late."""
+
+    def act(_exchange: Exchange) -> bool:
+        time.sleep(seconds)
+        return False
+
+    return act
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate and its key, as PEM files, and both in one file."""
+
+    certificate: Path
+    key: Path
+    both: Path
+
+
+def make_certificate(folder: Path, name: str) -> Certificate:
+    """Make a self-signed certificate of 127.0.0.1, good for server, client and authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    made = Certificate(*(folder / f"{name}{end}.pem" for end in ("", "-key", "-both")))
+    made.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    made.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    made.both.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
+    return made
+
+
+def server_tls(own: Certificate, client: Certificate | None = None) -> ssl.SSLContext:
+    """Make the TLS of a server, which may ask for a client certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.certificate, own.key)
+    if client:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client.certificate)
+    return context

@@ -1,0 +1,712 @@
+"""Every failure of an import is real, is told in one line with its mend, and leaves the store."""
+
+import contextlib
+import os
+import pty
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import pandas as pd
+import proxies
+import pytest
+import servers
+import sklearn
+from conftest import Tracking
+from inprocess import Done, Run, runner, snapshot, staged
+from proxies import Exchange, Proxy, delayed, first, on_files
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from iris_api.contract import FEATURES
+
+NO_SERVER = (
+    "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server "
+    "with --serve-artifacts, because the model is fetched through it"
+)
+TRY_AGAIN = "import again, or look into the server's log"
+
+
+@pytest.fixture
+def store(home: Path, tmp_path: Path) -> Path:
+    """Give a BENTOML_HOME of this test's own, with version 1 in it."""
+    return Path(shutil.copytree(home, tmp_path / "bentoml"))
+
+
+@pytest.fixture
+def run(
+    tracking: Tracking,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Give the command line, in this process, with a store of its own."""
+    return runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
+
+
+@pytest.fixture
+def fails(run: Run, store: Path) -> Callable[..., Done]:
+    """Give the command line, and hold it to what each failure must be."""
+
+    def fail(*arguments: str, status: int = 1, **env: str) -> Done:
+        before = snapshot(store)
+        done = run(*arguments, **env)
+        assert done.status == status, done.err
+        assert done.out == ""
+        assert "Traceback" not in done.err
+        assert snapshot(store) == before
+        assert staged(store) == []
+        return done
+
+    return fail
+
+
+@pytest.fixture(scope="module")
+def proxied(tracking: Tracking) -> Iterator[Proxy]:
+    """Run a proxy in front of the tracking server."""
+    with proxies.proxy(tracking.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(proxied: Proxy) -> Proxy:
+    """Give the proxy without a fault."""
+    proxied.fault = proxies.no_fault
+    proxied.asked.clear()
+    return proxied
+
+
+def _log(name: str, estimator: Any, columns: tuple[str, ...] = FEATURES) -> None:
+    rows = pd.DataFrame(load_iris().data, columns=list(columns))
+    estimator.fit(rows, load_iris().target)
+    with mlflow.start_run():
+        mlflow.sklearn.log_model(
+            estimator,
+            name="model",
+            registered_model_name=name,
+            signature=mlflow.models.infer_signature(rows),
+            pip_requirements=["scikit-learn"],
+        )
+
+
+@pytest.fixture(scope="module")
+def registry(tracking: Tracking) -> Callable[..., str]:
+    """Give a function that registers one more version of a name, as old registries have them."""
+    mlflow.set_tracking_uri(tracking.url)
+    mlflow.set_experiment("iris")
+    client = mlflow.MlflowClient()
+
+    def register(name: str, **columns: str) -> str:
+        sound = client.get_model_version_download_uri("IrisModel", "1")
+        columns = {"source": sound, "storage_location": sound, **columns}
+        client.create_registered_model(name)
+        client.create_model_version(name, "s3://bucket/model")
+        with sqlite3.connect(tracking.folder / "mlflow.db", timeout=30) as database:
+            for column, value in columns.items():
+                database.execute(
+                    f"UPDATE model_versions SET {column} = ? WHERE name = ?",  # noqa: S608
+                    (value, name),
+                )
+        database.close()
+        return f"models:/{name}/1"
+
+    return register
+
+
+def test_connection_refused(fails: Callable[..., Done]) -> None:
+    """Nobody listens; three tries more are few and told."""
+    url = f"http://127.0.0.1:{servers.free_port()}"
+    done = fails(MLFLOW_TRACKING_URI=url)
+
+    line = (
+        f"{url} refuses the connection; is the tracking server running, "
+        "and MLFLOW_TRACKING_URI right?"
+    )
+    assert done.last == f"error: {line}"
+    assert done.err.count(f"\n{line}; trying again in 0.") == 3
+
+
+def test_unknown_host(fails: Callable[..., Done]) -> None:
+    """A name that nobody has."""
+    done = fails(MLFLOW_TRACKING_URI="http://iris.invalid:5000", NO_PROXY="*")
+
+    assert done.last == (
+        "error: the host of http://iris.invalid:5000 is unknown; "
+        "is MLFLOW_TRACKING_URI spelled right?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("", "MLFLOW_TRACKING_URI is not set; set it to http://HOST:5000"),
+        ("file:///tmp/mlruns", NO_SERVER),
+        ("sqlite:///mlflow.db", NO_SERVER),
+        ("mlruns", NO_SERVER),
+        ("http://[1:2", NO_SERVER),
+        ("http://host:port", NO_SERVER),
+    ],
+)
+def test_no_server(fails: Callable[..., Done], uri: str, line: str) -> None:
+    """A registry in files, or no address at all."""
+    done = fails(MLFLOW_TRACKING_URI=uri)
+
+    assert done.last == f"error: {line}"
+
+
+def test_slow_server(fails: Callable[..., Done], proxy: Proxy) -> None:
+    """No answer begins in MLflow's time."""
+    proxy.fault = delayed(3)
+    done = fails(MLFLOW_TRACKING_URI=proxy.url, MLFLOW_HTTP_REQUEST_TIMEOUT="1")
+
+    assert done.last == (
+        f"error: {proxy.url} did not answer in time; is it overloaded? "
+        "MLFLOW_HTTP_REQUEST_TIMEOUT sets the seconds to wait"
+    )
+
+
+def test_time_limit(fails: Callable[..., Done], proxy: Proxy) -> None:
+    """The limit is of the whole import, whatever each request may take."""
+    proxy.fault = on_files(delayed(3))
+    done = fails("--timeout", "1", MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.last == "error: not done after 1 s; is the server slow? --timeout sets the limit"
+
+
+def test_name_that_the_server_does_not_accept(fails: Callable[..., Done], proxy: Proxy) -> None:
+    """MLflow answers 403 to names that it does not know; the proxy of HTTP_PROXY keeps the name."""
+    name = "tracking.example:5000"
+    done = fails(MLFLOW_TRACKING_URI=f"http://{name}", HTTP_PROXY=proxy.url, NO_PROXY="")
+
+    assert proxy.asked[0][0].startswith(f"http://{name}/api/")
+    assert done.last == (
+        f"error: http://{name} does not accept the name {name} (HTTP 403 Invalid Host header); "
+        f"start it with --allowed-hosts {name}"
+    )
+
+
+def test_dead_http_proxy(fails: Callable[..., Done]) -> None:
+    """The proxy of the environment does not answer, and its login stays secret."""
+    dead = f"http://me:hidden-word@127.0.0.1:{servers.free_port()}"
+    done = fails(MLFLOW_TRACKING_URI="http://tracking.example", HTTP_PROXY=dead, NO_PROXY="")
+
+    assert done.last == (
+        "error: the HTTP proxy on the way to http://tracking.example does not answer; "
+        "set HTTP_PROXY and HTTPS_PROXY right, or add the server's host to NO_PROXY"
+    )
+    assert "hidden-word" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("models:/Nobody/1", "Model Version (name=Nobody, version=1) not found"),
+        ("models:/IrisModel/99", "Model Version (name=IrisModel, version=99) not found"),
+        ("models:/IrisModel@nobody", "Registered model alias nobody not found."),
+        ("models:/Nobody/Production", "Registered Model with name=Nobody not found"),
+    ],
+)
+def test_not_there(fails: Callable[..., Done], tracking: Tracking, uri: str, message: str) -> None:
+    """A name, version, alias or stage that is not there."""
+    done = fails(uri)
+
+    assert done.last == f"error: {uri} is not in the registry of {tracking.url}: {message}"
+
+
+def test_empty_stage(fails: Callable[..., Done], tracking: Tracking) -> None:
+    """A stage that no version is in."""
+    done = fails("models:/IrisModel/Staging")
+
+    assert done.last == (
+        f"error: IrisModel has no version in stage Staging on {tracking.url}; promote one, "
+        "or name a version: models:/IrisModel/1"
+    )
+
+
+def test_proxy_is_off(
+    fails: Callable[..., Done], tracking: Tracking, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """A server with --no-serve-artifacts; asking again is of no use."""
+    options = ("--no-serve-artifacts", "--default-artifact-root", str(tmp_path))
+    database = tracking.folder / "mlflow.db"
+    with servers.mlflow_server(tmp_path, *options, env=plain_env, database=database) as server:
+        done = fails(MLFLOW_TRACKING_URI=server.url)
+
+    assert done.last == (
+        f"error: {server.url} does not serve artifacts; start it with --serve-artifacts"
+    )
+    assert "again" not in done.err
+
+
+def test_another_kind_of_server(fails: Callable[..., Done], proxy: Proxy) -> None:
+    """The address of something that is no tracking server."""
+    proxy.fault = lambda exchange: exchange.answer(200, b"<html>welcome</html>")
+    page = fails(MLFLOW_TRACKING_URI=proxy.url)
+    proxy.fault = lambda exchange: exchange.answer(200, b'{"model_versions": [[]]}')
+    other = fails(MLFLOW_TRACKING_URI=proxy.url)
+    proxy.fault = proxies.no_fault
+    path = fails(MLFLOW_TRACKING_URI=f"{proxy.url}/nowhere")
+
+    line = (
+        f"error: {proxy.url} does not answer like an MLflow tracking server; "
+        "is MLFLOW_TRACKING_URI right?"
+    )
+    assert page.last == line
+    assert other.last == line
+    assert path.last == (
+        f"error: {proxy.url}/nowhere answers HTTP 404; is MLFLOW_TRACKING_URI right?"
+    )
+
+
+def test_redirect(fails: Callable[..., Done], proxy: Proxy) -> None:
+    """A redirect is not followed, and the other host is never asked."""
+    with proxies.proxy(proxy.upstream) as other:
+        proxy.fault = lambda exchange: exchange.answer(302, b"", Location=other.url + exchange.path)
+        done = fails(MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.last == (
+        f"error: {proxy.url} redirects to another address (HTTP 302); "
+        "set MLFLOW_TRACKING_URI to the final address, because a login is not sent on"
+    )
+    assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (500, f"answers HTTP 500 (out of order); {TRY_AGAIN.replace('again', 'again later')}"),
+        (503, f"answers HTTP 503 (out of order); {TRY_AGAIN.replace('again', 'again later')}"),
+        (429, "answers HTTP 429 (out of order): too many requests; import again later"),
+    ],
+)
+def test_server_in_trouble(
+    fails: Callable[..., Done], proxy: Proxy, status: int, line: str
+) -> None:
+    """A trouble that stays; the pauses are those that the server asks for."""
+    body = b'{"message": "out of order"}'
+    proxy.fault = lambda exchange: exchange.answer(status, body, Retry_After="0")
+    done = fails(MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.last == f"error: {proxy.url} {line}"
+    assert len(proxy.asked) == 4
+    assert done.err.count("; trying again in 0.0 s\n") == 3
+
+
+def test_trouble_that_passes(run: Run, proxy: Proxy) -> None:
+    """One bad answer of each kind, a cut listing and a cut file, and the import is done."""
+    troubles = iter(
+        [
+            lambda exchange: exchange.answer(503, b"", Retry_After="1"),
+            lambda exchange: exchange.relay(cut=10),
+            lambda exchange: exchange.answer(429, b""),
+            *[proxies.no_fault] * 4,
+            lambda exchange: exchange.relay(cut=10),
+            lambda exchange: exchange.relay(cut=10, length=False),
+        ]
+    )
+    proxy.fault = lambda exchange: next(troubles, proxies.no_fault)(exchange)  # noqa: PLW0108 (each its own)
+    done = run(MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.status == 0
+    assert done.out.startswith("irismodel:v1-")
+    again = [line for line in done.err.splitlines() if "; trying again in " in line]
+    assert len(again) == 5
+    assert again[0].startswith(f"{proxy.url} answers HTTP 503; import again later")
+    assert again[0].endswith("trying again in 1.0 s")
+    assert again[1].startswith(f"the connection to {proxy.url} broke (IncompleteRead(10 bytes read")
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_broken_download(fails: Callable[..., Done], proxy: Proxy, length: bool) -> None:
+    """A file that never arrives whole, whether or not the server says how long it is."""
+    proxy.fault = on_files(
+        lambda exchange: "MLmodel" in exchange.path and exchange.relay(cut=100, length=length)
+    )
+    done = fails(MLFLOW_TRACKING_URI=proxy.url)
+
+    size = len(httpx.get(proxy.upstream + proxy.asked[-1][0]).content)
+    assert done.last == (
+        f"error: the download of MLmodel broke after 100 of {size} bytes; {TRY_AGAIN}"
+    )
+    assert done.err.count("\nthe download of MLmodel broke after 100 of") == 3
+
+
+def test_file_longer_than_listed(fails: Callable[..., Done], proxy: Proxy) -> None:
+    """More bytes than the listing has are not taken."""
+    proxy.fault = on_files(lambda exchange: exchange.relay(extra=b"x"))
+    done = fails(MLFLOW_TRACKING_URI=proxy.url)
+
+    size = len(httpx.get(proxy.upstream + proxy.asked[-1][0]).content)
+    assert done.last == (
+        f"error: MLmodel is longer than the {size} bytes that the proxy lists; "
+        "was the model changed just now? import again, or log it again"
+    )
+
+
+def test_model_too_large(fails: Callable[..., Done]) -> None:
+    """The bytes of all files are held against the limit before the first one is fetched."""
+    done = fails(IRIS_IMPORT_MAX_BYTES="1KiB")
+
+    assert done.last.startswith("error: the model has ")
+    assert done.last.endswith(
+        " bytes and IRIS_IMPORT_MAX_BYTES allows 1024; "
+        "raise it if the model is meant to be this large"
+    )
+    assert "fetching" not in done.err
+
+
+def test_setting_that_is_wrong(fails: Callable[..., Done]) -> None:
+    """Variables that cannot be understood are named."""
+    ours = fails(status=2, IRIS_IMPORT_MAX_BYTES="much")
+    theirs = fails(MLFLOW_HTTP_REQUEST_TIMEOUT="soon")
+
+    assert ours.last == (
+        "error: IRIS_IMPORT_MAX_BYTES: could not parse value and unit from byte string, got 'much'"
+    )
+    assert theirs.last == (
+        "error: a variable of MLflow is wrong: "
+        "Failed to convert 'soon' for MLFLOW_HTTP_REQUEST_TIMEOUT: "
+        "invalid literal for int() with base 10: 'soon'"
+    )
+
+
+def test_not_ready(fails: Callable[..., Done], registry: Callable[..., str]) -> None:
+    """A version whose registration did not finish."""
+    uri = registry("Pending", status="PENDING_REGISTRATION")
+    done = fails(uri)
+
+    assert done.last == (
+        "error: version 1 of Pending is PENDING_REGISTRATION, not READY; "
+        "wait for its registration to finish, or register it again"
+    )
+
+
+AGAIN = "log the model again in a new experiment"
+BUCKET = (
+    "storage that its proxy does not serve, because the experiment was made without "
+    f"--serve-artifacts; {AGAIN}"
+)
+FOLDER = f"a folder on some machine, which its proxy does not serve; {AGAIN}"
+ELSEWHERE = f"another server, which gets no login of this one; {AGAIN}"
+RUN = (
+    "a path of a run, which this registry did not resolve; "
+    "register the model again with mlflow.register_model"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "location", "shown", "what"),
+    [
+        ("S3", "s3://bucket/model", "s3://bucket/model", BUCKET),
+        ("Google", "gs://bucket/model", "gs://bucket/model", BUCKET),
+        ("File", "file:///srv/model", "file:///srv/model", FOLDER),
+        ("Folder", "/srv/model", "/srv/model", FOLDER),
+        ("Http", "http://me:hidden@files.example/model", "http://files.example/model", ELSEWHERE),
+        (
+            "Https",
+            "https://files.example/model?key=hidden",
+            "https://files.example/model",
+            ELSEWHERE,
+        ),
+        ("Runs", "runs:/abc/model", "runs:/abc/model", RUN),
+    ],
+)
+def test_out_of_reach(
+    fails: Callable[..., Done],
+    registry: Callable[..., str],
+    name: str,
+    location: str,
+    shown: str,
+    what: str,
+) -> None:
+    """A location that the proxy does not serve is refused with its own reason and mend."""
+    uri = registry(name, source=location, storage_location=location)
+    done = fails(uri)
+
+    assert done.last == f"error: the registry says that the files are at {shown!r}, {what}"
+
+
+def test_another_host(fails: Callable[..., Done], registry: Callable[..., str]) -> None:
+    """The other host of a location gets neither a request nor a login."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(0)
+        host = f"127.0.0.1:{other.getsockname()[1]}"
+        location = f"mlflow-artifacts://{host}/1/model"
+        uri = registry("Elsewhere", source=location, storage_location=location)
+        done = fails(uri, MLFLOW_TRACKING_TOKEN="hidden-token")
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+    assert done.last == (
+        f"error: the version's files are at another host, {host!r}, which gets no login of this "
+        f"server; set MLFLOW_TRACKING_URI to that server, or {AGAIN}"
+    )
+
+
+def test_empty_listing(fails: Callable[..., Done], registry: Callable[..., str]) -> None:
+    """The artifacts are gone, and MLflow lists nothing in their place."""
+    location = "mlflow-artifacts:/1/gone"
+    uri = registry("Gone", source=location, storage_location=location)
+    done = fails(uri)
+
+    assert done.last == (
+        "error: the proxy lists no file for Gone version 1; was its run or its artifact folder "
+        "deleted? log and register the model again"
+    )
+
+
+@pytest.mark.usefixtures("registry")
+def test_not_scikit_learn(fails: Callable[..., Done]) -> None:
+    """A model of another flavor."""
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name="model", loader_module="json", registered_model_name="Other", pip_requirements=[]
+        )
+    done = fails("models:/Other/1")
+
+    assert done.last == (
+        "error: the model has no sklearn flavor (it has: python_function); "
+        "log the model again with mlflow.sklearn.log_model"
+    )
+
+
+@pytest.mark.usefixtures("registry")
+def test_regressor(fails: Callable[..., Done]) -> None:
+    """A model that predicts numbers, not classes."""
+    _log("Regressor", LinearRegression())
+    done = fails("models:/Regressor/1")
+
+    assert done.last == (
+        "error: the model is a LinearRegression, not a classifier; register a classifier"
+    )
+
+
+@pytest.mark.usefixtures("registry")
+def test_wrong_features(fails: Callable[..., Done]) -> None:
+    """A model of other columns."""
+    _log("Flowers", LogisticRegression(max_iter=1000), ("a", "b", *FEATURES[2:]))
+    done = fails("models:/Flowers/1")
+
+    assert done.last == (
+        "error: the signature's columns are not the four features (missing: sepal_length, "
+        "sepal_width; foreign: a, b); log the model again with a signature of "
+        "sepal_length, sepal_width, petal_length, petal_width"
+    )
+
+
+@pytest.mark.usefixtures("registry")
+def test_another_scikit_learn(fails: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model as scikit-learn 1.4 leaves it: its version in MLmodel and in the estimator."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sklearn, "__version__", "1.4.2")
+        patch.setattr("sklearn.base.__version__", "1.4.2")
+        _log("Old", LogisticRegression(max_iter=1000))
+    done = fails("models:/Old/1")
+
+    here = sklearn.__version__
+    assert done.last == (
+        f"error: the model was made by scikit-learn 1.4.2 and this is {here}, which may read it "
+        f"wrongly; train and register it again with {here}"
+    )
+
+
+@pytest.fixture(params=["16k", "52k"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Give a disk that is full after the first files, or when the entry is made."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting takes root; test_file_size_limit runs without")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk(run: Run, small_disk: Path) -> None:
+    """No space is left for the model."""
+    done = run(BENTOML_HOME=str(small_disk))
+
+    assert done.status == 1
+    assert done.out == ""
+    assert done.last.startswith(f"error: {small_disk}")
+    assert done.last.endswith(
+        ": No space left on device; free some space, or set BENTOML_HOME to another folder"
+    )
+    assert snapshot(small_disk) == {}
+
+
+def test_file_size_limit(tracking: Tracking, tmp_path: Path) -> None:
+    """A file that may not grow, of the command line itself, on any machine."""
+    home = tmp_path / "bentoml"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} import_model.py"],
+        env=tracking.env | {"BENTOML_HOME": str(home)},
+        cwd=servers.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {home}: File too large; raise the limit of the file size, ulimit -f, "
+        "or set BENTOML_HOME to another folder"
+    )
+    assert snapshot(home) == {}
+
+
+@contextlib.contextmanager
+def _ordinary_user() -> Iterator[None]:
+    """Take root's rights from this process for a while, if it has them."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_store_without_permission(run: Run) -> None:
+    """A BENTOML_HOME in a folder that somebody else may write."""
+    with _ordinary_user():
+        done = run(BENTOML_HOME="/usr/iris")
+
+    assert done.status == 1
+    assert done.out == ""
+    assert done.last == (
+        "error: /usr/iris: Permission denied; give this user the permission, "
+        "or set BENTOML_HOME to another folder"
+    )
+
+
+@pytest.mark.parametrize("option", ["--timeout=60", "--list"])
+def test_store_that_cannot_be_read(run: Run, tmp_path: Path, option: str) -> None:
+    """A BENTOML_HOME that nobody may look into, for the import and for the list."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    with _ordinary_user():
+        done = run(option, BENTOML_HOME=str(folder))
+
+    assert done.status == 1
+    assert done.out == ""
+    assert done.last.startswith(f"error: {folder}")
+    assert done.last.endswith(
+        ": Permission denied; give this user the permission, or set BENTOML_HOME to another folder"
+    )
+
+
+def test_store_that_is_a_file(fails: Callable[..., Done], tmp_path: Path) -> None:
+    """A BENTOML_HOME that is no folder."""
+    path = tmp_path / "file"
+    path.touch()
+    done = fails(BENTOML_HOME=str(path))
+
+    assert done.last == (
+        f"error: {path} is not a directory; remove the file that stands where a folder should be, "
+        "or set BENTOML_HOME to another folder"
+    )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ended_by_a_signal(
+    fails: Callable[..., Done], proxy: Proxy, number: signal.Signals, status: int
+) -> None:
+    """Ctrl-C, or an orchestrator, in the middle of a download."""
+
+    def end(_exchange: Exchange) -> bool:
+        os.kill(os.getpid(), number)
+        return False
+
+    proxy.fault = on_files(first(1, lambda exchange: end(exchange) or delayed(2)(exchange)))
+    done = fails(status=status, MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.last == f"error: ended by {number.name}; the store is as it was"
+
+
+def test_quiet_in_a_log(run: Run, tracking: Tracking, tmp_path: Path) -> None:
+    """A log gets five lines, whole."""
+    done = run(BENTOML_HOME=str(tmp_path / "new"))
+
+    lines = done.err.splitlines()
+    assert done.status == 0
+    assert lines[:2] == [
+        "importing models:/IrisModel/Production",
+        "models:/IrisModel/Production is version 1, stage Production",
+    ]
+    assert lines[2].startswith("fetching 8 files, ")
+    assert lines[2].endswith(f" bytes, through {tracking.url}")
+    assert lines[3].startswith("compiled to ONNX and proved on ")
+    assert lines[4:] == [f"{done.out.strip()} is stored"]
+
+
+def test_two_at_once(tracking: Tracking, tmp_path: Path) -> None:
+    """Two imports at once print the same tag and leave one entry; one shows its progress.
+
+    A terminal sees the bytes arrive, a log does not, and standard output is the tag alone.
+    """
+    env = tracking.env | {"BENTOML_HOME": str(tmp_path)}
+    command = [sys.executable, "import_model.py"]
+    with subprocess.Popen(
+        command, cwd=servers.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as logged:
+        shown, out, status = _on_a_terminal(command, env)
+        other_out, log = logged.communicate()
+
+    assert (status, logged.returncode) == (0, 0), (shown, log)
+    assert out == other_out
+    (entry,) = tmp_path.glob("models/irismodel/v*")
+    assert out == f"irismodel:{entry.name}\n".encode()
+    assert staged(tmp_path) == []
+    assert shown.count(b"% of ") == 8
+    assert b"100% of " in shown
+    assert b"% of " not in log
+
+
+def _on_a_terminal(command: list[str], env: dict[str, str]) -> tuple[bytes, bytes, int]:
+    """Run a command with its standard error on a terminal; return that, its output and status."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, cwd=servers.ROOT, env=env, stdout=subprocess.PIPE, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal's end, on Linux
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        out, _ = process.communicate()
+        return shown, out, process.returncode
+
+
+def test_engine_of_a_known_version(fails: Callable[..., Done], store: Path) -> None:
+    """A version that is there with another engine is not passed off as the one asked for."""
+    (entry,) = (store / "models/irismodel").glob("v1-*")
+    done = fails("--engine", "sklearn")
+
+    tag = f"irismodel:{entry.name}"
+    assert done.last == (
+        f"error: {tag} is in the store with the engine onnx; to change it to sklearn, "
+        f"run bentoml models delete {tag} and import again"
+    )
+
+
+def test_path_prefix(run: Run, tracking: Tracking) -> None:
+    """A tracking server below a path of a reverse proxy."""
+    with proxies.proxy(tracking.url, prefix="/tools/mlflow") as prefixed:
+        done = run(MLFLOW_TRACKING_URI=f"{prefixed.url}/")
+
+    assert done.status == 0
+    assert all(path.startswith("/tools/mlflow/api/2.0/") for path, _ in prefixed.asked)
