@@ -12,6 +12,10 @@ PROXY_IS_OFF = "--no-serve-artifacts"
 """What MLflow's 503 says where the artifact proxy is switched off: nothing to wait for."""
 
 
+HUNG_UP = ("certificate required", "handshake failure", "eof occurred", "unknown ca")
+"""What OpenSSL says of a server that wants another certificate of the client, or any."""
+
+
 class TrackingError(IrisError):
     """The server cannot be reached, refuses, or answers what MLflow would not."""
 
@@ -77,6 +81,9 @@ def silence(address: str, error: requests.RequestException) -> TrackingError:
     chain = _chain(error)
     if isinstance(error, requests.exceptions.SSLError):
         return _tls_failure(address, chain)
+    hung_up = any(isinstance(link, ConnectionResetError | BrokenPipeError) for link in chain)
+    if address.startswith("https:") and hung_up:
+        return _hung_up(address)
     if isinstance(error, requests.exceptions.InvalidHeader):
         return TrackingError(
             "the login has characters that no HTTP header can carry, such as a line break; "
@@ -116,14 +123,19 @@ def _tls_failure(address: str, chain: list[BaseException]) -> TrackingError:
                 "or MLFLOW_TRACKING_INSECURE_TLS=true to skip the check"
             )
     reason = one_line(next((link for link in chain if isinstance(link, ssl.SSLError)), chain[-1]))
-    if "certificate required" in reason or "handshake failure" in reason:
-        return TrackingError(
-            f"{address} asks for a client certificate; "
-            "set MLFLOW_TRACKING_CLIENT_CERT_PATH to a file with the certificate and its key"
-        )
+    if any(part in reason.lower() for part in HUNG_UP):
+        return _hung_up(address)
     return TrackingError(
         f"no TLS connection to {address} ({reason}); is the server's address https, and do "
         "MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_CLIENT_CERT_PATH name PEM files?"
+    )
+
+
+def _hung_up(address: str) -> TrackingError:
+    """Explain what a server does to clients without a certificate, in one way or the other."""
+    return TrackingError(
+        f"{address} asks for a client certificate, or broke the connection; "
+        "set MLFLOW_TRACKING_CLIENT_CERT_PATH to a file with the certificate and its key"
     )
 
 

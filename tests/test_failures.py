@@ -22,7 +22,7 @@ import servers
 import sklearn
 from conftest import Tracking
 from inprocess import Done, Run, runner, snapshot, staged
-from proxies import Exchange, Proxy, delayed, first, on_files
+from proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
@@ -302,17 +302,21 @@ def test_server_in_trouble(
 
 def test_trouble_that_passes(run: Run, proxy: Proxy) -> None:
     """One bad answer of each kind, a cut listing and a cut file, and the import is done."""
-    troubles = iter(
-        [
-            lambda exchange: exchange.answer(503, b"", Retry_After="1"),
-            lambda exchange: exchange.relay(cut=10),
-            lambda exchange: exchange.answer(429, b""),
-            *[proxies.no_fault] * 4,
-            lambda exchange: exchange.relay(cut=10),
-            lambda exchange: exchange.relay(cut=10, length=False),
-        ]
-    )
-    proxy.fault = lambda exchange: next(troubles, proxies.no_fault)(exchange)  # noqa: PLW0108 (each its own)
+    troubles: list[Fault] = [
+        lambda exchange: exchange.answer(503, b"", Retry_After="1"),
+        lambda exchange: exchange.relay(cut=10),
+        lambda exchange: exchange.answer(429, b""),
+    ]
+    in_files: list[Fault] = [
+        lambda exchange: exchange.relay(cut=10),
+        lambda exchange: exchange.relay(cut=10, length=False),
+    ]
+
+    def fault(exchange: Exchange) -> bool:
+        due = in_files if FILE in exchange.path else troubles
+        return bool(due) and due.pop(0)(exchange)
+
+    proxy.fault = fault
     done = run(MLFLOW_TRACKING_URI=proxy.url)
 
     assert done.status == 0
@@ -322,11 +326,16 @@ def test_trouble_that_passes(run: Run, proxy: Proxy) -> None:
     assert again[0].startswith(f"{proxy.url} answers HTTP 503; import again later")
     assert again[0].endswith("trying again in 1.0 s")
     assert again[1].startswith(f"the connection to {proxy.url} broke (IncompleteRead(10 bytes read")
+    assert again[2].startswith(f"{proxy.url} answers HTTP 429: too many requests")
+    assert again[3].startswith("the download of MLmodel broke after 0 of ")
+    assert again[4].startswith("the download of MLmodel broke after 10 of ")
 
 
-@pytest.mark.parametrize("length", [True, False])
-def test_broken_download(fails: Callable[..., Done], proxy: Proxy, length: bool) -> None:
-    """A file that never arrives whole, whether or not the server says how long it is."""
+@pytest.mark.parametrize(("length", "arrived"), [(True, 0), (False, 100)])
+def test_broken_download(
+    fails: Callable[..., Done], proxy: Proxy, length: bool, arrived: int
+) -> None:
+    """A file that never arrives whole; where its length is told, no piece of it is taken."""
     proxy.fault = on_files(
         lambda exchange: "MLmodel" in exchange.path and exchange.relay(cut=100, length=length)
     )
@@ -334,9 +343,9 @@ def test_broken_download(fails: Callable[..., Done], proxy: Proxy, length: bool)
 
     size = len(httpx.get(proxy.upstream + proxy.asked[-1][0]).content)
     assert done.last == (
-        f"error: the download of MLmodel broke after 100 of {size} bytes; {TRY_AGAIN}"
+        f"error: the download of MLmodel broke after {arrived} of {size} bytes; {TRY_AGAIN}"
     )
-    assert done.err.count("\nthe download of MLmodel broke after 100 of") == 3
+    assert done.err.count(f"\nthe download of MLmodel broke after {arrived} of") == 3
 
 
 def test_file_longer_than_listed(fails: Callable[..., Done], proxy: Proxy) -> None:

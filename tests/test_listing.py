@@ -1,0 +1,219 @@
+"""What would be imported, and what the store has: for people, and as JSON for programs."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Tracking
+from inprocess import Run, runner, snapshot, staged
+
+from iris_api.contract import FEATURES
+
+
+@pytest.fixture
+def store(home: Path, tmp_path: Path) -> Path:
+    """Give a BENTOML_HOME of this test's own, with version 1 in it."""
+    return Path(shutil.copytree(home, tmp_path / "bentoml"))
+
+
+@pytest.fixture
+def offline(
+    plain_env: dict[str, str],
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Give the command line, in this process, without a tracking server."""
+    return runner(plain_env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
+
+
+@pytest.fixture
+def run(
+    tracking: Tracking,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Give the command line, in this process, with the tracking server."""
+    return runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
+
+
+def _tag(store: Path) -> str:
+    (entry,) = (store / "models/irismodel").glob("v1-*")
+    return f"irismodel:{entry.name}"
+
+
+def _add_version(store: Path, number: int) -> str:
+    """Put another version into a store, as an earlier import would have left it."""
+    (entry,) = (store / "models/irismodel").glob("v1-*")
+    added = entry.with_name(f"v{number}-01234567")
+    shutil.copytree(entry, added)
+    path = added / "model.yaml"
+    text = path.read_text("utf-8").replace(f"version: {entry.name}", f"version: {added.name}")
+    text = text.replace("\n  version: 1\n", f"\n  version: {number}\n")
+    text = text.replace("- champion", "- rival")
+    path.write_text(text, encoding="utf-8")
+    return f"irismodel:{added.name}"
+
+
+def test_list(offline: Run, store: Path) -> None:
+    """A table has one line for each version, and a star before the active one."""
+    added = _add_version(store, 2)
+    before = snapshot(store)
+    done = offline("--list")
+
+    header, *lines = done.out.splitlines()
+    assert done.status == 0
+    assert done.err == ""
+    assert header.split() == ["TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE"]
+    assert len(lines) == 2
+    one, two = sorted(lines, key=lambda line: line[2:])
+    rest = r" +(\d+) +Production +(\w+) +onnx +\d+ KiB +\d+ (s|min|h|d)"
+    assert re.fullmatch(re.escape(f"* {_tag(store)}") + rest, one)
+    assert re.fullmatch(re.escape(f"  {added}") + rest, two)
+    assert " champion " in one
+    assert " rival " in two
+    assert snapshot(store) == before
+
+
+def test_list_as_json(offline: Run, store: Path) -> None:
+    """A program gets the same with whole numbers of bytes and seconds."""
+    _add_version(store, 2)
+    done = offline("--list", "--json")
+
+    rows: list[dict[str, Any]] = json.loads(done.out)
+    entry = store / "models" / _tag(store).replace(":", "/")
+    size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+    first = next(row for row in rows if row["version"] == 1)
+    age = first.pop("age")
+    assert done.status == 0
+    assert done.err == ""
+    assert isinstance(age, int)
+    assert 0 <= age < 10**6
+    assert first.pop("imported_at").endswith("+00:00")
+    assert first == {
+        "tag": _tag(store),
+        "active": True,
+        "name": "IrisModel",
+        "version": 1,
+        "stage": "Production",
+        "aliases": ["champion"],
+        "engine": "onnx",
+        "estimator": "LogisticRegression",
+        "bytes": size,
+    }
+    assert [row["active"] for row in rows].count(True) == 1
+
+
+def test_list_after_a_rollback(run: Run, store: Path) -> None:
+    """The star goes where an import put it, not to the newest."""
+    added = _add_version(store, 2)
+    (store / "models/irismodel/latest").write_text(added.split(":")[1], encoding="utf-8")
+    before = json.loads(run("--list", "--json").out)
+    run("models:/IrisModel/1")
+    after = json.loads(run("--list", "--json").out)
+
+    assert [row["tag"] for row in before if row["active"]] == [added]
+    assert [row["tag"] for row in after if row["active"]] == [_tag(store)]
+
+
+def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
+    """Nothing is imported, and looking does not make a store."""
+    home = tmp_path / "new"
+    table = offline("--list", BENTOML_HOME=str(home))
+    rows = offline("--list", "--json", BENTOML_HOME=str(home))
+
+    assert (table.status, rows.status) == (0, 0)
+    assert table.out == "  TAG VERSION STAGE ALIASES ENGINE SIZE AGE\n"
+    assert json.loads(rows.out) == []
+    assert not home.exists()
+
+
+def test_list_beside_others(offline: Run, store: Path) -> None:
+    """Entries that are not ours, or broken, do not stop the list."""
+    for name, text in (
+        ("empty", ""),
+        ("list", "- 1"),
+        ("yaml", "{"),
+        ("part", "name: irismodel\nversion: part\n"),
+    ):
+        folder = store / "models/irismodel" / name
+        folder.mkdir()
+        (folder / "model.yaml").write_text(text, encoding="utf-8")
+    (store / "models/other").mkdir()
+    done = offline("--list", "--json")
+
+    assert done.status == 0, done.err
+    assert [row["tag"] for row in json.loads(done.out)] == [_tag(store)]
+
+
+def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
+    """All is said that the import would do, and no store is made."""
+    home = tmp_path / "new"
+    done = run("--dry-run", "models:/IrisModel@champion", BENTOML_HOME=str(home))
+
+    said = {line[:16].strip(): line[17:] for line in done.out.splitlines()}
+    assert done.status == 0
+    assert said["version"] == "1"
+    assert said["stage"] == "Production"
+    assert said["aliases"] == "champion"
+    assert said["in_store"] == "no"
+    assert said["files"] == "8"
+    assert int(said["bytes"]) > 1000
+    assert said["estimator"] == "LogisticRegression"
+    assert said["engine"] == "onnx"
+    assert said["proof"].startswith("precision float64, rows ")
+    assert said["features"] == ", ".join(FEATURES)
+    assert said["classes"] == "setosa, versicolor, virginica"
+    assert done.err.splitlines()[0] == "importing models:/IrisModel@champion, as a dry run"
+    assert f"through {tracking.url}" in done.err
+    assert not home.exists()
+
+
+def test_dry_run_as_json(run: Run, store: Path) -> None:
+    """A program gets one object, of a version that the store has already."""
+    before = snapshot(store)
+    done = run("--dry-run", "--json")
+
+    found = json.loads(done.out)
+    assert done.status == 0
+    assert found["tag"] == _tag(store)
+    assert found["in_store"] is True
+    assert found["version"] == 1
+    assert found["aliases"] == ["champion"]
+    assert found["proof"]["rows"] > 1000
+    assert snapshot(store) == before
+    assert staged(store) == []
+
+
+def test_dry_run_is_what_the_import_does(run: Run, tmp_path: Path) -> None:
+    """The tag that a dry run says is the one that the import then gives."""
+    home = str(tmp_path / "new")
+    said = json.loads(run("--dry-run", "--json", "--engine", "sklearn", BENTOML_HOME=home).out)
+    done = run("--engine", "sklearn", BENTOML_HOME=home)
+
+    assert said["engine"] == "sklearn"
+    assert said["proof"] == {}
+    assert done.out == f"{said['tag']}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--json",), "--json goes with --dry-run or --list; an import prints the tag"),
+        (("--list", "--dry-run"), "--list goes with neither --dry-run nor a model URI"),
+        (("--list", "models:/A/1"), "--list goes with neither --dry-run nor a model URI"),
+        (("--timeout", "0"), "argument --timeout: must be more than 0"),
+        (("--timeout", "soon"), "argument --timeout: must be a number of seconds"),
+    ],
+)
+def test_wrong_usage(offline: Run, arguments: tuple[str, ...], line: str) -> None:
+    """Options that make no sense together are told, with exit status 2."""
+    done = offline(*arguments)
+
+    assert done.status == 2
+    assert done.out == ""
+    assert done.last == f"import_model.py: error: {line}"
