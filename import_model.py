@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from iris_api import IrisError, one_line
 from iris_api.model_uri import ModelURI, ModelURIError
@@ -209,6 +209,7 @@ def _import(arguments: argparse.Namespace) -> str:
     _report(f"importing {uri.text}{', as a dry run' if arguments.dry_run else ''}")
     # mlflow and scikit-learn take seconds to import: --help and a typing error need not wait.
     from iris_api.importer import Importer  # noqa: PLC0415
+    from iris_api.listing import to_lines  # noqa: PLC0415
     from iris_api.tracking import TrackingServer  # noqa: PLC0415
 
     logging.disable(logging.WARNING)  # what they log is said here, or of no use
@@ -224,19 +225,7 @@ def _import(arguments: argparse.Namespace) -> str:
     if not arguments.dry_run:
         return str(importer.run(uri).tag)
     found = importer.dry_run(uri)
-    if arguments.json:
-        return json.dumps(found, indent=2)
-    return "\n".join(f"{key:16} {one_line(_plain(value), 400)}" for key, value in found.items())
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items()) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+    return json.dumps(found, indent=2) if arguments.json else to_lines(found)
 
 
 class _Progress:

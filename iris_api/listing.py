@@ -1,6 +1,6 @@
-"""What the model store has, for people and for programs."""
+"""What the model store has, and what a dry run found, for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,3 +60,18 @@ def _unit(value: int, units: Sequence[tuple[int, str]]) -> str:
         if value >= size:
             return f"{value // size} {unit}"
     return f"0 {units[-1][1]}"
+
+
+def to_lines(found: Mapping[str, Any]) -> str:
+    """Lay out what a dry run found, a name and its value in each line."""
+    return "\n".join(f"{key:16} {one_line(_plain(value), 400)}" for key, value in found.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
