@@ -26,6 +26,7 @@ from proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+import iris_api.store
 from iris_api.contract import FEATURES
 
 NO_SERVER = (
@@ -643,6 +644,24 @@ def test_ended_by_a_signal(
     done = fails(status=status, MLFLOW_TRACKING_URI=proxy.url)
 
     assert done.last == f"error: ended by {number.name}; the store is as it was"
+
+
+def test_signal_too_late(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two last renames nothing ends an import: it is done, and says so."""
+    home = tmp_path / "new"
+    commit = iris_api.store.commit
+
+    def late(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return commit(*arguments)
+
+    monkeypatch.setattr(iris_api.store, "commit", late)
+    done = run(BENTOML_HOME=str(home))
+
+    assert done.status == 0, done.err
+    active = (home / "models/irismodel/latest").read_text("utf-8")
+    assert done.out == f"irismodel:{active}\n"
+    assert staged(home) == []
 
 
 def test_quiet_in_a_log(run: Run, tracking: Tracking, tmp_path: Path) -> None:
