@@ -48,8 +48,9 @@ def read_flavor(directory: Path) -> Flavor:
     document = _mapping(_read_mlmodel(directory), "the MLmodel file")
     flavors = _mapping(document.get("flavors"), "flavors in the MLmodel file")
     if "sklearn" not in flavors:
-        names = ", ".join(one_line(name, 40) for name in flavors) or "none"
-        raise VettingError(f"the model has no sklearn flavor (it has: {names}); {LOG_AGAIN}")
+        names = ", ".join(one_line(name, 40) for name in list(flavors)[:5]) or "none"
+        more = f" and {len(flavors) - 5} more" if len(flavors) > 5 else ""
+        raise VettingError(f"the model has no sklearn flavor (it has: {names}{more}); {LOG_AGAIN}")
     sklearn = _mapping(flavors["sklearn"], "the sklearn flavor")
     _refuse_code(directory, document, flavors)
     model_file = _text(sklearn, "pickled_model")
@@ -112,9 +113,16 @@ def _read(path: Path, name: str, limit: int) -> bytes:
 def _read_mlmodel(directory: Path) -> Any:
     data = _read(directory / "MLmodel", "the MLmodel file", MAXIMUM_MLMODEL_BYTES)
     try:
-        return yaml.safe_load(data)
+        return yaml.load(data, _Loader)  # noqa: S506 (it is a SafeLoader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise VettingError(f"the MLmodel file is not valid YAML; {LOG_AGAIN}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without `<<`: a few merged merges are a mapping of 10^9 entries."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leave `<<` as a key, which is then refused like any value of an unknown kind."""
 
 
 def _mapping(value: Any, name: str) -> Mapping[str, Any]:
@@ -123,10 +131,11 @@ def _mapping(value: Any, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _text(flavor: Mapping[str, Any], key: str) -> str:
+def _text(flavor: Mapping[str, Any], key: str, name: str = "sklearn") -> str:
     value = flavor.get(key)
+    # Never written out: a few aliases of YAML can stand for a list of 10^9 words.
     if not isinstance(value, str):
-        raise VettingError(f"{key} of the sklearn flavor should be a string; {LOG_AGAIN}")
+        raise VettingError(f"{key} of the {name} flavor should be a string; {LOG_AGAIN}")
     return value
 
 
@@ -147,10 +156,10 @@ def _refuse_other_loader(flavor: Any, model_file: str) -> None:
     if flavor is None:
         return
     flavor = _mapping(flavor, "the python_function flavor")
-    if flavor.get("loader_module") != "mlflow.sklearn":
+    loader = _text(flavor, "loader_module", "python_function")
+    if loader != "mlflow.sklearn":
         raise VettingError(
-            f"the model is loaded by {one_line(flavor.get('loader_module'), 80)} and not by "
-            f"mlflow.sklearn; {LOG_AGAIN}"
+            f"the model is loaded by {one_line(loader, 80)} and not by mlflow.sklearn; {LOG_AGAIN}"
         )
     # The stored model can be opened with MLflow too: it must not find another file than this one.
     if flavor.get("model_path", model_file) != model_file:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from iris_api import IrisError
+from iris_api import IrisError, one_line
 from iris_api.contract import FEATURES
 
 FILE_NAME = "training_profile.json"
@@ -100,7 +100,7 @@ class TrainingProfile(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
+            place = one_line(".".join(map(str, first["loc"])))
             raise ProfileError(
                 f"{FILE_NAME} cannot be used: {place and place + ': '}{first['msg']}; "
                 "log the model again with a right one, or without"
