@@ -12,6 +12,8 @@ import httpx
 import pytest
 import servers
 
+from iris_api.contract import FEATURES
+
 
 @dataclass(frozen=True)
 class Tracking:
@@ -28,6 +30,28 @@ def plain_env() -> dict[str, str]:
     foreign = ("MLFLOW_", "BENTOML_", "BENTO_", "IRIS_", "MAKE", "MFLAGS", "OTEL_", "PROMETHEUS_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return kept | {"BENTOML_DO_NOT_TRACK": "True"}
+
+
+@pytest.fixture(scope="session")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Give a logistic regression as mlflow.sklearn writes it: content by file name."""
+    import mlflow.sklearn  # noqa: PLC0415 (seconds, and most tests need none of it)
+    import pandas as pd  # noqa: PLC0415
+    from mlflow.models import infer_signature  # noqa: PLC0415
+    from sklearn.datasets import load_iris  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    bunch = load_iris()
+    rows = pd.DataFrame(bunch.data, columns=list(FEATURES))
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    mlflow.sklearn.save_model(
+        LogisticRegression(max_iter=1000).fit(rows, bunch.target_names[bunch.target]),
+        folder,
+        serialization_format="skops",
+        signature=infer_signature(rows),
+        pip_requirements=["scikit-learn"],
+    )
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture

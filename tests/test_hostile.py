@@ -1,0 +1,729 @@
+"""A registry that means harm gets nowhere: nothing runs, no login leaves, the store stays.
+
+The registry is a server of these tests that answers whatever a case tells it. Each case is one
+import by the command line, forked from a process that has the imports behind it.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skops.io
+import warm
+import yaml
+from fake_registry import FakeRegistry, cut_off, endless, fake_registry, redirect, send
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+PASSWORD = "hunter2-of-the-registry"
+URI = "models:/IrisModel/1"
+
+AGAIN = "log the model again with mlflow.sklearn.log_model"
+AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
+OWN = "train it with scikit-learn's own classifiers and transformers, without own functions"
+CODE = (
+    "the model brings its own Python code, which is never run here; log it again without code_paths"
+)
+FOREIGN = f"the model asks for types that are not trusted: posix.system; {OWN}"
+NO_ARCHIVE = (
+    "the model file is not a sound skops archive (BadZipFile: File is not a zip file); "
+    "log and register the model again"
+)
+NO_YAML = f"the MLmodel file is not valid YAML; {AGAIN}"
+LARGE = (
+    "the model has 10000012327 bytes and IRIS_IMPORT_MAX_BYTES allows 536870912; "
+    "raise it if the model is meant to be this large"
+)
+LONGER = (
+    "MLmodel is longer than the 900 bytes that the proxy lists; "
+    "was the model changed just now? import again, or log it again"
+)
+MANY = "the model has more than 1000 files; is it a model?"
+EXPERIMENT = "log the model again in a new experiment"
+NO_MLFLOW = "URL does not answer like an MLflow tracking server; is MLFLOW_TRACKING_URI right?"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A registry, another host that is after the login, and a store with a sound model in it."""
+
+    registry: FakeRegistry
+    thief: FakeRegistry
+    home: Path
+    marker: Path
+    output: Path
+    env: dict[str, str]
+
+    def run(self, uri: str = URI, *arguments: str) -> warm.Done:
+        """Run the command line with a login for the registry."""
+        return warm.run(self.output, uri, *arguments, env=self.env)
+
+
+Attack = Callable[[Scene], Any]
+
+
+@pytest.fixture(scope="module")
+def seeded(
+    model_files: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    plain_env: dict[str, str],
+) -> Path:
+    """Give a BENTOML_HOME with a sound model in it, imported from a fake registry."""
+    home = tmp_path_factory.mktemp("home")
+    with fake_registry(model_files) as registry:
+        env = plain_env | {"MLFLOW_TRACKING_URI": registry.url, "BENTOML_HOME": str(home)}
+        done = warm.run(tmp_path_factory.mktemp("output"), "models:/IrisModel/7", env=env)
+    assert done.status == 0, done.stderr
+    return home
+
+
+@pytest.fixture
+def scene(
+    seeded: Path, model_files: dict[str, bytes], tmp_path: Path, plain_env: dict[str, str]
+) -> Iterator[Scene]:
+    """Run a registry that serves a sound model until an attack changes it."""
+    with fake_registry(model_files) as registry, fake_registry({}) as thief:
+        env = plain_env | {
+            "BENTOML_HOME": str(seeded),
+            "MLFLOW_TRACKING_URI": registry.url,
+            "MLFLOW_TRACKING_USERNAME": "importer",
+            "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+        }
+        yield Scene(registry, thief, seeded, tmp_path / "marker", tmp_path, env)
+
+
+def _digest(folder: Path) -> str:
+    """Hash the names, kinds and contents of all that is below a folder."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        content = path.read_bytes() if path.is_file() else b""
+        total.update(f"{path} {path.lstat().st_mode} {len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
+def _refusal(scene: Scene, uri: str = URI, *arguments: str) -> str:
+    """Import what must be refused, check that nothing came of it, and return the error line."""
+    before = _digest(scene.home)
+    done = scene.run(uri, *arguments)
+
+    assert done.status == 1, done
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert all(line.isprintable() for line in done.stderr.split("\n")), done.stderr
+    assert PASSWORD not in done.stderr
+    assert not scene.marker.exists()
+    assert scene.thief.seen == []
+    assert _digest(scene.home) == before
+    return done.error.replace(scene.registry.url, "URL")
+
+
+def _says(asked: str, answer: Any) -> Attack:
+    return lambda scene: scene.registry.answers.update({asked: answer})
+
+
+def _lists(*entries: Any) -> Attack:
+    """List these entries beside the model's own files; a file of them has one byte."""
+
+    def attack(scene: Scene) -> None:
+        for entry in entries:
+            if isinstance(entry, dict):
+                scene.registry.answers[f"file/{entry.get('path')}"] = b"#"
+        usual = [
+            {"path": path, "is_dir": False, "file_size": len(content)}
+            for path, content in scene.registry.files.items()
+        ]
+        scene.registry.answers["list/"] = {"files": [*usual, *entries]}
+
+    return attack
+
+
+def _file(name: Any, size: Any = 1) -> Attack:
+    return _lists({"path": name, "is_dir": False, "file_size": size})
+
+
+def _version(**changes: Any) -> Attack:
+    """Answer with another model version, whichever endpoint is asked."""
+
+    def attack(scene: Scene) -> None:
+        usual = {"name": "IrisModel", "version": "1", "current_stage": "Production"}
+        version = usual | {"run_id": "0" * 32, "source": "models:/m-0123"} | changes
+        for asked in ("model-versions/get", "registered-models/alias"):
+            scene.registry.answers[asked] = {"model_version": version}
+        scene.registry.answers["registered-models/get-latest-versions"] = {
+            "model_versions": [version]
+        }
+
+    return attack
+
+
+def _mlmodel(edit: Callable[[dict[str, Any]], Any]) -> Attack:
+    def attack(scene: Scene) -> None:
+        document = yaml.safe_load(scene.registry.files["MLmodel"])
+        edit(document)
+        scene.registry.files["MLmodel"] = yaml.safe_dump(document).encode()
+
+    return attack
+
+
+def _serves(**files: bytes) -> Attack:
+    return lambda scene: scene.registry.files.update(
+        {name.replace("__", "/").replace("_dot_", "."): content for name, content in files.items()}
+    )
+
+
+def _all(*attacks: Attack) -> Attack:
+    return lambda scene: [attack(scene) for attack in attacks]
+
+
+def test_sound_model(scene: Scene, tmp_path: Path) -> None:
+    """The same registry without an attack: the model is imported, each request with the login."""
+    scene.env["BENTOML_HOME"] = str(tmp_path / "home")
+    done = scene.run("models:/IrisModel@champion")
+
+    assert done.status == 0, done.stderr
+    assert done.stdout == (tmp_path / "home/models/irismodel/latest").read_text().join(
+        ["irismodel:", "\n"]
+    )
+    assert len(scene.registry.seen) == 9
+    assert {str(login).split()[0] for _, login in scene.registry.seen} == {"Basic"}
+
+
+# What is served
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def _pickle_bomb(serialization_format: str, name: str) -> Attack:
+    def attack(scene: Scene) -> None:
+        scene.registry.files[name] = pickle.dumps(Bomb(scene.marker))
+        _mlmodel(
+            lambda document: (
+                document["flavors"]["sklearn"].update(
+                    pickled_model=name, serialization_format=serialization_format
+                ),
+                document["flavors"]["python_function"].update(model_path=name),
+            )
+        )(scene)
+
+    return attack
+
+
+def _foreign_skops(scene: Scene) -> None:
+    """Call a function of the operating system before each prediction."""
+    rows, labels = load_iris(return_X_y=True)
+    estimator = make_pipeline(FunctionTransformer(), LogisticRegression(max_iter=1000))
+    estimator.fit(rows, labels)
+    estimator.steps[0][1].func = os.system
+    scene.registry.files["model.skops"] = skops.io.dumps(estimator)
+
+
+def _trusts(*names: str) -> Attack:
+    return _mlmodel(lambda d: d["flavors"]["sklearn"].update(skops_trusted_types=list(names)))
+
+
+def _alias_bomb(scene: Scene) -> None:
+    """Name a loader that is 10^9 words long once it is written out."""
+    text = scene.registry.files["MLmodel"].decode().replace("mlflow.sklearn", "*l9", 1)
+    levels = ["l0: &l0 [boom]"]
+    levels += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 10)]
+    scene.registry.files["MLmodel"] = "\n".join([*levels, text]).encode()
+
+
+def _merge_bomb(scene: Scene) -> None:
+    """Merge a mapping into itself until it has 10^9 entries."""
+    text = scene.registry.files["MLmodel"].decode()
+    levels = ["l0: &l0 {a: 1}"]
+    levels += [f"l{n}: &l{n} {{<<: [{', '.join([f'*l{n - 1}'] * 10)}]}}" for n in range(1, 10)]
+    scene.registry.files["MLmodel"] = "\n".join([*levels, text]).encode()
+
+
+def _profile(edit: Callable[[dict[str, Any]], Any]) -> Attack:
+    feature = {
+        "minimum": 0.1,
+        "maximum": 8.0,
+        "mean": 4.0,
+        "deviation": 1.0,
+        "edges": [0.1, 8.0],
+        "shares": [1.0],
+    }
+    names = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+    document: dict[str, Any] = {"features": {n: dict(feature) for n in names}, "classes": {"a": 1}}
+    edit(document)
+    content = json.dumps(document).encode()
+    return lambda s: s.registry.files.update({"extra_files/training_profile.json": content})
+
+
+def _pickled(kind: str) -> str:
+    return (
+        f"the model is a {kind}, which can run any code when it is opened; {AS_SKOPS}, "
+        "or import it with --trust-pickle if you trust its author"
+    )
+
+
+def _profiled(problem: str) -> str:
+    return (
+        f"training_profile.json cannot be used: {problem}; "
+        "log the model again with a right one, or without"
+    )
+
+
+CONTENTS: dict[str, tuple[Attack, str]] = {
+    "cloudpickle": (_pickle_bomb("cloudpickle", "model.pkl"), _pickled("cloudpickle")),
+    "pickle": (_pickle_bomb("pickle", "model.pkl"), _pickled("pickle")),
+    "joblib": (_pickle_bomb("skops", "model.joblib"), _pickled("joblib")),
+    "pickle that says skops": (_pickle_bomb("skops", "model.skops"), NO_ARCHIVE),
+    "foreign type": (_foreign_skops, FOREIGN),
+    "foreign type that MLmodel trusts": (_all(_foreign_skops, _trusts("posix.system")), FOREIGN),
+    "code folder": (_serves(code__own_dot_py=b"raise SystemExit"), CODE),
+    "code path": (_mlmodel(lambda d: d["flavors"]["python_function"].update(code="code")), CODE),
+    "loader": (
+        _mlmodel(lambda d: d["flavors"]["python_function"].update(loader_module="own.loader")),
+        f"the model is loaded by own.loader and not by mlflow.sklearn; {AGAIN}",
+    ),
+    "loader with terminal escapes": (
+        _mlmodel(lambda d: d["flavors"]["python_function"].update(loader_module="\x1b[2J\nown")),
+        f"the model is loaded by ?[2J own and not by mlflow.sklearn; {AGAIN}",
+    ),
+    "loader that grows": (
+        _alias_bomb,
+        f"loader_module of the python_function flavor should be a string; {AGAIN}",
+    ),
+    "merge that grows": (_merge_bomb, NO_YAML),
+    "long list of flavors": (
+        _mlmodel(lambda d: d.update(flavors={f"flavor-{n}": {} for n in range(1000)})),
+        "the model has no sklearn flavor (it has: flavor-0, flavor-1, flavor-10, flavor-100, "
+        f"flavor-101 and 995 more); {AGAIN}",
+    ),
+    "YAML object": (
+        lambda s: s.registry.files.update(
+            MLmodel=f"!!python/object/apply:os.mkdir [{s.marker}]".encode()
+        ),
+        NO_YAML,
+    ),
+    "deep YAML": (_serves(MLmodel=b"[" * 100_000), NO_YAML),
+    "profile with terminal escapes": (
+        _profile(lambda d: d["features"].update({"\x1b[2J\nerror: x": {}})),
+        _profiled("features.?[2J error: x.minimum: Field required"),
+    ),
+    "profile with infinite numbers": (
+        _profile(lambda d: d["features"]["sepal_width"].update(maximum=float("inf"))),
+        _profiled("features.sepal_width.maximum: Input should be a finite number"),
+    ),
+    "deep profile": (
+        lambda s: s.registry.files.update({"extra_files/training_profile.json": b"[" * 100_000}),
+        _profiled("Invalid JSON: recursion limit exceeded at line 1 column 202"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("attack", "message"), CONTENTS.values(), ids=CONTENTS)
+def test_contents(scene: Scene, attack: Attack, message: str) -> None:
+    """A model that brings code, or asks for some, is refused before anything of it is opened."""
+    attack(scene)
+
+    assert _refusal(scene) == message
+
+
+EXAMPLES = {
+    "deep": b"[" * 100_000,
+    "large number": b'{"columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],'
+    b' "data": [[1' + b"0" * 400 + b", 1, 1, 1]]}",
+    "no number": b'{"columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],'
+    b' "data": [["\\u001b[2J", {}, null, NaN]]}',
+    "uneven": b'{"columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],'
+    b' "data": [[1, 1, 1], [[]], 7]}',
+    "infinite": b'{"columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],'
+    b' "data": [[Infinity, 1, 1, 1]]}',
+}
+
+
+@pytest.mark.parametrize("content", EXAMPLES.values(), ids=EXAMPLES)
+def test_example(scene: Scene, tmp_path: Path, content: bytes) -> None:
+    """An input example that is none is passed over, because the model itself is sound."""
+    scene.env["BENTOML_HOME"] = str(tmp_path / "home")
+    scene.registry.files["input_example.json"] = content
+    done = scene.run()
+
+    assert done.status == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# What is listed and how it arrives
+
+
+def _listed(name: str) -> str:
+    return f"the proxy lists a file named {name!r}; refused"
+
+
+LISTINGS: dict[str, tuple[Attack, str]] = {
+    "..": (_file(".."), _listed("..")),
+    "../x": (_file("../x"), _listed("../x")),
+    "absolute": (_file("/etc/passwd"), _listed("/etc/passwd")),
+    "backslash": (_file("..\\x"), _listed("..\\x")),
+    "NUL": (_file("a\0b"), _listed("a?b")),
+    "empty": (_file(""), _listed("")),
+    "line break": (_file("a\nerror: all is well"), _listed("a error: all is well")),
+    "terminal escape": (_file("\x1b]0;owned\x07"), _listed("?]0;owned?")),
+    "turned text": (_file("a\u202etxt.exe"), _listed("a?txt.exe")),
+    "half a character": (_file("\ud800"), _listed("?")),
+    "drive": (_file("C:x"), _listed("C:x")),
+    "query": (_file("MLmodel?path=/etc"), _listed("MLmodel?path=/etc")),
+    "escaped": (_file("..%2fx"), _listed("..%2fx")),
+    "long": (_file("x" * 300), _listed("x" * 200)),
+    "very long": (_file("x" * 100_000), _listed("x" * 200)),
+    "folder ..": (_lists({"path": "..", "is_dir": True}), _listed("..")),
+    "name is a number": (_file(7), _listed("7")),
+    "name is null": (_file(None), _listed("None")),
+    "name is a list": (_file(["MLmodel"]), _listed("['MLmodel']")),
+    "entry is a string": (_lists("MLmodel"), NO_MLFLOW),
+    "entry is null": (_lists(None), NO_MLFLOW),
+    "twice": (_file("MLmodel", 3), "the proxy lists 'MLmodel' twice; refused"),
+    "file and folder": (
+        _lists({"path": "MLmodel", "is_dir": True}),
+        "the proxy lists 'MLmodel' twice; refused",
+    ),
+    "10 GB": (_file("large", 10 * 10**9), LARGE),
+    "10 GB in text": (_file("large", str(10 * 10**9)), LARGE),
+    "negative size": (_all(_file("large", -(10**10))), NO_MLFLOW),
+    "infinite size": (_file("large", float("inf")), NO_MLFLOW),
+    "size that is no number": (_file("large", "1e3"), NO_MLFLOW),
+    "size of 5000 digits": (_file("large", "9" * 5000), NO_MLFLOW),
+    "size is a list": (_file("large", [1]), NO_MLFLOW),
+    "listing is a list": (_says("list/", []), NO_MLFLOW),
+    "listing is null": (_says("list/", b"null"), NO_MLFLOW),
+    "files is a number": (_says("list/", {"files": 7}), NO_MLFLOW),
+    "files is null": (_says("list/", {"files": None}), NO_MLFLOW),
+    "files is a mapping": (_says("list/", {"files": {"path": "MLmodel"}}), NO_MLFLOW),
+    "nothing": (
+        _says("list/", {}),
+        (
+            "the proxy lists no file for IrisModel version 1; was its run or its artifact folder "
+            "deleted? log and register the model again"
+        ),
+    ),
+    "endless listing": (_says("list/", endless(b'{"files": [' + b" " * 65536)), NO_MLFLOW),
+    "deep listing": (_says("list/", b"[" * 100_000), NO_MLFLOW),
+    "listing that is cut off": (
+        _says("list/", cut_off(b'{"files": []}')),
+        (
+            "the connection to URL broke (IncompleteRead(13 bytes read, 1000 more expected)); "
+            "import again, or look into the server's log"
+        ),
+    ),
+    "no UTF-8": (_says("list/", b'{"files": [{"path": "\xff"}]}'), NO_MLFLOW),
+    "endless error": (
+        _says("list/", endless(b"x" * 65536, status=400)),
+        "URL answers HTTP 400; is MLFLOW_TRACKING_URI right?",
+    ),
+    "error with terminal escapes": (
+        _says("list/", lambda h: send(h, b'{"message": "\\u001b[2J\\nerror: all is well"}', 400)),
+        "URL answers HTTP 400 (?[2J error: all is well); is MLFLOW_TRACKING_URI right?",
+    ),
+    "1001 files": (
+        _says("list/", {"files": [{"path": f"{n}", "file_size": 1} for n in range(1001)]}),
+        MANY,
+    ),
+    "1001 folders": (
+        _says("list/", {"files": [{"path": f"{n}", "is_dir": True} for n in range(1001)]}),
+        MANY,
+    ),
+    "shorter than listed": (
+        _says("file/MLmodel", b"flavors: {}"),
+        (
+            "the download of MLmodel broke after 11 of 900 bytes; import again, or look into the "
+            "server's log"
+        ),
+    ),
+    "longer than listed": (_says("file/MLmodel", b"#" * 5000), LONGER),
+    "endless file": (_says("file/MLmodel", endless(b"#" * 65536)), LONGER),
+    "file that is cut off": (
+        _says("file/MLmodel", cut_off(b"#" * 10)),
+        (
+            "the download of MLmodel broke after 0 of 900 bytes; import again, or look into the "
+            "server's log"
+        ),
+    ),
+    "file that is gone": (
+        _says("file/MLmodel", lambda h: send(h, b"gone", 404)),
+        "URL answers HTTP 404; is MLFLOW_TRACKING_URI right?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("attack", "message"), LISTINGS.values(), ids=LISTINGS)
+def test_listing_and_files(scene: Scene, attack: Attack, message: str) -> None:
+    """A listing names plain files of a bounded size and number, and they arrive as listed."""
+    attack(scene)
+
+    assert _refusal(scene) == message
+
+
+def test_cycle(scene: Scene) -> None:
+    """A folder that lists itself is followed to a bounded depth."""
+    endless_folder = {"files": [{"path": "again", "is_dir": True}]}
+    for depth in range(20):
+        scene.registry.answers["list/" + "/".join(["again"] * depth)] = endless_folder
+
+    assert _refusal(scene) == ("the model's folders are deeper than 8; is it a model?")
+
+
+def test_broad_cycle(scene: Scene) -> None:
+    """Folders that each list ten more are given up after a bounded number of requests."""
+    ten = {"files": [{"path": f"{n}", "is_dir": True} for n in range(10)]}
+    for depth in range(5):
+        for path in itertools.product("0123456789", repeat=depth):
+            scene.registry.answers["list/" + "/".join(path)] = ten
+
+    assert _refusal(scene) == MANY
+    assert len(scene.registry.seen) < 1100
+
+
+def test_drip(scene: Scene) -> None:
+    """A file that comes a byte at a time ends with the time limit of the import."""
+    scene.registry.answers["file/MLmodel"] = endless(b"#", pause=0.05)
+
+    assert _refusal(scene, URI, "--timeout", "1") == (
+        "not done after 1 s; is the server slow? --timeout sets the limit"
+    )
+
+
+# What the registry says of a version
+
+VERSIONS: dict[str, tuple[Attack, str]] = {
+    "no version": (_says("model-versions/get", {}), NO_MLFLOW),
+    "version is null": (_says("model-versions/get", {"model_version": None}), NO_MLFLOW),
+    "version is a list": (_says("model-versions/get", {"model_version": []}), NO_MLFLOW),
+    "nothing in it": (_says("model-versions/get", {"model_version": {}}), NO_MLFLOW),
+    "number is a word": (_version(version="one"), NO_MLFLOW),
+    "number is negative": (_version(version="-1"), NO_MLFLOW),
+    "number is a fraction": (_version(version="1.0"), NO_MLFLOW),
+    "number is another": (_version(version="2"), NO_MLFLOW),
+    "number is null": (_version(version=None), NO_MLFLOW),
+    "number is a list": (_version(version=["1"]), NO_MLFLOW),
+    "number is long": (_version(version="1" * 5000), NO_MLFLOW),
+    "number with a path": (_version(version="1/../2"), NO_MLFLOW),
+    "number with terminal escapes": (_version(version="\x1b[2J1"), NO_MLFLOW),
+    "stage is a number": (_version(current_stage=7), NO_MLFLOW),
+    "aliases are a word": (_version(aliases="champion"), NO_MLFLOW),
+    "run is a number": (_version(run_id=7), NO_MLFLOW),
+    "source is null and status a list": (_version(source=None, status=["READY"]), NO_MLFLOW),
+    "source is a number": (_version(source=7), NO_MLFLOW),
+    "status with terminal escapes": (
+        _version(status="\x1b[2J\nerror: x"),
+        (
+            "version 1 of IrisModel is ?[2J error: x, not READY; wait for its registration to "
+            "finish, or register it again"
+        ),
+    ),
+    "no location": (_says("model-versions/get-download-uri", {}), NO_MLFLOW),
+    "location is a number": (
+        _says("model-versions/get-download-uri", {"artifact_uri": 7}),
+        NO_MLFLOW,
+    ),
+    "location is null": (
+        _says("model-versions/get-download-uri", {"artifact_uri": None}),
+        NO_MLFLOW,
+    ),
+    "metrics are a mapping": (
+        _says("runs/get", {"run": {"data": {"metrics": {"a": 1}}}}),
+        NO_MLFLOW,
+    ),
+    "run is null": (_says("runs/get", {"run": None}), NO_MLFLOW),
+    "metric is a word": (
+        _says("runs/get", {"run": {"data": {"metrics": [{"key": "a", "value": "good"}]}}}),
+        NO_MLFLOW,
+    ),
+    "metric without a key": (
+        _says("runs/get", {"run": {"data": {"metrics": [{"value": 1}]}}}),
+        NO_MLFLOW,
+    ),
+}
+
+
+@pytest.mark.parametrize(("attack", "message"), VERSIONS.values(), ids=VERSIONS)
+def test_version(scene: Scene, attack: Attack, message: str) -> None:
+    """What the registry says of a version is held to its type, and is shown on one line."""
+    attack(scene)
+
+    assert _refusal(scene) == message
+
+
+@pytest.mark.parametrize(
+    ("uri", "asked", "answer"),
+    [
+        ("models:/IrisModel@champion", "registered-models/alias", {"model_version": {}}),
+        ("models:/IrisModel/latest", "registered-models/get-latest-versions", []),
+        (
+            "models:/IrisModel/latest",
+            "registered-models/get-latest-versions",
+            {"model_versions": 7},
+        ),
+        (
+            "models:/IrisModel/Production",
+            "registered-models/get-latest-versions",
+            {"model_versions": [{"version": "x"}]},
+        ),
+        (
+            "models:/IrisModel/Production",
+            "registered-models/get-latest-versions",
+            {"model_versions": [None]},
+        ),
+    ],
+)
+def test_other_forms(scene: Scene, uri: str, asked: str, answer: Any) -> None:
+    """The endpoints for aliases and stages are believed no more than the one for numbers."""
+    scene.registry.answers[asked] = answer
+
+    assert _refusal(scene, uri) == NO_MLFLOW
+
+
+TEXTS: dict[str, Attack] = {
+    "stage": _version(current_stage="\x1b[2JProduction"),
+    "line break": _version(current_stage="Production\nerror: all is well"),
+    "long stage": _version(current_stage="x" * 10_000),
+    "alias": _version(aliases=["\x1b[2J", "a\nb"]),
+    "aliases": _version(aliases=["a", 1, None]),
+    "run": _version(run_id="a\nb\x1b[2J"),
+    "source": _version(source="models:/m-0\n\x1b[2J"),
+    "metric": _says(
+        "runs/get", {"run": {"data": {"metrics": [{"key": "\x1b[2J\na", "value": 1}]}}}
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", TEXTS.values(), ids=TEXTS)
+def test_text_is_shown_on_one_line(scene: Scene, tmp_path: Path, attack: Attack) -> None:
+    """Text with line breaks and terminal escapes is stored, and shown, without them."""
+    scene.env["BENTOML_HOME"] = str(tmp_path / "home")
+    attack(scene)
+    done = scene.run()
+
+    assert done.status == 0, done.stderr
+    assert [line.split()[0] for line in done.stderr.splitlines()] == [
+        *("importing", "models:/IrisModel/1", "fetching", "compiled"),
+        done.stdout.strip(),
+    ]
+    assert all(line.isprintable() and len(line) < 300 for line in done.stderr.split("\n"))
+    entry = tmp_path / "home/models" / done.stdout.strip().replace(":", "/")
+    metadata = yaml.safe_load((entry / "model.yaml").read_text())["metadata"]
+    shown = [metadata[key] for key in ("name", "stage", "run_id", "model_id", "source")]
+    assert all(text.isprintable() for text in (*shown, *metadata["aliases"], *metadata["metrics"]))
+
+
+def test_metrics_without_an_end(scene: Scene, tmp_path: Path) -> None:
+    """Metrics that are not finite, as runs have them, are left out and the model is imported."""
+    scene.env["BENTOML_HOME"] = str(tmp_path / "home")
+    values = [float("nan"), "NaN", "Infinity", float("-inf"), 0.5, "0.25", 1]
+    metrics = [{"key": f"m{n}", "value": value} for n, value in enumerate(values)]
+    scene.registry.answers["runs/get"] = {"run": {"data": {"metrics": metrics}}}
+    done = scene.run()
+
+    assert done.status == 0, done.stderr
+    entry = tmp_path / "home/models" / done.stdout.strip().replace(":", "/")
+    found = yaml.safe_load((entry / "model.yaml").read_text())["metadata"]["metrics"]
+    assert found == {"m4": 0.5, "m5": 0.25, "m6": 1.0}
+
+
+# Where the login goes
+
+SERVER = f"another server, which gets no login of this one; {EXPERIMENT}"
+FOLDER = f"a folder on some machine, which its proxy does not serve; {EXPERIMENT}"
+RUN = (
+    "a path of a run, which this registry did not resolve; "
+    "register the model again with mlflow.register_model"
+)
+BUCKET = (
+    "storage that its proxy does not serve, because the experiment was made without "
+    f"--serve-artifacts; {EXPERIMENT}"
+)
+
+
+def _place(place: str, what: str) -> str:
+    return f"the registry says that the files are at {place!r}, {what}"
+
+
+def _host(host: str) -> str:
+    return (
+        f"the version's files are at another host, {host!r}, which gets no login of this server; "
+        f"set MLFLOW_TRACKING_URI to that server, or {EXPERIMENT}"
+    )
+
+
+def _path(place: str) -> str:
+    return f"the version's location {place!r} is not a plain path; {EXPERIMENT}"
+
+
+LOCATIONS = {
+    "other host": ("mlflow-artifacts://thief/1/models/m-0123/artifacts", _host("thief")),
+    "other port": (
+        "mlflow-artifacts://127.0.0.1:1/1/models/m-0123/artifacts",
+        _host("127.0.0.1:1"),
+    ),
+    "login in the host": ("mlflow-artifacts://127.0.0.1:1@thief/1/a", _host("thief")),
+    "http": ("http://thief/1/a", _place("http://thief/1/a", SERVER)),
+    "file": ("file:///etc", _place("file:///etc", FOLDER)),
+    "path": ("/etc", _place("/etc", FOLDER)),
+    "s3": ("s3://bucket/a", _place("s3://bucket/a", BUCKET)),
+    "runs": ("runs:/0/model", _place("runs:/0/model", RUN)),
+    "terminal escape": ("\x1b[2J://thief/a", _place("?[2J://thief/a", FOLDER)),
+    "traversal": ("mlflow-artifacts:/1/../../etc", _path("mlflow-artifacts:/1/../../etc")),
+    "escaped traversal": ("mlflow-artifacts:/1/%2e%2e/a", _path("mlflow-artifacts:/1/%2e%2e/a")),
+    "empty": ("mlflow-artifacts:/", _path("mlflow-artifacts:/")),
+    "query": ("mlflow-artifacts:/1/a?path=../b", _path("mlflow-artifacts:/1/a?path=../b")),
+    "broken host": (
+        "mlflow-artifacts://[1/a",
+        f"the version's location is not a plain path; {EXPERIMENT}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("location", "message"), LOCATIONS.values(), ids=LOCATIONS)
+def test_location(scene: Scene, location: str, message: str) -> None:
+    """Files are fetched from the proxy that was asked, and from a plain path below it."""
+    host = scene.thief.url.removeprefix("http://").replace("127.0.0.1", "localhost")
+    scene.registry.answers["model-versions/get-download-uri"] = {
+        "artifact_uri": location.replace("thief", host)
+    }
+
+    assert _refusal(scene).replace(host, "thief") == message
+    assert not [path for path, _ in scene.registry.seen if "artifacts" in path]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "asked",
+    ["model-versions/get", "model-versions/get-download-uri", "list/", "file/MLmodel", "runs/get"],
+)
+def test_redirect(scene: Scene, asked: str, status: int) -> None:
+    """No redirect is followed, not of a call, a listing or a file, so that no login goes along."""
+    scene.registry.answers[asked] = redirect(f"{scene.thief.url}/stolen", status)
+
+    assert _refusal(scene) == (
+        f"URL redirects to another address (HTTP {status}); set MLFLOW_TRACKING_URI to the final "
+        "address, because a login is not sent on"
+    )
+
+
+def test_thief_is_awake(scene: Scene) -> None:
+    """The other host does record a login that is sent to it."""
+    scene.env["MLFLOW_TRACKING_URI"] = scene.thief.url
+    scene.run()
+
+    assert str(scene.thief.seen[0][1]).startswith("Basic ")
