@@ -20,6 +20,9 @@ MAXIMUM_FILES = 1000
 
 MAXIMUM_DEPTH = 8
 
+MAXIMUM_NAME_BYTES = 255
+"""Of one step of a path; what file systems take."""
+
 
 class ArtifactError(IrisError):
     """The proxy lists or sends what is no model."""
@@ -139,5 +142,6 @@ def is_plain(name: str) -> bool:
     return (
         name not in {"", ".", ".."}
         and name.isprintable()
+        and len(name.encode()) <= MAXIMUM_NAME_BYTES
         and not any(char in name for char in '/\\:%*?"<>|')
     )

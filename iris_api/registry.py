@@ -1,5 +1,6 @@
 """The MLflow registry: a model URI becomes one immutable version."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,6 +147,8 @@ class Registry:
         version = self._server.get_json(f"{API}/{endpoint}", query).get("model_version")
         if not isinstance(version, dict):
             raise self._server.unlike_mlflow()
+        if query.get("version", self._number(version)) != self._number(version):
+            raise self._server.unlike_mlflow()
         return version
 
     def _proxy_path(self, location: str) -> str:
@@ -178,7 +181,7 @@ class Registry:
         return path
 
     def metrics(self, version: ModelVersion) -> dict[str, float]:
-        """Return the run's metrics; none where the run is gone or was never there."""
+        """Return the run's finite metrics; none where the run is gone or was never there."""
         if version.run_id is None:
             return {}
         try:
@@ -187,6 +190,8 @@ class Registry:
             return {}
         try:
             metrics = run["run"]["data"].get("metrics", [])
-            return {one_line(metric["key"]): float(metric["value"]) for metric in metrics}
+            found = {one_line(metric["key"]): float(metric["value"]) for metric in metrics}
         except (AttributeError, LookupError, TypeError, ValueError):
             raise self._server.unlike_mlflow() from None
+        # A loss that diverged is NaN, which JSON has no word for.
+        return {name: value for name, value in found.items() if math.isfinite(value)}

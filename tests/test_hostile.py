@@ -308,8 +308,10 @@ CONTENTS: dict[str, tuple[Attack, str]] = {
     "merge that grows": (_merge_bomb, NO_YAML),
     "long list of flavors": (
         _mlmodel(lambda d: d.update(flavors={f"flavor-{n}": {} for n in range(1000)})),
-        "the model has no sklearn flavor (it has: flavor-0, flavor-1, flavor-10, flavor-100, "
-        f"flavor-101 and 995 more); {AGAIN}",
+        (
+            "the model has no sklearn flavor (it has: flavor-0, flavor-1, flavor-10, flavor-100, "
+            f"flavor-101 and 995 more); {AGAIN}"
+        ),
     ),
     "YAML object": (
         lambda s: s.registry.files.update(
