@@ -16,7 +16,7 @@ from typing import Any, cast
 import bentoml
 import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.models import ModelStore
+from bentoml._internal.models.model import ModelInfo, ModelOptions
 from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
@@ -84,24 +84,24 @@ def stage(
         metadata: must have `version` and `digest`; `files` is added.
     """
     tag = tag_of(name, metadata["version"], metadata["digest"])
-    files = folder / "files"
-    files.mkdir()
-    model.rename(files / MODEL_FOLDER)
+    entry = folder / "models" / tag.path()
+    entry.mkdir(parents=True)
+    model.rename(entry / MODEL_FOLDER)
     for file, content in derived.items():
-        (files / file).write_bytes(content)
-    with bentoml.models.create(
-        tag,
+        (entry / file).write_bytes(content)
+    # bentoml.models.create works in /tmp, copies from there, and leaves it behind when killed.
+    info = ModelInfo(
+        tag=tag,
         module="bentoml.mlflow",
         api_version="v1",
         signatures={"predict": ModelSignature(batchable=False)},
         labels={"model": store_name(name), "version": str(metadata["version"])},
-        metadata={**metadata, "files": digest_files(files)},
+        options=ModelOptions(),
+        metadata=dict(metadata) | {"files": digest_files(entry)},
         context=ModelContext(framework_name="mlflow", framework_versions={}),
-        _model_store=ModelStore(folder / "models"),
-    ):
-        pass  # it would copy the files from another disk
-    for path in files.iterdir():
-        path.rename(folder / "models" / tag.path() / path.name)
+    )
+    with (entry / "model.yaml").open("w", encoding="utf-8") as out:
+        info.dump(out)
     return tag
 
 
