@@ -67,7 +67,7 @@ def refusal(address: str, status: int, text: str, *, login: bool) -> TrackingErr
     # Of an alias that is not there, MLflow says that the request is invalid.
     no_alias = status == 400 and "alias" in message and "not found" in message
     if no_alias or (status == 404 and "RESOURCE_DOES_NOT_EXIST" in text):
-        return NotFoundError(message)
+        return NotFoundError(message or f"{address} answers HTTP {status} and no more")
     said = f"{address} answers HTTP {status}" + (message and f" ({message})")
     if status == 429:
         return TrackingError(f"{said}: too many requests; import again later")
