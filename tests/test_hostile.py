@@ -4,7 +4,6 @@ The registry is a server of these tests that answers whatever a case tells it. E
 import by the command line, forked from a process that has the imports behind it.
 """
 
-import hashlib
 import itertools
 import json
 import os
@@ -101,18 +100,9 @@ def scene(
         yield Scene(registry, thief, seeded, tmp_path / "marker", tmp_path, env)
 
 
-def _digest(folder: Path) -> str:
-    """Hash the names, kinds and contents of all that is below a folder."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        content = path.read_bytes() if path.is_file() else b""
-        total.update(f"{path} {path.lstat().st_mode} {len(content)}\n".encode() + content)
-    return total.hexdigest()
-
-
 def _refusal(scene: Scene, uri: str = URI, *arguments: str) -> str:
     """Import what must be refused, check that nothing came of it, and return the error line."""
-    before = _digest(scene.home)
+    before = warm.digest(scene.home)
     done = scene.run(uri, *arguments)
 
     assert done.status == 1, done
@@ -122,7 +112,7 @@ def _refusal(scene: Scene, uri: str = URI, *arguments: str) -> str:
     assert PASSWORD not in done.stderr
     assert not scene.marker.exists()
     assert scene.thief.seen == []
-    assert _digest(scene.home) == before
+    assert warm.digest(scene.home) == before
     return done.error.replace(scene.registry.url, "URL")
 
 
@@ -461,6 +451,10 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
             "the download of MLmodel broke after 0 of 900 bytes; import again, or look into the "
             "server's log"
         ),
+    ),
+    "file that is not there": (
+        _says("file/MLmodel", lambda h: send(h, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', 404)),
+        "URL answers HTTP 404 and no more",
     ),
     "file that is gone": (
         _says("file/MLmodel", lambda h: send(h, b"gone", 404)),

@@ -4,13 +4,19 @@ A new process spends seconds on importing mlflow and scikit-learn. A forked one 
 otherwise as good: its own signals, caches, output and exit status.
 """
 
+import hashlib
 import multiprocessing
 import os
+import resource
+import signal
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import servers
@@ -45,9 +51,20 @@ class Done:
         return lines[-1].removeprefix("error: ")
 
 
-def start(output: Path, *arguments: str, env: Mapping[str, str]) -> ForkServerProcess:
-    """Begin an import; its output goes to two files in a folder."""
-    process = _context.Process(target=_main, args=(str(output), arguments, dict(env)))
+def start(
+    output: Path, *arguments: str, env: Mapping[str, str], limit: int = resource.RLIM_INFINITY
+) -> ForkServerProcess:
+    """Begin an import; its output goes to two files in a folder, files have a limit in bytes."""
+    return _start(_main, str(output), arguments, dict(env), limit)
+
+
+def read(output: Path, home: Path, *, once: bool = False) -> ForkServerProcess:
+    """Begin to read a store over and over, until SIGTERM; what is wrong with it ends it early."""
+    return _start(_read, str(output), {"BENTOML_HOME": str(home)}, once)
+
+
+def _start(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+    process = _context.Process(target=target, args=arguments)
     with pytest.MonkeyPatch.context() as patch:
         # The process that is forked from begins with the first one, and imports by this path.
         patch.setenv("PYTHONPATH", f"{servers.ROOT}{os.pathsep}{servers.ROOT / 'tests'}")
@@ -55,9 +72,19 @@ def start(output: Path, *arguments: str, env: Mapping[str, str]) -> ForkServerPr
     return process
 
 
-def run(output: Path, *arguments: str, env: Mapping[str, str], timeout: float = 60) -> Done:
+def run(
+    output: Path,
+    *arguments: str,
+    env: Mapping[str, str],
+    limit: int = resource.RLIM_INFINITY,
+    timeout: float = 60,
+) -> Done:
     """Run an import to its end."""
-    process = start(output, *arguments, env=env)
+    return end(start(output, *arguments, env=env, limit=limit), output, timeout)
+
+
+def end(process: ForkServerProcess, output: Path, timeout: float = 60) -> Done:
+    """Wait until a process ends, and tell how it did."""
     process.join(timeout)
     if process.exitcode is None:
         process.kill()
@@ -70,13 +97,56 @@ def run(output: Path, *arguments: str, env: Mapping[str, str], timeout: float = 
     )
 
 
-def _main(output: str, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+def digest(folder: Path) -> str:
+    """Hash the names, kinds and contents of all that is below a folder."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        content = path.read_bytes() if path.is_file() else b""
+        total.update(f"{path} {path.lstat().st_mode} {len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
+def _main(output: str, arguments: tuple[str, ...], env: dict[str, str], limit: int) -> None:
+    _become(output, env)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    import import_model  # noqa: PLC0415
+
+    sys.exit(import_model.main(arguments))
+
+
+def _read(output: str, env: dict[str, str], once: bool) -> None:
+    """Load whatever is there as the service would; print the number of rounds and of loads."""
+    _become(output, env)
+    import bentoml  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+
+    from iris_api import store  # noqa: PLC0415
+    from iris_api.classifier import Classifier  # noqa: PLC0415
+
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    models = Path(env["BENTOML_HOME"], "models")
+    rounds = loads = 0
+    while not ended:
+        latest = models / "irismodel" / "latest"
+        active = [store.active("IrisModel")] if latest.exists() else []
+        for entry in [*active, *bentoml.models.list()]:
+            example = store.metadata_of(entry)["example"]
+            labels, _ = Classifier.load(entry).run(np.array(example["rows"]))
+            assert labels.tolist() == example["labels"], entry
+            loads += 1
+        rounds += 1
+        if once:
+            break
+        time.sleep(0.01)
+    print(rounds, loads)
+
+
+def _become(output: str, env: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = env.get("TMPDIR")
     for number, name in ((1, "stdout"), (2, "stderr")):
         descriptor = os.open(f"{output}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
         os.close(descriptor)
-    import import_model  # noqa: PLC0415
-
-    sys.exit(import_model.main(arguments))
