@@ -85,8 +85,9 @@ def json_response(
 
 def invalid_request(error: InvalidRequestError) -> Response:
     """Answer a request that breaks the contract."""
-    # What is left of a body that is too large is not read; without this, the server would read it.
-    headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else None
+    too_large = error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    # Otherwise the server would read what is left of the body.
+    headers = {"Connection": "close"} if too_large else None
     return error_response(error.status, str(error), error.detail, headers)
 
 
