@@ -16,6 +16,10 @@ serve: $(BIN)/.installed ## a local registry, a model in it, and the service on 
 test: $(BIN)/.installed ## all tests, on real servers
 	$(BIN)/python -m pytest
 
+.PHONY: thorough
+thorough: $(BIN)/.installed ## the long tests: every estimator over HTTP, older MLflow, a bucket
+	$(BIN)/python -m pytest -m 'thorough or compat'
+
 .PHONY: check
 check: $(BIN)/.installed ## formatting, lint, types, locks, shell and YAML
 	$(BIN)/ruff format --check .

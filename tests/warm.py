@@ -132,8 +132,9 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
         active = [store.active("IrisModel")] if latest.exists() else []
         for entry in [*active, *bentoml.models.list()]:
             example = store.metadata_of(entry)["example"]
-            labels, _ = Classifier.load(entry).run(np.array(example["rows"]))
-            assert labels.tolist() == example["labels"], entry
+            model = Classifier.load(entry)
+            expected = [model.classes[index] for index in example["labels"]]
+            assert model.labels(np.array(example["rows"])) == expected, entry
             loads += 1
         rounds += 1
         if once:

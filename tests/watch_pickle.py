@@ -19,7 +19,8 @@ _Unpickler: Any = pickle.Unpickler
 
 
 def _write(kind: str, what: object) -> None:
-    frame, callers = sys._getframe(2), []  # noqa: SLF001
+    frame = sys._getframe(2)  # noqa: SLF001
+    callers: list[str] = []
     while frame and len(callers) < 12:
         if frame.f_code.co_filename not in {__file__, pickle.__file__, pathlib.__file__}:
             module = frame.f_globals.get("__name__", "?")
