@@ -528,7 +528,7 @@ def test_another_scikit_learn(fails: Callable[..., Done], monkeypatch: pytest.Mo
     )
 
 
-@pytest.fixture(params=["16k", "52k"])
+@pytest.fixture(params=["16k", "44k"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """Give a disk that is full after the first files, or when the entry is made."""
     folder = tmp_path / "disk"
