@@ -73,12 +73,20 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
         return True
 
-    def relay(self, cut: int | None = None, extra: bytes = b"", *, length: bool = True) -> bool:
+    def relay(
+        self,
+        cut: int | None = None,
+        extra: bytes = b"",
+        *,
+        corrupt: bool = False,
+        length: bool = True,
+    ) -> bool:
         """Answer what the server answers.
 
         Args:
             cut: break off after so many bytes of the body.
             extra: put behind the body.
+            corrupt: turn over the bits of the byte in the middle.
             length: tell the length of the whole body, so that the client can miss something.
         """
         parts = urlsplit(self.path)
@@ -95,6 +103,9 @@ class Exchange(BaseHTTPRequestHandler):
             connection.request("GET", path, headers=headers)
             found = connection.getresponse()
             body = found.read() + extra
+        if corrupt:
+            middle = len(body) // 2
+            body = body[:middle] + bytes([body[middle] ^ 0xFF]) + body[middle + 1 :]
         self.send_response(found.status)
         self.send_header("Content-Type", found.headers["Content-Type"] or "text/plain")
         if length:

@@ -8,6 +8,8 @@ import httpx
 import pytest
 import servers
 
+SECRET = "f5a1c0de-of-nobody"
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
 
@@ -18,7 +20,7 @@ def bento_home(
     """Give a home in which the Bento is built."""
     folder = tmp_path_factory.mktemp("bento")
     shutil.copytree(home / "models", folder / "models")
-    env = plain_env | {"BENTOML_HOME": str(folder)}
+    env = plain_env | {"BENTOML_HOME": str(folder)} | dict.fromkeys(LOGIN, SECRET)
     done = servers.run("-m", "bentoml", "build", env=env)
     assert done.returncode == 0, done.stderr
     return folder
@@ -63,6 +65,14 @@ def test_export_and_import(
         found = _answers(server.url)
 
     assert found == _answers(service.url)
+
+
+def test_no_secret_in_the_bento(bento_home: Path) -> None:
+    """A login in the environment of the build is in no file of the Bento."""
+    files = [path for path in (bento_home / "bentos").rglob("*") if path.is_file()]
+
+    assert len(files) > 20
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
 def test_pinned_model(bento_home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:

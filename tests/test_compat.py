@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.compat, pytest.mark.timeout(900)]
 CACHE = servers.ROOT / ".compat"
 OLD = ("2.22.5", "3.1.4")
 SKLEARN = "scikit-learn==1.9.1"
+OLDER_SKLEARN = "scikit-learn==1.6.1"
 SQLALCHEMY = "sqlalchemy<2.1"  # later ones lack what these servers import
 
 LOG = """
@@ -148,6 +149,21 @@ def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format:
     assert found["engine"] == "onnx"
     assert found["metrics"] == {"accuracy": 0.97}
     assert found["sklearn_version"] == "1.9.1"
+
+
+def test_older_scikit_learn(old: dict[str, str], tmp_path: Path) -> None:
+    """An estimator that another scikit-learn made is refused, even where its pickle is trusted."""
+    python = _environment("mlflow==2.22.5", OLDER_SKLEARN, SQLALCHEMY)
+    _log(python, "Iris-older", "pickle", old)
+    done = _import(tmp_path, old, "models:/Iris-older/1", "--trust-pickle")
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == (
+        "error: the model was made by scikit-learn 1.6.1 and this is 1.9.1, which may read it "
+        "wrongly; train and register it again with 1.9.1"
+    )
+    assert not list(tmp_path.glob("models/*/*"))
 
 
 def test_bucket(tmp_path: Path, plain_env: dict[str, str]) -> None:

@@ -349,6 +349,17 @@ def test_broken_download(
     assert done.err.count(f"\nthe download of MLmodel broke after {arrived} of") == 3
 
 
+def test_corrupt_download(fails: Callable[..., Done], proxy: Proxy) -> None:
+    """A model file with one byte changed on the way has the right size, and is still refused."""
+    proxy.fault = on_files(
+        lambda exchange: "model.skops" in exchange.path and exchange.relay(corrupt=True)
+    )
+    done = fails(MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.last.startswith("error: the model file is not a sound skops archive (")
+    assert done.last.endswith("); log and register the model again")
+
+
 def test_file_longer_than_listed(fails: Callable[..., Done], proxy: Proxy) -> None:
     """More bytes than the listing has are not taken."""
     proxy.fault = on_files(lambda exchange: exchange.relay(extra=b"x"))
