@@ -13,7 +13,7 @@ serve: $(BIN)/.installed ## a local registry, a model in it, and the service on 
 	@exec $(BIN)/python quickstart.py
 
 .PHONY: test
-test: $(BIN)/.installed ## all tests, on real servers
+test: $(BIN)/.installed ## the tests, on real servers
 	$(BIN)/python -m pytest
 
 .PHONY: thorough

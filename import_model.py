@@ -154,8 +154,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--trust-pickle",
         action="store_true",
-        help="open a model that is a pickle, once, in a process without logins; "
-        "it can still run any code, so trust its author",
+        help="open a model that is a pickle, once, in a separate, limited process; "
+        "it can still read your files and logins, so trust its author",
     )
     parser.add_argument(
         "--dry-run",

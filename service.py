@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import anyio
 import anyio.to_thread
 import bentoml
 import numpy as np
@@ -70,6 +71,8 @@ class IrisClassifier:
     def __init__(self) -> None:
         self.model: Classifier | None = None
         self.reason = ""
+        # Long bodies wait for each other: workers are the unit that scales.
+        self._one_at_a_time = anyio.CapacityLimiter(1)
         try:
             self.model = Classifier.load(_find_entry())
         except IrisError as error:
@@ -94,14 +97,16 @@ class IrisClassifier:
         return await self._answer(request, _probabilities)
 
     async def _answer(self, request: Request, render: Render) -> Response:
-        model = self.model  # One model from start to end, whatever is swapped in meanwhile.
+        model = self.model
         if model is None:
             return error_response(503, self.reason)
         try:
             body = await read_json(request)
             if len(body) <= LONG_BODY_BYTES:
                 return _compute(model, body, render)
-            return await anyio.to_thread.run_sync(_compute, model, body, render)
+            return await anyio.to_thread.run_sync(
+                _compute, model, body, render, limiter=self._one_at_a_time
+            )
         except contract.InvalidRequestError as error:
             return invalid_request(error)
 

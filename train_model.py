@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    _hide_login()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # where MLflow prints links to the run
             uri = train(arguments.estimator, arguments.name, promote=arguments.promote)
@@ -143,9 +145,26 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
     return f"models:/{name}/{version}"
 
 
+def _address() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def _hide_login() -> None:
+    """Move a login from the tracking URI, which MLflow prints, to where it does not."""
+    parts = urlsplit(_address())
+    if parts.username:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+        netloc = parts.netloc.rpartition("@")[2]
+        os.environ["MLFLOW_TRACKING_URI"] = parts._replace(netloc=netloc).geturl()
+
+
 def _use_experiment(name: str) -> None:
     location = mlflow.set_experiment(name).artifact_location
-    if not location.startswith("mlflow-artifacts:"):
+    parts = urlsplit(location)
+    # Another host in it would get this server's login.
+    if parts.scheme != "mlflow-artifacts" or parts.netloc not in {"", urlsplit(_address()).netloc}:
+        location = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         raise TrainingError(
             f"experiment {name} keeps its artifacts at {location}, outside of the artifact proxy; "
             "set MLFLOW_EXPERIMENT_NAME to a new one on a server started with --serve-artifacts"

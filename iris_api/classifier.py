@@ -1,4 +1,4 @@
-"""A loaded model: rows in, class indices and probabilities out."""
+"""A loaded model: rows in, labels and probabilities out."""
 
 import contextlib
 import warnings
@@ -126,8 +126,12 @@ class Classifier:
         if store.metadata_of(entry)["engine"] == "onnx":
             return cls(entry, OnnxEngine((folder / store.ONNX_FILE).read_bytes()))
         # scikit-learn takes seconds and 150 MB: only a model that needs it pays for it.
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
         from iris_api.flavor import read_flavor  # noqa: PLC0415
         from iris_api.vetting import open_estimator  # noqa: PLC0415
+
+        threadpool_limits(1)  # workers are the unit that scales
 
         flavor = read_flavor(folder / store.MODEL_FOLDER)
         if (folder / store.SKOPS_FILE).exists():

@@ -68,7 +68,8 @@ class Instances(BaseModel):
         json_schema_extra={"example": {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}},
     )
 
-    instances: Annotated[list[Row], Field(min_length=1)]
+    # The first wrong row is told and no other: each costs a hundred times what a right one does.
+    instances: Annotated[list[Row], Field(min_length=1, fail_fast=True)]
 
 
 class Predictions(BaseModel):

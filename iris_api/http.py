@@ -86,7 +86,7 @@ def json_response(
 def invalid_request(error: InvalidRequestError) -> Response:
     """Answer a request that breaks the contract."""
     too_large = error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    # Otherwise the server would read what is left of the body.
+    # Otherwise the server would read what may be left of the body.
     headers = {"Connection": "close"} if too_large else None
     return error_response(error.status, str(error), error.detail, headers)
 

@@ -63,7 +63,7 @@ class Importer:
             metadata = self._fetch(uri, version, files, model)
             if entry := self._known(metadata):
                 self.finish()
-                store.update(entry, {key: metadata[key] for key in ("stage", "aliases")})
+                store.update(entry, metadata)  # promoted since, or at another address
                 store.activate(entry)
                 self.report(f"{entry.tag} is in the store already")
             else:
@@ -145,11 +145,11 @@ class Importer:
         same = ("name", "version", "tracking_uri", "run_id", "model_id")
         for entry in store.entries(metadata["name"]):
             known = store.metadata_of(entry)
+            if all(known.get(key) == metadata[key] for key in ("version", "digest")):
+                self._check_engine(entry)
+                store.verify(entry)
+                return entry
             if all(known.get(key) == metadata[key] for key in same):
-                if known["digest"] == metadata["digest"]:
-                    self._check_engine(entry)
-                    store.verify(entry)
-                    return entry
                 raise ImportRefusedError(
                     f"version {metadata['version']} of {metadata['name']} changed in the registry "
                     f"since it was imported as {entry.tag}; if that is meant, "

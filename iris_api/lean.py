@@ -49,12 +49,12 @@ class LeanService(Service):
             kept[OpenTelemetryMiddleware] = OpenTelemetryMiddleware
         if settings().access_log:
             kept[AccessLogMiddleware] = AccessLogMiddleware
-        chosen = [
-            Middleware(kept[middleware.cls], *middleware.args, **middleware.kwargs)
-            for middleware in app.user_middleware
-            if middleware.cls in kept
-        ]
-        chosen[0].kwargs["paths"] = frozenset(_paths(app.routes))
+        paths = frozenset(_paths(app.routes))
+        chosen = []
+        for middleware in app.user_middleware:
+            if cls := kept.get(middleware.cls):
+                options = {"paths": paths} if cls is RequestMetrics else {}
+                chosen.append(Middleware(cls, *middleware.args, **middleware.kwargs, **options))
         methods = {api.route: api.func for api in self.apis.values()}
         return [*chosen, Middleware(DirectCalls, methods)]
 
@@ -123,6 +123,11 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
             self.metrics_request_duration.labels(**labels),
         )
 
+    def _count(self, path: str, status: int, start: float) -> None:
+        total, duration = self._of_answer(path, status)
+        total.inc()
+        duration.observe(default_timer() - start)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
         if scope["type"] != "http" or scope["path"] == "/metrics":
@@ -140,13 +145,15 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body"):
-                total, duration = self._of_answer(path, status)
-                total.inc()
-                duration.observe(default_timer() - start)
+                self._count(path, status, start)
             await send(message)
 
         in_progress.inc()
         try:
             await self.app(scope, receive, count)
+        except Exception:
+            # Starlette answers it with 500, outside of here.
+            self._count(path, 500, start)
+            raise
         finally:
             in_progress.dec()

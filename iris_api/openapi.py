@@ -27,7 +27,7 @@ def document(version: str) -> dict[str, Any]:
     """Describe the service.
 
     Args:
-        version: of the Bento, or of the project where none is served.
+        version: of the project.
     """
     _, schemas = models_json_schema(
         [

@@ -53,14 +53,6 @@ class ModelVersion:
     """Path of the model's directory below the artifact proxy."""
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a model: its path below the model's directory and its size in bytes."""
-
-    path: str
-    size: int
-
-
 class Registry:
     """What an import asks of a tracking server."""
 

@@ -23,7 +23,8 @@ def staging() -> Iterator[Path]:
         # Nobody clears while somebody else is between making a folder and locking it.
         with _lock(base):
             for left in base.iterdir():
-                with contextlib.suppress(BlockingIOError), _lock(left, wait=False):
+                # In use, gone by itself just now, or another user's.
+                with contextlib.suppress(OSError), _lock(left, wait=False):
                     shutil.rmtree(left, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(dir=base))
             held.enter_context(_lock(folder))

@@ -127,6 +127,7 @@ def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
     except OSError:
         if not target.is_dir():
             raise
+        verify(get(tag))
     entry = get(tag)
     if metadata_of(entry).get("digest") != digest:
         raise StoreError(

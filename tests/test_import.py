@@ -279,6 +279,25 @@ def test_help_teaches(plain_env: dict[str, str]) -> None:
         assert part in done.stdout
 
 
+def test_same_version_at_another_address(home: Path, tracking: Tracking, tmp_path: Path) -> None:
+    """The same files under another name of the server are the same entry, verified again."""
+    shutil.copytree(home / "models", tmp_path / "models")
+    env = tracking.env | {"BENTOML_HOME": str(tmp_path)}
+    other = env | {"MLFLOW_TRACKING_URI": tracking.url.replace("127.0.0.1", "localhost")}
+    again = servers.run("import_model.py", env=other)
+    (entry,) = (tmp_path / "models" / "irismodel").glob("v1-*")
+    told = _metadata(tmp_path, f"irismodel:{entry.name}")["tracking_uri"]
+    with (entry / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    tampered = servers.run("import_model.py", env=env)
+
+    assert again.stdout == f"irismodel:{entry.name}\n"
+    assert f"irismodel:{entry.name} is in the store already" in again.stderr
+    assert told == other["MLFLOW_TRACKING_URI"]
+    assert tampered.returncode == 1
+    assert "model.onnx was changed after the import" in tampered.stderr.splitlines()[-1]
+
+
 def test_changed_in_the_registry(
     tracking: Tracking, client: mlflow.MlflowClient, import_model: Import, new_home: Path
 ) -> None:

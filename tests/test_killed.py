@@ -13,6 +13,8 @@ import pytest
 import warm
 from fake_registry import FakeRegistry, fake_registry
 
+pytestmark = pytest.mark.thorough
+
 KILLS = 200
 HOMES = 10
 SEED = 20261123

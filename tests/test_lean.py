@@ -156,6 +156,39 @@ def test_unknown_paths_share_a_label(client: httpx.Client) -> None:
     assert 'endpoint="/predict"' in page
 
 
+def test_faults_are_counted(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """A fault of ours is answered with 500 as JSON, logged, and counted."""
+    home = servers.copy_store(home, tmp_path / "home")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import orjson\n"
+        "dumps = orjson.dumps\n"
+        "def fail(content, *arguments, **options):\n"
+        "    if 'predictions' in content: raise ZeroDivisionError\n"
+        "    return dumps(content, *arguments, **options)\n"
+        "orjson.dumps = fail\n"
+    )
+    env = plain_env | {
+        "BENTOML_HOME": str(home),
+        "IRIS_WORKERS": "1",
+        "PYTHONPATH": str(tmp_path),
+    }
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        answer = httpx.post(f"{server.url}/predict", json=ROW)
+        page = httpx.get(f"{server.url}/metrics").text
+        log = server.log.read_text()
+
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the service failed; its log says why"}
+    (line,) = [
+        line
+        for line in page.splitlines()
+        if line.startswith("bentoml_service_request_total{")
+        and 'endpoint="/predict",http_response_code="500"' in line
+    ]
+    assert line.endswith(" 1.0")
+    assert "ZeroDivisionError" in log
+
+
 def test_wrong_setting(plain_env: dict[str, str]) -> None:
     """A setting that is no number stops the service with a line that names it."""
     done = servers.run(

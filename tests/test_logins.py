@@ -16,6 +16,8 @@ from conftest import Tracking
 from inprocess import Run, runner, snapshot
 from proxies import Certificate
 
+pytestmark = pytest.mark.thorough
+
 ADMIN = "keeper"
 PASSWORD = "hidden-pass/word@1 %"
 """With characters that have a meaning in an address."""

@@ -91,6 +91,17 @@ def test_experiment_outside_of_the_proxy(
     )
 
 
+def test_login_in_the_uri_is_not_shown(plain_env: dict[str, str]) -> None:
+    """A login in the tracking URI is in no line, even where the server cannot be reached."""
+    uri = f"http://ann:hidden%2Fword@127.0.0.1:{servers.free_port()}"
+    done = servers.run("train_model.py", env=plain_env | {"MLFLOW_TRACKING_URI": uri})
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "hidden" not in done.stdout + done.stderr
+    assert "ann:" not in done.stderr
+
+
 def test_profile_rejects_nonsense() -> None:
     """A profile whose shares do not add up is not one."""
     feature = {"minimum": 0, "maximum": 1, "mean": 0, "deviation": 0, "edges": [0, 1]}
