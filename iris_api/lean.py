@@ -53,8 +53,10 @@ class LeanService(Service):
         chosen = []
         for middleware in app.user_middleware:
             if cls := kept.get(middleware.cls):
-                options = {"paths": paths} if cls is RequestMetrics else {}
-                chosen.append(Middleware(cls, *middleware.args, **middleware.kwargs, **options))
+                options: dict[str, Any] = dict(middleware.kwargs)
+                if cls is RequestMetrics:
+                    options["paths"] = paths
+                chosen.append(Middleware(cls, *middleware.args, **options))
         methods = {api.route: api.func for api in self.apis.values()}
         return [*chosen, Middleware(DirectCalls, methods)]
 
