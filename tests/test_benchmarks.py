@@ -10,6 +10,8 @@ from benchmarks.models import Model
 from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, Peer
 from benchmarks.servers import BenchmarkError, free_port, serving
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:

@@ -124,6 +124,7 @@ def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> Non
         "BENTOML_HOME": str(tmp_path / "bentoml"),
         "IRIS_PORT": port,
         "IRIS_MLFLOW_PORT": mlflow_port,
+        "IRIS_WORKERS": "1",  # a second one would log in between, or after
         "PATH": f"{Path(sys.executable).parent}:{plain_env['PATH']}",
         "COLUMNS": "200",
     }
