@@ -29,6 +29,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import iris_api.store
 from iris_api.contract import FEATURES
 
+pytestmark = pytest.mark.thorough
+
 NO_SERVER = (
     "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server "
     "with --serve-artifacts, because the model is fetched through it"

@@ -11,6 +11,8 @@ import warm
 import yaml
 from fake_registry import fake_registry
 
+pytestmark = pytest.mark.thorough
+
 ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
 
