@@ -17,7 +17,7 @@ test: $(BIN)/.installed ## the tests, on real servers
 	$(BIN)/python -m pytest
 
 .PHONY: thorough
-thorough: $(BIN)/.installed ## the long tests: every estimator over HTTP, older MLflow, a bucket
+thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, every estimator, older MLflow
 	$(BIN)/python -m pytest -m 'thorough or compat'
 
 .PHONY: check
