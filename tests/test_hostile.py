@@ -23,6 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+pytestmark = pytest.mark.thorough
+
 PASSWORD = "hunter2-of-the-registry"
 URI = "models:/IrisModel/1"
 
