@@ -1,7 +1,9 @@
 """The BentoML service: predictions, health and provenance of the active model."""
 
+import asyncio
 import gc
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -16,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import IrisError, __version__, contract, openapi, store
+from iris_api import __version__, contract, openapi, store
 from iris_api.classifier import Classifier
+from iris_api.drain import end_with_parent, limit_drain
 from iris_api.http import (
     PredictRequest,
     error_page,
@@ -28,7 +31,9 @@ from iris_api.http import (
 )
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
+from iris_api.reloader import Reloader
 from iris_api.settings import bentoml_config, settings
+from iris_api.startup import follows_registry, import_at_start
 
 Render = Callable[[Classifier, NDArray[np.float64]], dict[str, Any]]
 
@@ -69,20 +74,52 @@ class IrisClassifier:
     """Classifies irises with the active version of a registered scikit-learn model."""
 
     def __init__(self) -> None:
-        self.model: Classifier | None = None
-        self.reason = ""
+        self.models = Reloader(
+            ModelURI.parse(settings().model_uri).name, carried=_carried(), follows=_follows()
+        )
+        # Where none can be opened, the process stays up and says why, to an orchestrator and to a
+        # person.
+        self.models.load()
         # Long bodies wait for each other: workers are the unit that scales.
         self._one_at_a_time = anyio.CapacityLimiter(1)
-        try:
-            self.model = Classifier.load(_find_entry())
-        except IrisError as error:
-            # The process stays up and says why, to an orchestrator and to a person.
-            self.reason = str(error)
-            logger.error("no model can answer: %s", error)  # noqa: TRY400 (one line is enough)
+        self._tasks: list[asyncio.Task[None]] = []
         # What is loaded by now stays. Left to the collector, each full run would go through its
         # 170 000 objects, for 85 to 143 ms in which no request is answered.
         gc.collect()
         gc.freeze()
+
+    @bentoml.on_deployment
+    @staticmethod
+    def prepare() -> None:
+        """Import the registry's model and have workers looked after; once, before they start."""
+        from iris_api.supervision import supervise  # noqa: PLC0415 (a worker need not load it)
+
+        supervise()
+        if _bento() is None:
+            return
+        if follows_registry() and not import_at_start():
+            logger.error("the import failed, as said above; an earlier model is served, if any")
+        name = ModelURI.parse(settings().model_uri).name
+        if _carried() is None and store.pointer(name) is None:
+            logger.critical(
+                "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "
+                "or build the Bento with a model"
+            )
+            sys.exit(1)
+
+    @bentoml.on_startup
+    async def begin(self) -> None:
+        """Begin what goes on beside the requests."""
+        limit_drain()
+        self._tasks.append(asyncio.create_task(end_with_parent()))
+        if settings().reload_seconds:
+            self._tasks.append(asyncio.create_task(self.models.follow(settings().reload_seconds)))
+
+    @bentoml.on_shutdown
+    async def end(self) -> None:
+        """End it."""
+        for task in self._tasks:
+            task.cancel()
 
     @bentoml.api(input_spec=PredictRequest, output_spec=contract.Predictions)
     async def predict(self, request: Request) -> Response:
@@ -92,14 +129,15 @@ class IrisClassifier:
     @bentoml.api(input_spec=PredictRequest, output_spec=contract.Probabilities)
     async def predict_proba(self, request: Request) -> Response:
         """Give each class's probability for each row."""
-        if self.model is not None and not self.model.has_probabilities:
+        model = self.models.model
+        if model is not None and not model.has_probabilities:
             return error_response(404, "this model gives no probabilities; use POST /predict")
         return await self._answer(request, _probabilities)
 
     async def _answer(self, request: Request, render: Render) -> Response:
-        model = self.model
+        model = self.models.model
         if model is None:
-            return error_response(503, self.reason)
+            return error_response(503, self.models.reason)
         try:
             body = await read_json(request)
             if len(body) <= LONG_BODY_BYTES:
@@ -112,27 +150,42 @@ class IrisClassifier:
 
     def health(self) -> Response:
         """Say whether a model can answer."""
-        if self.model is None:
-            return json_response({"status": "unavailable", "reason": self.reason}, status=503)
+        if self.models.model is None:
+            reason = self.models.reason
+            return json_response({"status": "unavailable", "reason": reason}, status=503)
         return json_response({"status": "ok"})
 
     def provenance(self) -> Response:
         """Tell where the model comes from."""
-        if self.model is None:
-            return error_response(503, self.reason)
-        return json_response(self.model.info)
+        if self.models.model is None:
+            return error_response(503, self.models.reason)
+        return json_response(self.models.model.info)
 
     def docs(self) -> Response:
         """Describe every route; in the place of the document that BentoML generates."""
         return json_response(openapi.document(__version__))
 
 
-def _find_entry() -> bentoml.Model:
-    """Find the model that a Bento carries, or else the active one of the store."""
-    name = ModelURI.parse(settings().model_uri).name
-    bento = cast("LeanService", IrisClassifier).bento  # what the decorator made of the class
+def _bento() -> bentoml.Bento | None:
+    """Return the Bento that is served, where it is not the source tree."""
+    service = cast("LeanService", IrisClassifier)  # what the decorator made of the class
+    return cast("bentoml.Bento | None", service.bento)
+
+
+def _carried() -> bentoml.Model | None:
+    """Return the model that the Bento carries."""
+    bento = _bento()
     carried = [model.tag for model in bento.info.all_models] if bento else []
-    return store.get(carried[0]) if carried else store.active(name)
+    return store.get(carried[0]) if carried else None
+
+
+def _follows() -> bool:
+    """Tell whether activations count: a Bento answers with what it carries, unless told otherwise.
+
+    With a registry, its model is imported at the start and followed; so is the store where there is
+    nothing to carry.
+    """
+    return _carried() is None or follows_registry()
 
 
 def _compute(model: Classifier, body: bytes, render: Render) -> Response:

@@ -17,6 +17,9 @@ from iris_api.contract import FEATURES
 HIDDEN = {"files", "example"}
 """Metadata for the machinery, of no use to a client."""
 
+EXAMPLE_TOLERANCE = 1e-5
+"""Of the example's probabilities; what the proof at import allows, see `iris_api/proof.py`."""
+
 
 class Engine(Protocol):
     """What computes, with the columns in the model's own order."""
@@ -116,15 +119,21 @@ class Classifier:
 
     @classmethod
     def load(cls, entry: bentoml.Model) -> Self:
-        """Verify an entry of the store and open its model.
+        """Verify an entry of the store, open its model and have it answer its example.
 
         Raises:
-            StoreError: its files are not those of the import.
+            StoreError: its files, or its answers, are not those of the import.
         """
         store.verify(entry)
+        model = cls(entry, cls._open(entry))
+        model._check_example(store.metadata_of(entry)["example"])
+        return model
+
+    @staticmethod
+    def _open(entry: bentoml.Model) -> Engine:
         folder = Path(entry.path)
         if store.metadata_of(entry)["engine"] == "onnx":
-            return cls(entry, OnnxEngine((folder / store.ONNX_FILE).read_bytes()))
+            return OnnxEngine((folder / store.ONNX_FILE).read_bytes())
         # scikit-learn takes seconds and 150 MB: only a model that needs it pays for it.
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
@@ -136,8 +145,22 @@ class Classifier:
         flavor = read_flavor(folder / store.MODEL_FOLDER)
         if (folder / store.SKOPS_FILE).exists():
             flavor = replace(flavor, model_file=store.SKOPS_FILE, serialization_format="skops")
-            return cls(entry, SklearnEngine(open_estimator(folder, flavor)))
-        return cls(entry, SklearnEngine(open_estimator(folder / store.MODEL_FOLDER, flavor)))
+            return SklearnEngine(open_estimator(folder, flavor))
+        return SklearnEngine(open_estimator(folder / store.MODEL_FOLDER, flavor))
+
+    def _check_example(self, example: dict[str, Any]) -> None:
+        """Compare with what scikit-learn answered at the import; rows in the model's own order."""
+        rows = np.array(example["rows"], dtype=np.float64)
+        agrees = self._engine.labels(rows).tolist() == example["labels"]
+        if agrees and self.has_probabilities:
+            expected = np.array(example["probabilities"])
+            found = self._engine.probabilities(rows)
+            agrees = np.allclose(found, expected, rtol=0, atol=EXAMPLE_TOLERANCE)
+        if not agrees:
+            raise store.StoreError(
+                f"{self.tag} does not answer its example as at its import; "
+                f"run bentoml models delete {self.tag}, then import it again"
+            )
 
     def labels(self, rows: NDArray[np.float64]) -> list[str | int]:
         """Classify rows.

@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     workers: int | None = Field(default=None, ge=1)
+    reload_seconds: float = Field(default=5, ge=0, allow_inf_nan=False)
+    drain_seconds: float = Field(default=8, gt=0, allow_inf_nan=False)
     access_log: bool = False
     otlp_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     max_body_bytes: ByteSize = Field(default=ByteSize(16 * 1024**2), gt=0)

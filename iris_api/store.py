@@ -16,6 +16,7 @@ from typing import Any, cast
 import bentoml
 import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.models import ModelStore
 from bentoml._internal.models.model import ModelInfo, ModelOptions
 from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import ModelContext
@@ -178,30 +179,50 @@ def exists() -> bool:
     return (Path(os.path.expandvars(home)).expanduser() / "models").is_dir()
 
 
-def active(name: str) -> bentoml.Model:
+def home() -> ModelStore:
+    """Return the store of BENTOML_HOME, where imports go; a served Bento has one of its own."""
+    return ModelStore(BentoMLContainer.model_store_dir.get())
+
+
+def active(name: str, where: ModelStore | None = None) -> bentoml.Model:
     """Return the entry of a registered model that was activated last.
 
     Raises:
         StoreError: nothing is imported yet.
     """
-    return get(bentoml.Tag(store_name(name), "latest"))
+    return get(bentoml.Tag(store_name(name), "latest"), where)
 
 
-def get(tag: bentoml.Tag) -> bentoml.Model:
-    """Return an entry.
+def pointer(name: str) -> tuple[str, int] | None:
+    """Tell which entry is active in `home()`, and when it became that; a look at one small file.
+
+    Returns:
+        The version part of its tag, and the time of its activation in ns; None without one.
+    """
+    path = Path(BentoMLContainer.model_store_dir.get()) / store_name(name) / "latest"
+    try:
+        return path.read_text("utf-8").strip(), path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
+    """Return an entry of a store, by default of the one in use.
 
     Raises:
         StoreError: it is not in the store.
     """
+    models = where or BentoMLContainer.model_store.get()
+    folder = models._path  # noqa: SLF001 (no public name)
     try:
-        return bentoml.models.get(tag)
+        return bentoml.models.get(tag, _model_store=models)
     except NotFound:
         raise StoreError(
-            f"{tag} is not in the model store {_models()}; run python import_model.py"
+            f"{tag} is not in the model store {folder}; run python import_model.py"
         ) from None
     except (BentoMLException, ExceptionGroup, yaml.YAMLError, LookupError, TypeError, ValueError):
         raise StoreError(
-            f"{tag} in the model store {_models()} cannot be read; "
+            f"{tag} in the model store {folder} cannot be read; "
             "remove its folder, then import it again"
         ) from None
 

@@ -1,0 +1,105 @@
+"""The model that a worker answers with, and its replacement while the worker answers."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import anyio.to_thread
+import bentoml
+
+from iris_api import IrisError, store
+from iris_api.classifier import Classifier
+
+logger = logging.getLogger("bentoml.service")
+
+Pointer = tuple[str, int] | None
+"""The active version's name in the store and when it was written, in ns; None without one."""
+
+
+class Reloader:
+    """Holds one worker's model, and swaps it when another version is activated.
+
+    Whoever reads `model` once and goes on with that reference has one version from start to end:
+    a swap replaces the reference and never the model behind it.
+
+    Attributes:
+        model: that answers, or None while none can.
+        reason: why none can, one line.
+
+    Args:
+        name: of the registered model.
+        carried: the entry that a Bento has with it.
+        follows: whether the store's active entry goes before the carried one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        carried: bentoml.Model | None,
+        follows: bool,
+    ) -> None:
+        self.model: Classifier | None = None
+        self.reason = ""
+        self._name = name
+        self._carried = carried
+        self._follows = follows
+        self._seen: Pointer = None
+
+    def load(self) -> None:
+        """Open the first entry that can be used: the active one, then the carried one."""
+        self._seen = self._pointer()
+        for entry in self._candidates():
+            try:
+                self._use(Classifier.load(entry()))
+            except IrisError as error:
+                self.reason = self.reason or str(error)
+                logger.error("no model of this entry: %s", error)  # noqa: TRY400 (one line says it)
+            else:
+                return
+
+    async def follow(self, seconds: float) -> None:
+        """Look every so many seconds whether another entry was activated; never ends."""
+        while self._follows:
+            await asyncio.sleep(seconds)
+            pointer = self._pointer()
+            if pointer is not None and pointer != self._seen:
+                # Also where it fails: the next try is for the next activation.
+                self._seen = pointer
+                await self._reload()
+
+    async def _reload(self) -> None:
+        start = time.perf_counter()
+        former = self.model
+        try:
+            # In a thread, beside the running model: a worker answers all the while.
+            model = await anyio.to_thread.run_sync(self._load_active)
+        except IrisError as error:
+            kept = f"{former.tag} goes on answering" if former else "no model can answer"
+            logger.error("not activated, and %s: %s", kept, error)  # noqa: TRY400
+            return
+        self._use(model)
+        took = time.perf_counter() - start
+        logger.info(
+            "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
+        )
+
+    def _use(self, model: Classifier) -> None:
+        self.model = model
+        self.reason = ""
+
+    def _candidates(self) -> Iterator[Callable[[], bentoml.Model]]:
+        if self._follows and (self._seen is not None or self._carried is None):
+            yield self._active
+        if (carried := self._carried) is not None:
+            yield lambda: carried
+
+    def _active(self) -> bentoml.Model:
+        return store.active(self._name, store.home())
+
+    def _load_active(self) -> Classifier:
+        return Classifier.load(self._active())
+
+    def _pointer(self) -> Pointer:
+        return store.pointer(self._name) if self._follows else None
