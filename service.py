@@ -5,13 +5,9 @@ import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
-import anyio
-import anyio.to_thread
 import bentoml
-import numpy as np
-from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,29 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from iris_api import __version__, contract, openapi, store
-from iris_api.classifier import Classifier
 from iris_api.drain import end_with_parent, limit_drain
-from iris_api.http import (
-    PredictRequest,
-    error_page,
-    error_response,
-    invalid_request,
-    json_response,
-    read_json,
-)
+from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
-from iris_api.reloader import Reloader
 from iris_api.settings import bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
-
-Render = Callable[[Classifier, NDArray[np.float64]], dict[str, Any]]
-
-LONG_BODY_BYTES = 16 * 1024
-"""Longer ones, some 700 rows, leave the event loop: a forest of 100 trees takes 2 ms for them.
-
-So long other requests would wait, and the hand-over to a thread costs 0.1 ms.
-"""
 
 logger = logging.getLogger("bentoml.service")
 
@@ -74,14 +53,17 @@ class IrisClassifier:
     """Classifies irises with the active version of a registered scikit-learn model."""
 
     def __init__(self) -> None:
+        # Not at the top: the process that only starts the workers need not load numpy.
+        from iris_api.answers import Answers  # noqa: PLC0415
+        from iris_api.reloader import Reloader  # noqa: PLC0415
+
         self.models = Reloader(
             ModelURI.parse(settings().model_uri).name, carried=_carried(), follows=_follows()
         )
         # Where none can be opened, the process stays up and says why, to an orchestrator and to a
         # person.
         self.models.load()
-        # Long bodies wait for each other: workers are the unit that scales.
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._answers = Answers(self.models)
         self._tasks: list[asyncio.Task[None]] = []
         # What is loaded by now stays. Left to the collector, each full run would go through its
         # 170 000 objects, for 85 to 143 ms in which no request is answered.
@@ -124,29 +106,12 @@ class IrisClassifier:
     @bentoml.api(input_spec=PredictRequest, output_spec=contract.Predictions)
     async def predict(self, request: Request) -> Response:
         """Predict the label of each row."""
-        return await self._answer(request, _predictions)
+        return await self._answers.predict(request)
 
     @bentoml.api(input_spec=PredictRequest, output_spec=contract.Probabilities)
     async def predict_proba(self, request: Request) -> Response:
         """Give each class's probability for each row."""
-        model = self.models.model
-        if model is not None and not model.has_probabilities:
-            return error_response(404, "this model gives no probabilities; use POST /predict")
-        return await self._answer(request, _probabilities)
-
-    async def _answer(self, request: Request, render: Render) -> Response:
-        model = self.models.model
-        if model is None:
-            return error_response(503, self.models.reason)
-        try:
-            body = await read_json(request)
-            if len(body) <= LONG_BODY_BYTES:
-                return _compute(model, body, render)
-            return await anyio.to_thread.run_sync(
-                _compute, model, body, render, limiter=self._one_at_a_time
-            )
-        except contract.InvalidRequestError as error:
-            return invalid_request(error)
+        return await self._answers.predict_proba(request)
 
     def health(self) -> Response:
         """Say whether a model can answer."""
@@ -186,16 +151,3 @@ def _follows() -> bool:
     nothing to carry.
     """
     return _carried() is None or follows_registry()
-
-
-def _compute(model: Classifier, body: bytes, render: Render) -> Response:
-    rows = contract.parse_rows(body, settings().max_rows)
-    return json_response(render(model, rows), {"X-Model-Version": str(model.version)})
-
-
-def _predictions(model: Classifier, rows: NDArray[np.float64]) -> dict[str, Any]:
-    return {"predictions": model.labels(rows)}
-
-
-def _probabilities(model: Classifier, rows: NDArray[np.float64]) -> dict[str, Any]:
-    return {"classes": model.classes, "probabilities": model.probabilities(rows)}

@@ -20,7 +20,7 @@ class PredictRequest(IODescriptor):
     """The keyword arguments of BentoML's clients: one flower by name, or instances."""
 
     # BentoML hands what from_http_request returns to the method: here the request itself, whose
-    # body is parsed once, by `contract.parse_rows`.
+    # body is parsed once, by `parsing.parse_rows`.
     __root_input__ = True
 
     instances: list[Any] | None = None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iris_api import contract
+from iris_api import contract, parsing
 
 NUMBERS = st.one_of(
     st.floats(0, 100, allow_nan=False),
@@ -38,14 +38,14 @@ def _body(rows: list[list[Any]], space: str = "") -> bytes:
 
 def _parse(body: bytes) -> Any:
     try:
-        return contract.parse_rows(body, 100).tolist()
+        return parsing.parse_rows(body, 100).tolist()
     except contract.InvalidRequestError as error:
         return str(error), error.detail
 
 
 def _parse_slowly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
     with monkeypatch.context() as patch:
-        patch.setattr(contract, "SHORT_BODY_BYTES", 1 << 30)
+        patch.setattr(parsing, "SHORT_BODY_BYTES", 1 << 30)
         return _parse(body)
 
 
@@ -99,11 +99,11 @@ def test_long_bodies_take_the_quick_way() -> None:
     plain = _body([[5.1, 3.5, 1.4, 0.2]] * 100)
     objects = json.dumps({"instances": [dict.fromkeys(contract.FEATURES, 1)] * 100}).encode()
 
-    found = contract._parse_matrix(plain)  # noqa: SLF001
+    found = parsing._parse_matrix(plain)  # noqa: SLF001
     assert found is not None
     assert np.array_equal(found, np.array([[5.1, 3.5, 1.4, 0.2]] * 100))
-    assert contract._parse_matrix(objects) is None  # noqa: SLF001
-    assert contract.parse_rows(objects, 100).shape == (100, 4)
+    assert parsing._parse_matrix(objects) is None  # noqa: SLF001
+    assert parsing.parse_rows(objects, 100).shape == (100, 4)
 
 
 def test_messages_are_one_line() -> None:
