@@ -6,6 +6,7 @@ that starts them; `iris_api/drain.py` is for each worker.
 """
 
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,12 +40,16 @@ class Watcher(circus.watcher.Watcher):
     def manage_processes(self) -> Iterator[Any]:
         """Replace a dead worker. In a container end the rest, for its orchestrator to see."""
         died = not self.is_stopped() and len(self.get_active_processes()) < self.numprocesses
-        if died and not self.is_stopping():
-            logger.error("a worker died; %s", "replacing it" if self.respawn else "ending")
-        if died and not self.respawn:
-            yield self._stop()
-        else:
+        if not died or self.is_stopping():
             yield super().manage_processes()
+        elif self.respawn:
+            logger.error("a worker died; starting another one")
+            yield super().manage_processes()
+        else:
+            logger.critical("a worker died; ending the service, for its orchestrator to start anew")
+            yield self._stop()
+            # Through the loop, up to the command line: circus would add a traceback of its own.
+            sys.exit(1)
 
 
 def supervise() -> None:
