@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from iris_api import __version__, contract, openapi, store
-from iris_api.drain import end_with_parent, limit_drain
+from iris_api.drain import drain_on_sigterm, end_with_parent
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
@@ -92,7 +92,7 @@ class IrisClassifier:
     @bentoml.on_startup
     async def begin(self) -> None:
         """Begin what goes on beside the requests."""
-        limit_drain()
+        drain_on_sigterm()
         self._tasks.append(asyncio.create_task(end_with_parent()))
         if settings().reload_seconds:
             self._tasks.append(asyncio.create_task(self.models.follow(settings().reload_seconds)))

@@ -4,26 +4,52 @@ import asyncio
 import logging
 import os
 import signal
+from types import FrameType
 
 import uvicorn
 
 from iris_api.settings import settings
 
+LINGER_SECONDS = 0.3
+"""From SIGTERM until kept connections are closed: time for their clients to be told in an answer.
+
+A request that is sent while the server closes the connection is lost, and most clients send a POST
+only once.
+"""
+
 LOOK_SECONDS = 1
 """Between two looks after the process that started this worker."""
+
+CLOSE = (b"connection", b"close")
 
 logger = logging.getLogger("bentoml.service")
 
 
-def limit_drain() -> None:
-    """Give the requests that are left at SIGTERM their time limit; to be called in the loop.
+def drain_on_sigterm() -> None:
+    """Have SIGTERM end this worker without a loss; to be called in its loop.
 
-    BentoML makes uvicorn's configuration itself, and only takes a limit from its command line. The
-    handler of the signal, installed by now, is a method of the server.
+    BentoML makes uvicorn's server itself and hands it out nowhere. But the handler of the signal,
+    installed by now, is a method of it.
     """
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if isinstance(server, uvicorn.Server) and server.config.timeout_graceful_shutdown is None:
+    handler = signal.getsignal(signal.SIGTERM)
+    server = getattr(handler, "__self__", None)
+    if not isinstance(server, uvicorn.Server):
+        return
+    loop = asyncio.get_running_loop()
+    # BentoML only takes this limit from its command line.
+    if server.config.timeout_graceful_shutdown is None:
         server.config.timeout_graceful_shutdown = settings().drain_seconds  # type: ignore[assignment]
+
+    def linger(number: int, frame: FrameType | None) -> None:
+        state = server.server_state
+        state.default_headers = [*state.default_headers, CLOSE]
+        server.config.encoded_headers.append(CLOSE)  # they are made anew from these each second
+        loop.call_later(LINGER_SECONDS, server.handle_exit, number, frame)
+
+    # Through the loop, which would otherwise sleep on.
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: loop.call_soon_threadsafe(linger, number, frame)
+    )
 
 
 async def end_with_parent() -> None:

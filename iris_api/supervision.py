@@ -1,11 +1,15 @@
-"""The workers of a service: replaced when they die, and ended within a time limit.
+"""The workers of a service: replaced when they die, and ended without a loss, in limited time.
 
 BentoML starts its workers with circus, which looks after them every ten seconds, waits a day for
 one that should stop, and in a container goes on with those that are left. This is for the process
 that starts them; `iris_api/drain.py` is for each worker.
 """
 
+import contextlib
+import ctypes
 import logging
+import socket
+import struct
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +24,15 @@ LOOK_SECONDS = 1
 
 SPARE_SECONDS = 2
 """After the time limit for requests, for a worker's own shutdown."""
+
+ACCEPT_SECONDS = 0.1
+"""For the workers to take the connections that wait already, when no more come in."""
+
+SO_ATTACH_FILTER = 26
+"""Of Linux' asm-generic/socket.h; Python has no name for it."""
+
+DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
+"""One instruction of linux/filter.h, BPF_RET | BPF_K: keep 0 bytes of a packet."""
 
 logger = logging.getLogger("bentoml.service")
 
@@ -50,6 +63,28 @@ class Watcher(circus.watcher.Watcher):
             yield self._stop()
             # Through the loop, up to the command line: circus would add a traceback of its own.
             sys.exit(1)
+
+    @gen.coroutine
+    def _stop(self, close_output_streams: bool = False) -> Iterator[Any]:
+        if not self.is_stopped():
+            for listening in self.sockets.values():
+                refuse_connections(listening)
+            yield gen.sleep(ACCEPT_SECONDS)
+            yield super()._stop(close_output_streams)
+
+
+def refuse_connections(listening: socket.socket) -> None:
+    """Let no more connections in, and those that wait be accepted.
+
+    Closing a listening socket resets the connections that wait in its queue, whose clients may have
+    sent their requests. Linux can drop the packets that would make new ones instead; their clients
+    go on trying until the socket is closed, and are refused.
+    """
+    if sys.platform == "linux":
+        code = ctypes.create_string_buffer(DROP_ALL)
+        program = struct.pack("HP", 1, ctypes.addressof(code))
+        with contextlib.suppress(OSError):  # then it is as without
+            listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def supervise() -> None:
