@@ -122,9 +122,8 @@ class IrisClassifier:
 
     def provenance(self) -> Response:
         """Tell where the model comes from."""
-        if self.models.model is None:
-            return error_response(503, self.models.reason)
-        return json_response(self.models.model.info)
+        known = self.models.provenance()
+        return json_response(known) if known else error_response(503, self.models.reason)
 
     def docs(self) -> Response:
         """Describe every route; in the place of the document that BentoML generates."""

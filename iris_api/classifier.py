@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import bentoml
 import numpy as np
@@ -19,6 +19,10 @@ HIDDEN = {"files", "example"}
 
 EXAMPLE_TOLERANCE = 1e-5
 """Of the example's probabilities; what the proof at import allows, see `iris_api/proof.py`."""
+
+
+Origin = Literal["store", "bento"]
+"""Where an entry was: in the model store of BENTOML_HOME, or in the Bento that is served."""
 
 
 class Engine(Protocol):
@@ -103,7 +107,7 @@ class Classifier:
         has_probabilities: whether `probabilities` can be asked for.
     """
 
-    def __init__(self, entry: bentoml.Model, engine: Engine) -> None:
+    def __init__(self, entry: bentoml.Model, engine: Engine, origin: Origin) -> None:
         metadata = store.metadata_of(entry)
         self.tag = str(entry.tag)
         self.version = int(metadata["version"])
@@ -111,21 +115,21 @@ class Classifier:
         self._labels = np.array(self.classes, dtype=object)
         first = {key: metadata[key] for key in ("name", "stage", "version")}
         rest = {key: value for key, value in metadata.items() if key not in HIDDEN}
-        self.info: dict[str, Any] = first | {"tag": self.tag} | rest
+        self.info: dict[str, Any] = first | {"tag": self.tag, "origin": origin} | rest
         order = [FEATURES.index(feature) for feature in metadata["features"]]
         self._order = None if order == sorted(order) else order
         self._engine = engine
         self.has_probabilities = engine.has_probabilities
 
     @classmethod
-    def load(cls, entry: bentoml.Model) -> Self:
-        """Verify an entry of the store, open its model and have it answer its example.
+    def load(cls, entry: bentoml.Model, *, origin: Origin = "store") -> Self:
+        """Verify an entry of a store, open its model and have it answer its example.
 
         Raises:
             StoreError: its files, or its answers, are not those of the import.
         """
         store.verify(entry)
-        model = cls(entry, cls._open(entry))
+        model = cls(entry, cls._open(entry), origin)
         model._check_example(store.metadata_of(entry)["example"])
         return model
 

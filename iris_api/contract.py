@@ -91,6 +91,9 @@ class Provenance(BaseModel):
     stage: str
     version: int = Field(description="in the registry")
     tag: str = Field(description="in the BentoML model store")
+    origin: Literal["store", "bento"] = Field(
+        description="where the model was found: the active one of the store, or the Bento's own"
+    )
     aliases: list[str]
     digest: str = Field(description="SHA-256 over the model's files")
     classes: list[str | int]

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import anyio.to_thread
 import bentoml
 
-from iris_api import IrisError, store
+from iris_api import IrisError, registry_status, store
 from iris_api.classifier import Classifier
 
 logger = logging.getLogger("bentoml.service")
@@ -50,14 +52,25 @@ class Reloader:
     def load(self) -> None:
         """Open the first entry that can be used: the active one, then the carried one."""
         self._seen = self._pointer()
-        for entry in self._candidates():
-            try:
-                self._use(Classifier.load(entry()))
-            except IrisError as error:
-                self.reason = self.reason or str(error)
-                logger.error("no model of this entry: %s", error)  # noqa: TRY400 (one line says it)
-            else:
-                return
+        if self._seen is not None or self._carried is None:
+            self._try(self._open_active)
+        carried = self._carried
+        if self.model is None and carried is not None:
+            self._try(lambda: Classifier.load(carried, origin="bento"))
+
+    def _try(self, opening: Callable[[], Classifier]) -> None:
+        try:
+            self.model = opening()
+        except (IrisError, OSError) as error:
+            self.reason = self.reason or str(error)
+            logger.error("this model cannot answer: %s", error)  # noqa: TRY400 (one line says it)
+
+    def provenance(self) -> dict[str, Any] | None:
+        """Tell where the model comes from; None without one."""
+        if self.model is None:
+            return None
+        status = registry_status.read(self._name) if self._follows else None
+        return self.model.info | ({"registry": asdict(status)} if status else {})
 
     async def follow(self, seconds: float) -> None:
         """Look every so many seconds whether another entry was activated; never ends."""
@@ -74,32 +87,19 @@ class Reloader:
         former = self.model
         try:
             # In a thread, beside the running model: a worker answers all the while.
-            model = await anyio.to_thread.run_sync(self._load_active)
-        except IrisError as error:
+            model = await anyio.to_thread.run_sync(self._open_active)
+        except Exception as error:  # noqa: BLE001 (no entry may end the following of others)
             kept = f"{former.tag} goes on answering" if former else "no model can answer"
             logger.error("not activated, and %s: %s", kept, error)  # noqa: TRY400
             return
-        self._use(model)
+        self.model = model
         took = time.perf_counter() - start
         logger.info(
             "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
         )
 
-    def _use(self, model: Classifier) -> None:
-        self.model = model
-        self.reason = ""
-
-    def _candidates(self) -> Iterator[Callable[[], bentoml.Model]]:
-        if self._follows and (self._seen is not None or self._carried is None):
-            yield self._active
-        if (carried := self._carried) is not None:
-            yield lambda: carried
-
-    def _active(self) -> bentoml.Model:
-        return store.active(self._name, store.home())
-
-    def _load_active(self) -> Classifier:
-        return Classifier.load(self._active())
+    def _open_active(self) -> Classifier:
+        return Classifier.load(store.active(self._name, store.home()), origin="store")
 
     def _pointer(self) -> Pointer:
         return store.pointer(self._name) if self._follows else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120
@@ -108,10 +109,15 @@ def mlflow_server(
 
 @contextlib.contextmanager
 def bentoml_service(
-    log: Path, *, env: Mapping[str, str], target: str = "service:IrisClassifier", cwd: Path = ROOT
+    log: Path,
+    *,
+    env: Mapping[str, str],
+    target: str = "service:IrisClassifier",
+    cwd: Path = ROOT,
+    port: int | None = None,
 ) -> Iterator[Server]:
     """Run the service as its users do, with bentoml serve."""
-    port = free_port()
+    port = port or free_port()
     command = [
         *(sys.executable, "-m", "bentoml", "serve", target),
         *("--host", "127.0.0.1", "--port", str(port)),
@@ -119,6 +125,16 @@ def bentoml_service(
     url = f"http://127.0.0.1:{port}"
     with running(command, url=url, ready="/readyz", log=log, env=env, cwd=cwd) as server:
         yield server
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """Return the processes that answer for a service."""
+    found = []
+    for child in psutil.Process(server.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended just now, a zombie included
+            if "_bentoml_impl.worker.service" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 import servers
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -45,17 +44,9 @@ def watched(
         yield server, folder
 
 
-def _workers(server: servers.Server) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(server.process.pid).children()
-        if "_bentoml_impl.worker.service" in child.cmdline()
-    ]
-
-
 def test_number_of_workers(watched: tuple[servers.Server, Path]) -> None:
     """IRIS_WORKERS is the number of processes that answer."""
-    assert len(_workers(watched[0])) == 2
+    assert len(servers.workers(watched[0])) == 2
 
 
 def test_modules_of_a_worker(watched: tuple[servers.Server, Path]) -> None:
@@ -64,7 +55,7 @@ def test_modules_of_a_worker(watched: tuple[servers.Server, Path]) -> None:
     for _ in range(20):
         httpx.post(f"{server.url}/predict", json=ROW)
         httpx.post(f"{server.url}/predict_proba", json=ROW)
-    for worker in _workers(server):
+    for worker in servers.workers(server):
         worker.send_signal(signal.SIGUSR1)
     servers.wait_for(lambda: len(list(folder.glob("*.modules"))) == 2)
 
@@ -76,7 +67,7 @@ def test_modules_of_a_worker(watched: tuple[servers.Server, Path]) -> None:
 
 def test_one_thread_for_inference(watched: tuple[servers.Server, Path]) -> None:
     """Inference adds no thread of its own, so that workers do not get in each other's way."""
-    for worker in _workers(watched[0]):
+    for worker in servers.workers(watched[0]):
         names = [
             Path(f"/proc/{worker.pid}/task/{thread.id}/comm").read_text()
             for thread in worker.threads()

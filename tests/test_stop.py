@@ -1,0 +1,176 @@
+"""How the service ends and what it survives: stops under load, killed workers, all killed."""
+
+import asyncio
+import json
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import servers
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from benchmarks.traffic import Ask, Traffic, asking
+
+ROW = [[5.1, 3.5, 1.4, 0.2]]
+STOP_SECONDS = 5
+
+
+@pytest.fixture
+def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """Give a store of its own, two workers, and a short time to drain."""
+    return plain_env | {
+        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
+        "IRIS_WORKERS": "2",
+        "IRIS_DRAIN_SECONDS": "3",
+    }
+
+
+def _counted(env: dict[str, str]) -> int:
+    """Return the predictions that the workers answered, of the metrics that they left behind."""
+    registry = CollectorRegistry()
+    folder = f"{env['BENTOML_HOME']}/prometheus_multiproc_dir"
+    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    return sum(
+        int(sample.value)
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == "bentoml_service_request_total"
+        and sample.labels["endpoint"] == "/predict"
+    )
+
+
+def _stop_under_load(env: dict[str, str], log: Path, *, keep_alive: bool) -> None:
+    async def run(server: servers.Server) -> Traffic:
+        ask = Ask(server.url, ROW, {"1": ["setosa"]}, keep_alive=keep_alive)
+        async with asking(ask, clients=32) as traffic:
+            await asyncio.sleep(1)
+            server.process.terminate()
+            await asyncio.to_thread(server.process.wait, STOP_SECONDS)
+        return traffic
+
+    with servers.bentoml_service(log, env=env) as server:
+        traffic = asyncio.run(run(server))
+
+    assert server.process.returncode == 0
+    assert set(traffic.statuses) == {200}
+    assert traffic.wrong == traffic.unanswered == []
+    assert traffic.closed == 0
+    assert traffic.statuses[200] == _counted(env)
+    assert traffic.statuses[200] > 100
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_stop_under_load(env: dict[str, str], tmp_path: Path, *, keep_alive: bool) -> None:
+    """SIGTERM loses no request that anybody was let in with, and ends with status 0."""
+    _stop_under_load(env, tmp_path / "log", keep_alive=keep_alive)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_twenty_stops_under_load(env: dict[str, str], tmp_path: Path) -> None:
+    """The same twenty times."""
+    for number in range(20):
+        _stop_under_load(env, tmp_path / "log", keep_alive=number % 2 == 0)
+
+
+def test_long_request_is_finished(env: dict[str, str], tmp_path: Path) -> None:
+    """A batch that is being computed at SIGTERM gets its whole answer."""
+    row = {"sepal_length": 5, "sepal_width": 3, "petal_length": 1, "petal_width": 0.2}
+    body = json.dumps({"instances": [row] * 100_000}).encode()
+    answers: list[httpx.Response] = []
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        thread = threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(f"{server.url}/predict", content=body, timeout=30)
+            )
+        )
+        thread.start()
+        time.sleep(0.1)  # the body is on its way; it is computed for longer
+        server.process.terminate()
+        server.process.wait(STOP_SECONDS)
+        thread.join()
+
+    assert server.process.returncode == 0
+    assert answers[0].status_code == 200
+    assert len(answers[0].json()["predictions"]) == 100_000
+
+
+def test_time_limit_of_the_drain(env: dict[str, str], tmp_path: Path) -> None:
+    """A request that never ends cannot hold up the stop for longer than IRIS_DRAIN_SECONDS."""
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        url = httpx.URL(server.url)
+        with socket.create_connection((url.host, url.port)) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.3)
+            start = time.monotonic()
+            server.process.terminate()
+            server.process.wait(20)
+            took = time.monotonic() - start
+
+    assert server.process.returncode == 0
+    assert 2.5 < took < 8
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_killed_worker_is_replaced(env: dict[str, str], tmp_path: Path) -> None:
+    """A killed worker costs at most its own requests, and another one takes its place."""
+
+    async def run(server: servers.Server) -> Traffic:
+        async with asking(Ask(server.url, ROW, {"1": ["setosa"]}), clients=16) as traffic:
+            await asyncio.sleep(0.5)
+            servers.workers(server)[0].kill()
+            await asyncio.sleep(3)
+        return traffic
+
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        traffic = asyncio.run(run(server))
+        servers.wait_for(lambda: len(servers.workers(server)) == 2)
+        log = server.log.read_text()
+
+    assert set(traffic.statuses) == {200}
+    # Each of the 16 clients had one request at most on the way; one that never had an answer on
+    # its connection is not told from those that the server closes.
+    assert len(traffic.unanswered) + traffic.closed <= 16
+    assert log.count("a worker died; starting another one") == 1
+
+
+def test_dead_worker_ends_a_container(env: dict[str, str], tmp_path: Path) -> None:
+    """In a container the service ends, its other worker without a loss, and without a traceback."""
+    env |= {"BENTOML_CONTAINERIZED": "true"}
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        others = servers.workers(server)
+        others.pop().kill()
+        status = server.process.wait(STOP_SECONDS)
+
+    assert status == 1
+    assert not others[0].is_running()
+    log = server.log.read_text()
+    assert "a worker died; ending the service" in log
+    assert "Traceback" not in log
+
+
+def test_everything_killed(env: dict[str, str], tmp_path: Path) -> None:
+    """After kill -9 of the parent its workers end by themselves, and the same port serves again."""
+
+    def answer(server: servers.Server) -> Any:
+        return httpx.post(f"{server.url}/predict", json={"instances": ROW}).json()
+
+    with servers.bentoml_service(tmp_path / "log", env=env) as first:
+        before = answer(first)
+        workers = servers.workers(first)
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait(5)
+        _, alive = psutil.wait_procs(workers, timeout=5)
+    port = httpx.URL(first.url).port
+    with servers.bentoml_service(tmp_path / "log", env=env, port=port) as second:
+        after = answer(second)
+
+    assert alive == []
+    assert before == after == {"predictions": ["setosa"]}

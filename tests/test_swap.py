@@ -1,0 +1,221 @@
+"""A version is activated while the service answers: every request has one version, none is lost."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import pandas as pd
+import pytest
+import servers
+import warm
+import yaml
+from conftest import Tracking
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.traffic import Ask, asking
+from iris_api.contract import FEATURES
+
+NAME = "Rivals"
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5], [6.5, 3.0, 5.8, 2.2]]
+EXPECTED = {
+    "1": ["setosa", "versicolor", "virginica"],
+    "2": ["versicolor", "virginica", "setosa"],
+}
+"""The labels of the rows by version: the second one was taught the name of the next species."""
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Two registered versions that disagree on every row, both imported, the first one active."""
+
+    client: mlflow.MlflowClient
+    env: dict[str, str]
+    home: Path
+    output: Path
+
+    def promote(self, version: int) -> None:
+        """Move the alias and import what it means, as a watcher does."""
+        self.client.set_registered_model_alias(NAME, "champion", str(version))
+        done = warm.run(self.output, env=self.env | {"BENTOML_HOME": str(self.home)})
+        assert done.status == 0, done.stderr
+
+    def entry(self, version: int) -> Path:
+        """Return the folder of a version in the store."""
+        (found,) = (self.home / "models/rivals").glob(f"v{version}-*")
+        return found
+
+
+@pytest.fixture(scope="module")
+def origin(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Rivals:
+    """Register and import both versions."""
+    mlflow.set_tracking_uri(tracking.url)
+    mlflow.set_experiment("iris")
+    bunch = load_iris()
+    rows = pd.DataFrame(bunch.data, columns=list(FEATURES))
+    for shift in (0, 1):
+        labels = bunch.target_names[(bunch.target + shift) % 3]
+        with mlflow.start_run():
+            mlflow.sklearn.log_model(
+                LogisticRegression(max_iter=1000).fit(rows, labels),
+                name="model",
+                registered_model_name=NAME,
+                signature=mlflow.models.infer_signature(rows),
+                pip_requirements=["scikit-learn"],
+            )
+    folder = tmp_path_factory.mktemp("rivals")
+    env = tracking.env | {"IRIS_MODEL_URI": f"models:/{NAME}@champion"}
+    rivals = Rivals(mlflow.MlflowClient(), env, folder / "home", folder)
+    rivals.promote(2)
+    rivals.promote(1)
+    return rivals
+
+
+@pytest.fixture
+def rivals(origin: Rivals, tmp_path: Path) -> Rivals:
+    """Give a store of its own to each test."""
+    home = servers.copy_store(origin.home, tmp_path / "home")
+    origin.client.set_registered_model_alias(NAME, "champion", "1")
+    return Rivals(origin.client, origin.env, home, tmp_path)
+
+
+@pytest.fixture
+def service(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> Iterator[servers.Server]:
+    """Run a service with two workers that look often; it knows no tracking server."""
+    env = plain_env | {
+        "BENTOML_HOME": str(rivals.home),
+        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
+        "IRIS_RELOAD_SECONDS": "0.2",
+        "IRIS_WORKERS": "2",
+    }
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        yield server
+
+
+def _version(server: servers.Server) -> int:
+    """Ask on a new connection, which any worker may take."""
+    return int(httpx.get(f"{server.url}/model").json()["version"])
+
+
+def _all_answer_with(server: servers.Server, version: int) -> Callable[[], bool]:
+    # 20 new connections miss one of two workers once in a million times.
+    return lambda: all(_version(server) == version for _ in range(20))
+
+
+def _promote_under_load(rivals: Rivals, service: servers.Server, times: int) -> None:
+    async def run() -> Any:
+        async with asking(Ask(service.url, ROWS, EXPECTED), clients=32) as traffic:
+            for number in range(times):
+                await asyncio.to_thread(rivals.promote, 2 - number % 2)
+        return traffic
+
+    traffic = asyncio.run(run())
+
+    assert traffic.wrong == []
+    assert traffic.unanswered == []
+    assert traffic.unconnected == traffic.closed == 0
+    assert set(traffic.statuses) == {200}
+    assert traffic.versions == {"1", "2"}
+    servers.wait_for(_all_answer_with(service, 2 - (times - 1) % 2))
+
+
+def test_promotions_under_load(rivals: Rivals, service: servers.Server) -> None:
+    """Promotions back and forth lose no request, and no answer is of two versions."""
+    _promote_under_load(rivals, service, times=3)
+
+
+@pytest.mark.thorough
+def test_fifty_promotions_under_load(rivals: Rivals, service: servers.Server) -> None:
+    """The same fifty times, at 32 requests at once."""
+    _promote_under_load(rivals, service, times=50)
+
+
+def test_killed_worker_comes_back_with_the_active_version(
+    rivals: Rivals, service: servers.Server
+) -> None:
+    """A worker that is started after a promotion begins with what is active now."""
+    rivals.promote(2)
+    servers.wait_for(_all_answer_with(service, 2))
+    former = {worker.pid for worker in servers.workers(service)}
+    servers.workers(service)[0].kill()
+    servers.wait_for(
+        lambda: (
+            len({worker.pid for worker in servers.workers(service)} - former) == 1
+            and service.log.read_text().count("Service iris_api initialized") == 3
+        )
+    )
+
+    assert _all_answer_with(service, 2)()
+
+
+@pytest.mark.parametrize("damage", ["file", "answer", "metadata"])
+def test_bad_entry(rivals: Rivals, service: servers.Server, damage: str) -> None:
+    """A version that is not what was imported leaves the old one answering, and says so once."""
+    entry = rivals.entry(2)
+    if damage == "file":
+        (entry / "model.onnx").write_bytes((entry / "model.onnx").read_bytes() + b"\0")
+        said = "model.onnx was changed after the import"
+    elif damage == "answer":
+        described = yaml.safe_load((entry / "model.yaml").read_text())
+        described["metadata"]["example"]["labels"] = [2]
+        (entry / "model.yaml").write_text(yaml.safe_dump(described))
+        said = "does not answer its example as at its import"
+    else:
+        (entry / "model.yaml").write_text("metadata: [")
+        said = "cannot be read"
+    pointer = rivals.home / "models/rivals/latest"
+    pointer.with_name("new").write_text(entry.name)
+    pointer.with_name("new").replace(pointer)
+    servers.wait_for(lambda: service.log.read_text().count(said) == 2)  # once for each worker
+
+    assert _all_answer_with(service, 1)()
+    assert httpx.get(f"{service.url}/health").json() == {"status": "ok"}
+    assert "irismodel" not in service.log.read_text()
+    rivals.promote(1)
+    servers.wait_for(lambda: service.log.read_text().count("answers instead of") == 2)
+    assert service.log.read_text().count(said) == 2
+
+
+def test_first_import_while_the_service_runs(
+    rivals: Rivals, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """A service that was started without a model answers after the first import."""
+    full = rivals.home / "models"
+    shutil.move(full, tmp_path / "aside")
+    env = plain_env | {
+        "BENTOML_HOME": str(rivals.home),
+        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
+        "IRIS_RELOAD_SECONDS": "0.2",
+        "IRIS_WORKERS": "1",
+    }
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        before = httpx.get(f"{server.url}/health")
+        rivals.promote(1)
+        servers.wait_for(lambda: httpx.get(f"{server.url}/health").status_code == 200)
+        after = httpx.post(f"{server.url}/predict", json={"instances": ROWS})
+
+    assert before.status_code == 503
+    assert after.json() == {"predictions": EXPECTED["1"]}
+    assert after.headers["X-Model-Version"] == "1"
+
+
+def test_switched_off(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """With IRIS_RELOAD_SECONDS=0 a service keeps the version that it started with."""
+    env = plain_env | {
+        "BENTOML_HOME": str(rivals.home),
+        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
+        "IRIS_RELOAD_SECONDS": "0",
+        "IRIS_WORKERS": "1",
+    }
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        rivals.promote(2)
+        # Nothing tells that nothing happens: the time in which the others swap many times over.
+        with pytest.raises(AssertionError, match="not within"):
+            servers.wait_for(lambda: _version(server) == 2, seconds=2)
+
+    assert "answers instead of" not in server.log.read_text()
