@@ -16,6 +16,10 @@ from iris_api.settings import settings
 NOT_JSON = "send JSON, with Content-Type: application/json"
 
 
+class ClientLeftError(InvalidRequestError):
+    """A body without its end, because the client closed the connection."""
+
+
 class PredictRequest(IODescriptor):
     """The keyword arguments of BentoML's clients: one flower by name, or instances."""
 
@@ -63,7 +67,7 @@ async def read_json(request: Request) -> bytes:
             if len(body) > limit:
                 raise _too_large(limit)
     except ClientDisconnect:
-        raise InvalidRequestError("the client left before the end of its body") from None
+        raise ClientLeftError("the client left before the end of its body") from None
     return bytes(body)
 
 

@@ -12,6 +12,7 @@ import bentoml
 
 from iris_api import IrisError, registry_status, store
 from iris_api.classifier import Classifier
+from iris_api.metrics import Metrics
 
 logger = logging.getLogger("bentoml.service")
 
@@ -33,6 +34,7 @@ class Reloader:
         name: of the registered model.
         carried: the entry that a Bento has with it.
         follows: whether the store's active entry goes before the carried one.
+        metrics: to tell what is loaded.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class Reloader:
         *,
         carried: bentoml.Model | None,
         follows: bool,
+        metrics: Metrics,
     ) -> None:
         self.model: Classifier | None = None
         self.reason = ""
         self._name = name
         self._carried = carried
         self._follows = follows
+        self._metrics = metrics
         self._seen: Pointer = None
 
     def load(self) -> None:
@@ -60,7 +64,7 @@ class Reloader:
 
     def _try(self, opening: Callable[[], Classifier]) -> None:
         try:
-            self.model = opening()
+            self._use(opening())
         except (IrisError, OSError) as error:
             self.reason = self.reason or str(error)
             logger.error("this model cannot answer: %s", error)  # noqa: TRY400 (one line says it)
@@ -88,11 +92,13 @@ class Reloader:
         try:
             # In a thread, beside the running model: a worker answers all the while.
             model = await anyio.to_thread.run_sync(self._open_active)
+            self._use(model)
         except Exception as error:  # noqa: BLE001 (no entry may end the following of others)
             kept = f"{former.tag} goes on answering" if former else "no model can answer"
+            self._metrics.reloaded("failure")
             logger.error("not activated, and %s: %s", kept, error)  # noqa: TRY400
             return
-        self.model = model
+        self._metrics.reloaded("success")
         took = time.perf_counter() - start
         logger.info(
             "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
@@ -100,6 +106,10 @@ class Reloader:
 
     def _open_active(self) -> Classifier:
         return Classifier.load(store.active(self._name, store.home()), origin="store")
+
+    def _use(self, model: Classifier) -> None:
+        self._metrics.activate(model)  # first, because the next request may count on it
+        self.model = model
 
     def _pointer(self) -> Pointer:
         return store.pointer(self._name) if self._follows else None

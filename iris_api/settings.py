@@ -8,6 +8,12 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
 from iris_api import IrisError
 
+DURATION_BUCKETS = [
+    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+]
+"""Of a request, in seconds: BentoML's begin at 5 ms, and a single row takes half of one."""
+
 
 class SettingsError(IrisError):
     """An environment variable that cannot be understood."""
@@ -56,6 +62,11 @@ def bentoml_config() -> dict[str, Any]:
         "http": {"port": settings().port},
         # As many as cores, in a container as many as it may use.
         "workers": settings().workers or "cpu_count",
+        "metrics": {
+            "enabled": True,
+            "namespace": "bentoml_service",
+            "duration": {"buckets": DURATION_BUCKETS},
+        },
         "logging": {"access": {"enabled": settings().access_log}},
     }
     if settings().otlp_endpoint:

@@ -1,0 +1,148 @@
+"""What the service tells Prometheus, beside BentoML's request counts and times.
+
+A request only leaves its rows and answer; they are counted together, some milliseconds later, for
+many requests at once: one by one, the dozen counters of a request would cost it 5 % of its time.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator
+
+import numpy as np
+from bentoml._internal.configuration.containers import BentoMLContainer
+from numpy.typing import NDArray
+
+from iris_api import instruments
+from iris_api.classifier import Answer, Classifier
+from iris_api.instruments import Reason, Result
+from iris_api.metrics_page import LOCK_SECONDS, MetricsFolder, MetricsPage, Sample
+from iris_api.tally import Answered, Bins, Instruments, Tally
+
+FLUSH_SECONDS = 0.02
+"""How late a request may be counted: at 2 500 a second for a worker, 50 share the cost."""
+
+SETTLE_SECONDS = 1.5 * FLUSH_SECONDS
+"""How long a page waits, so that the other workers too have counted what they answered before."""
+
+MAXIMUM_PENDING = 1000
+"""Requests that wait at most: more than a worker can answer until they are counted."""
+
+
+class Metrics:
+    """The instruments of one worker.
+
+    Args:
+        name: of the registered model.
+        follows: whether the service follows a store that knows of its registry.
+    """
+
+    def __init__(self, name: str, *, follows: bool) -> None:
+        self._folder = MetricsFolder()
+        # Left by a worker that was killed, and had the process id that is this one's now.
+        self._folder.clear(os.getpid())
+        self._instruments = Instruments()
+        self._tallies: dict[int, Tally] = {}
+        self._pending: deque[tuple[int, Answered]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop_thread = threading.get_ident()
+        rejected = instruments.counter(instruments.REJECTED)
+        self._rejected = {reason: rejected.labels(reason) for reason in instruments.REASONS}
+        reloads = instruments.counter(instruments.MODEL_RELOADS)
+        self._reloads = {result: reloads.labels(result) for result in instruments.RESULTS}
+        BentoMLContainer.metrics_client.set(
+            MetricsPage(self._folder, name if follows else None, self._settle)
+        )
+
+    def activate(self, model: Classifier) -> None:
+        """Tell that this worker answers with a model from now on, and with no other."""
+        if model.version not in self._tallies:
+            self._tallies[model.version] = Tally(model, self._instruments)
+        self._folder.write_model(list(_describe(model)))
+
+    def observe(
+        self, model: Classifier, rows: NDArray[np.float64], answer: Answer, seconds: float
+    ) -> None:
+        """Count an answered call, soon.
+
+        Args:
+            model: that answered; it was activated, and may have been succeeded since.
+            rows: shape (n, 4).
+            answer: to those rows.
+            seconds: that the model took.
+        """
+        self._pending.append((model.version, Answered(rows, answer, seconds)))
+        if threading.get_ident() != self._loop_thread:
+            self.flush()  # a long body, whose thread may take the time
+        elif len(self._pending) >= MAXIMUM_PENDING:
+            self.flush(seconds=0)
+        elif self._timer is None:
+            self._flush_later()
+
+    def reject(self, reason: Reason) -> None:
+        """Count a prediction call that gets no prediction."""
+        self._rejected[reason].inc()
+
+    def reloaded(self, result: Result) -> None:
+        """Count a change to another model version, or one that did not work."""
+        self._reloads[result].inc()
+
+    def flush(self, seconds: float = LOCK_SECONDS) -> None:
+        """Count what was answered until now.
+
+        Args:
+            seconds: to wait at most for a page that is being read.
+        """
+        with self._folder.lock(seconds):
+            self._count()
+
+    def _flush_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(FLUSH_SECONDS, self._flush_now)
+
+    def _flush_now(self) -> None:
+        """Count, unless that would keep the event loop waiting for a page or another worker."""
+        self._timer = None
+        with self._folder.lock(seconds=0) as held:
+            if held:
+                self._count()
+            else:
+                self._flush_later()
+
+    def _count(self) -> None:
+        calls = defaultdict(list)
+        for version, call in self._take():
+            calls[version].append(call)
+        for version, of_version in calls.items():
+            self._tallies[version].add(of_version)
+
+    def _take(self) -> Iterator[tuple[int, Answered]]:
+        # Also where two threads do so, each call is taken by one of them.
+        while self._pending:
+            try:
+                yield self._pending.popleft()
+            except IndexError:
+                return
+
+    def _settle(self) -> None:
+        time.sleep(SETTLE_SECONDS)
+        self.flush()
+
+
+def _describe(model: Classifier) -> Iterator[Sample]:
+    version = {"model_version": str(model.version)}
+    texts = {label: str(model.info.get(label, "")) for label in instruments.MODEL_INFO.labels}
+    yield instruments.MODEL_INFO.name, texts | version, 1
+    yield instruments.MODEL_LOADED.name, version, time.time()
+    if model.profile is None:
+        return
+    for label in map(str, model.classes):
+        ratio = model.profile.classes.get(label, 0.0)
+        yield instruments.LABEL_EXPECTED.name, version | {"label": label}, ratio
+    for feature, profile in model.profile.features.items():
+        bins = Bins(profile)
+        for name, ratio in zip(bins.names, bins.expected, strict=True):
+            labels = version | {"feature": feature, "bin": name}
+            yield instruments.FEATURE_EXPECTED.name, labels, ratio

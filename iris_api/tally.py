@@ -1,0 +1,123 @@
+"""What one model version answered, counted for many rows at once."""
+
+from collections.abc import Sequence
+from functools import reduce
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter, Histogram
+
+from iris_api import instruments
+from iris_api.classifier import Answer, Classifier
+from iris_api.contract import FEATURES
+from iris_api.training_profile import FeatureProfile
+
+
+class Answered(NamedTuple):
+    """One prediction call: its rows, shape (n, 4), what the model made of them, and the time."""
+
+    rows: NDArray[np.float64]
+    answer: Answer
+    seconds: float
+
+
+class Instruments:
+    """The counters and histograms of a worker, for every model version."""
+
+    def __init__(self) -> None:
+        self.predictions = instruments.counter(instruments.PREDICTIONS)
+        self.confidence = instruments.histogram(instruments.CONFIDENCE)
+        self.feature_rows = instruments.counter(instruments.FEATURE_ROWS)
+        self.request_rows = instruments.histogram(instruments.REQUEST_ROWS)
+        self.inference = instruments.histogram(instruments.INFERENCE_SECONDS)
+
+
+class Tally:
+    """The series of one model version; all of them are there from the beginning, at 0."""
+
+    def __init__(self, model: Classifier, of: Instruments) -> None:
+        version = str(model.version)
+        self._labels = [of.predictions.labels(version, str(label)) for label in model.classes]
+        self._seconds = Bulk(of.inference.labels(version), instruments.INFERENCE_SECONDS)
+        self._rows = Bulk(of.request_rows, instruments.REQUEST_ROWS)
+        self._confidence = (
+            Bulk(of.confidence.labels(version), instruments.CONFIDENCE)
+            if model.has_probabilities
+            else None
+        )
+        self._features = [
+            (column, Bins(model.profile.features[name]), name)
+            for column, name in enumerate(FEATURES)
+            if model.profile
+        ]
+        self._bins = {
+            column: [of.feature_rows.labels(version, name, text) for text in bins.names]
+            for column, bins, name in self._features
+        }
+
+    def add(self, calls: Sequence[Answered]) -> None:
+        """Count calls, however many rows they have, without a loop over the rows."""
+        self._rows.observe(np.array([len(call.rows) for call in calls]))
+        self._seconds.observe(np.array([call.seconds for call in calls]))
+        labels = np.concatenate([call.answer.labels for call in calls])
+        _add(self._labels, np.bincount(labels))
+        if self._confidence:
+            found = [call.answer.probabilities for call in calls]
+            tops = [_highest(matrix) for matrix in found if matrix is not None]
+            if tops:
+                self._confidence.observe(np.concatenate(tops))
+        if self._features:
+            rows = np.concatenate([call.rows for call in calls])
+            for column, bins, _ in self._features:
+                _add(self._bins[column], bins.count(rows[:, column]))
+
+
+class Bins:
+    """The bins of a feature's training profile, with one below and one above.
+
+    Attributes:
+        names: label of each, in ascending order.
+        expected: share of the training rows in each, 0 to 1.
+    """
+
+    def __init__(self, profile: FeatureProfile) -> None:
+        # numpy.histogram, which made the shares, counts the last edge to the last bin.
+        self._edges = np.array([*profile.edges[:-1], np.nextafter(profile.edges[-1], np.inf)])
+        texts = [f"{edge:g}" for edge in profile.edges]
+        if len(set(texts)) < len(texts):
+            texts = [repr(edge) for edge in profile.edges]
+        inner = [f"{low}-{high}" for low, high in pairwise(texts)]
+        self.names = ["below", *inner, "above"]
+        self.expected = [0.0, *profile.shares, 0.0]
+
+    def count(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Count in which bin each value lies."""
+        return np.bincount(self._edges.searchsorted(values, side="right"))
+
+
+class Bulk:
+    """A histogram that takes many values at once; prometheus_client's own takes one."""
+
+    def __init__(self, child: Histogram, instrument: instruments.Instrument) -> None:
+        self._bounds = np.array(instrument.buckets)
+        # The one place that knows how a Histogram keeps its numbers. `observe` would go through
+        # the bounds in Python for each value.
+        self._buckets = child._buckets  # noqa: SLF001
+        self._sum = child._sum  # noqa: SLF001
+
+    def observe(self, values: NDArray[np.floating | np.integer]) -> None:
+        """Count each value to the first bound that is not below it."""
+        _add(self._buckets, np.bincount(self._bounds.searchsorted(values)))
+        self._sum.inc(float(values.sum(dtype=np.float64)))
+
+
+def _add(series: Sequence[Counter], counts: NDArray[np.int64]) -> None:
+    for index in counts.nonzero()[0].tolist():
+        series[index].inc(float(counts[index]))
+
+
+def _highest(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the highest of each row; column by column is 30 times as fast as `max(axis=1)`."""
+    return reduce(np.maximum, probabilities.T)
