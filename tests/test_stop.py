@@ -36,7 +36,7 @@ def _counted(env: dict[str, str]) -> int:
     """Return the predictions that the workers answered, of the metrics that they left behind."""
     registry = CollectorRegistry()
     folder = f"{env['BENTOML_HOME']}/prometheus_multiproc_dir"
-    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, path=folder)
     return sum(
         int(sample.value)
         for metric in registry.collect()
