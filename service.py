@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from iris_api import __version__, contract, openapi, store
-from iris_api.drain import drain_on_sigterm, end_with_parent
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
@@ -93,6 +92,8 @@ class IrisClassifier:
     @bentoml.on_startup
     async def begin(self) -> None:
         """Begin what goes on beside the requests."""
+        from iris_api.drain import drain_on_sigterm, end_with_parent  # noqa: PLC0415 (uvicorn)
+
         drain_on_sigterm()
         self._tasks.append(asyncio.create_task(end_with_parent()))
         if settings().reload_seconds:

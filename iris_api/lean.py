@@ -8,6 +8,7 @@ taken out or put right. The routes, the documents, the clients and the metrics s
 """
 
 import functools
+import gc
 from collections.abc import Mapping, Sequence
 from timeit import default_timer
 from typing import Any
@@ -16,7 +17,6 @@ from _bentoml_sdk.service import Service, get_current_service
 from bentoml._internal.context import server_context
 from bentoml._internal.server.http.access import AccessLogMiddleware
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -36,6 +36,9 @@ class LeanService(Service):
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's application, and keep of it what is needed."""
+        # What is loaded by now stays. The collector would go through it twice until the service is
+        # ready, for 0.15 s.
+        gc.freeze()
         app: Starlette = super().to_asgi(is_main)
         app.user_middleware = self._middleware(app)
         app.add_exception_handler(HTTPException, error_page)
@@ -46,6 +49,11 @@ class LeanService(Service):
         """Choose from BentoML's middleware, which is outermost first."""
         kept: dict[Any, Any] = {RunnerTrafficMetricsMiddleware: RequestMetrics}
         if settings().otlp_endpoint:
+            # Not at the top: the process that only starts the workers need not load it.
+            from opentelemetry.instrumentation.asgi import (  # noqa: PLC0415
+                OpenTelemetryMiddleware,
+            )
+
             kept[OpenTelemetryMiddleware] = OpenTelemetryMiddleware
         if settings().access_log:
             kept[AccessLogMiddleware] = AccessLogMiddleware
