@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import servers
 
 from iris_api.contract import FEATURES
+
+if TYPE_CHECKING:
+    from inprocess import Fails, Run
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,33 @@ def home(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = servers.run("import_model.py", env=tracking.env | {"BENTOML_HOME": str(folder)})
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def store(home: Path, tmp_path: Path) -> Path:
+    """Give a BENTOML_HOME of this test's own, with version 1 in it."""
+    return Path(shutil.copytree(home, tmp_path / "bentoml"))
+
+
+@pytest.fixture
+def run(
+    tracking: Tracking,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> "Run":
+    """Give the import's command line, in this process, with the tracking server and that store."""
+    import inprocess  # noqa: PLC0415 (seconds, and most tests need none of it)
+
+    return inprocess.runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
+
+
+@pytest.fixture
+def fails(run: "Run", store: Path) -> "Fails":
+    """Give the import's command line, and hold it to what each failure must be."""
+    import inprocess  # noqa: PLC0415
+
+    return inprocess.failing(run, store)
 
 
 @pytest.fixture(scope="session")

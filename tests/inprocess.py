@@ -37,6 +37,8 @@ class Done:
 
 
 Run = Callable[..., Done]
+Fails = Callable[..., Done]
+"""A `Run` that takes the `status` to fail with, too."""
 
 
 def runner(
@@ -59,6 +61,22 @@ def runner(
             return Done(status, *capsys.readouterr())
 
     return run
+
+
+def failing(run: Run, store: Path) -> Fails:
+    """Return a function that runs what must fail, with one line, and leave the store as it was."""
+
+    def fail(*arguments: str, status: int = 1, **env: str) -> Done:
+        before = snapshot(store)
+        done = run(*arguments, **env)
+        assert done.status == status, done.err
+        assert done.out == ""
+        assert "Traceback" not in done.err
+        assert snapshot(store) == before
+        assert staged(store) == []
+        return done
+
+    return fail
 
 
 @contextlib.contextmanager

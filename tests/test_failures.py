@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pty
-import shutil
 import signal
 import socket
 import sqlite3
@@ -21,7 +20,7 @@ import pytest
 import servers
 import sklearn
 from conftest import Tracking
-from inprocess import Done, Run, runner, snapshot, staged
+from inprocess import Fails, Run, snapshot, staged
 from proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -36,40 +35,6 @@ NO_SERVER = (
     "with --serve-artifacts, because the model is fetched through it"
 )
 TRY_AGAIN = "import again, or look into the server's log"
-
-
-@pytest.fixture
-def store(home: Path, tmp_path: Path) -> Path:
-    """Give a BENTOML_HOME of this test's own, with version 1 in it."""
-    return Path(shutil.copytree(home, tmp_path / "bentoml"))
-
-
-@pytest.fixture
-def run(
-    tracking: Tracking,
-    store: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Give the command line, in this process, with a store of its own."""
-    return runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
-
-
-@pytest.fixture
-def fails(run: Run, store: Path) -> Callable[..., Done]:
-    """Give the command line, and hold it to what each failure must be."""
-
-    def fail(*arguments: str, status: int = 1, **env: str) -> Done:
-        before = snapshot(store)
-        done = run(*arguments, **env)
-        assert done.status == status, done.err
-        assert done.out == ""
-        assert "Traceback" not in done.err
-        assert snapshot(store) == before
-        assert staged(store) == []
-        return done
-
-    return fail
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +89,7 @@ def registry(tracking: Tracking) -> Callable[..., str]:
     return register
 
 
-def test_connection_refused(fails: Callable[..., Done]) -> None:
+def test_connection_refused(fails: Fails) -> None:
     """Nobody listens; three tries more are few and told."""
     url = f"http://127.0.0.1:{servers.free_port()}"
     done = fails(MLFLOW_TRACKING_URI=url)
@@ -137,7 +102,7 @@ def test_connection_refused(fails: Callable[..., Done]) -> None:
     assert done.err.count(f"\n{line}; trying again in 0.") == 3
 
 
-def test_unknown_host(fails: Callable[..., Done]) -> None:
+def test_unknown_host(fails: Fails) -> None:
     """A name that nobody has."""
     done = fails(MLFLOW_TRACKING_URI="http://iris.invalid:5000", NO_PROXY="*")
 
@@ -158,14 +123,14 @@ def test_unknown_host(fails: Callable[..., Done]) -> None:
         ("http://host:port", NO_SERVER),
     ],
 )
-def test_no_server(fails: Callable[..., Done], uri: str, line: str) -> None:
+def test_no_server(fails: Fails, uri: str, line: str) -> None:
     """A registry in files, or no address at all."""
     done = fails(MLFLOW_TRACKING_URI=uri)
 
     assert done.last == f"error: {line}"
 
 
-def test_slow_server(fails: Callable[..., Done], proxy: Proxy) -> None:
+def test_slow_server(fails: Fails, proxy: Proxy) -> None:
     """No answer begins in MLflow's time."""
     proxy.fault = delayed(3)
     done = fails(MLFLOW_TRACKING_URI=proxy.url, MLFLOW_HTTP_REQUEST_TIMEOUT="1")
@@ -176,7 +141,7 @@ def test_slow_server(fails: Callable[..., Done], proxy: Proxy) -> None:
     )
 
 
-def test_time_limit(fails: Callable[..., Done], proxy: Proxy) -> None:
+def test_time_limit(fails: Fails, proxy: Proxy) -> None:
     """The limit is of the whole import, whatever each request may take."""
     proxy.fault = on_files(delayed(3))
     done = fails("--timeout", "1", MLFLOW_TRACKING_URI=proxy.url)
@@ -184,7 +149,7 @@ def test_time_limit(fails: Callable[..., Done], proxy: Proxy) -> None:
     assert done.last == "error: not done after 1 s; is the server slow? --timeout sets the limit"
 
 
-def test_name_that_the_server_does_not_accept(fails: Callable[..., Done], proxy: Proxy) -> None:
+def test_name_that_the_server_does_not_accept(fails: Fails, proxy: Proxy) -> None:
     """MLflow answers 403 to names that it does not know; the proxy of HTTP_PROXY keeps the name."""
     name = "tracking.example:5000"
     done = fails(MLFLOW_TRACKING_URI=f"http://{name}", HTTP_PROXY=proxy.url, NO_PROXY="")
@@ -196,7 +161,7 @@ def test_name_that_the_server_does_not_accept(fails: Callable[..., Done], proxy:
     )
 
 
-def test_dead_http_proxy(fails: Callable[..., Done]) -> None:
+def test_dead_http_proxy(fails: Fails) -> None:
     """The proxy of the environment does not answer, and its login stays secret."""
     dead = f"http://me:hidden-word@127.0.0.1:{servers.free_port()}"
     done = fails(MLFLOW_TRACKING_URI="http://tracking.example", HTTP_PROXY=dead, NO_PROXY="")
@@ -208,34 +173,8 @@ def test_dead_http_proxy(fails: Callable[..., Done]) -> None:
     assert "hidden-word" not in done.err
 
 
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        ("models:/Nobody/1", "Model Version (name=Nobody, version=1) not found"),
-        ("models:/IrisModel/99", "Model Version (name=IrisModel, version=99) not found"),
-        ("models:/IrisModel@nobody", "Registered model alias nobody not found."),
-        ("models:/Nobody/Production", "Registered Model with name=Nobody not found"),
-    ],
-)
-def test_not_there(fails: Callable[..., Done], tracking: Tracking, uri: str, message: str) -> None:
-    """A name, version, alias or stage that is not there."""
-    done = fails(uri)
-
-    assert done.last == f"error: {uri} is not in the registry of {tracking.url}: {message}"
-
-
-def test_empty_stage(fails: Callable[..., Done], tracking: Tracking) -> None:
-    """A stage that no version is in."""
-    done = fails("models:/IrisModel/Staging")
-
-    assert done.last == (
-        f"error: IrisModel has no version in stage Staging on {tracking.url}; promote one, "
-        "or name a version: models:/IrisModel/1"
-    )
-
-
 def test_proxy_is_off(
-    fails: Callable[..., Done], tracking: Tracking, plain_env: dict[str, str], tmp_path: Path
+    fails: Fails, tracking: Tracking, plain_env: dict[str, str], tmp_path: Path
 ) -> None:
     """A server with --no-serve-artifacts; asking again is of no use."""
     options = ("--no-serve-artifacts", "--default-artifact-root", str(tmp_path))
@@ -249,7 +188,7 @@ def test_proxy_is_off(
     assert "again" not in done.err
 
 
-def test_another_kind_of_server(fails: Callable[..., Done], proxy: Proxy) -> None:
+def test_another_kind_of_server(fails: Fails, proxy: Proxy) -> None:
     """The address of something that is no tracking server."""
     proxy.fault = lambda exchange: exchange.answer(200, b"<html>welcome</html>")
     page = fails(MLFLOW_TRACKING_URI=proxy.url)
@@ -269,7 +208,7 @@ def test_another_kind_of_server(fails: Callable[..., Done], proxy: Proxy) -> Non
     )
 
 
-def test_redirect(fails: Callable[..., Done], proxy: Proxy) -> None:
+def test_redirect(fails: Fails, proxy: Proxy) -> None:
     """A redirect is not followed, and the other host is never asked."""
     with proxies.proxy(proxy.upstream) as other:
         proxy.fault = lambda exchange: exchange.answer(302, b"", Location=other.url + exchange.path)
@@ -290,9 +229,7 @@ def test_redirect(fails: Callable[..., Done], proxy: Proxy) -> None:
         (429, "answers HTTP 429 (out of order): too many requests; import again later"),
     ],
 )
-def test_server_in_trouble(
-    fails: Callable[..., Done], proxy: Proxy, status: int, line: str
-) -> None:
+def test_server_in_trouble(fails: Fails, proxy: Proxy, status: int, line: str) -> None:
     """A trouble that stays; the pauses are those that the server asks for."""
     body = b'{"message": "out of order"}'
     proxy.fault = lambda exchange: exchange.answer(status, body, Retry_After="0")
@@ -335,9 +272,7 @@ def test_trouble_that_passes(run: Run, proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize(("length", "arrived"), [(True, 0), (False, 100)])
-def test_broken_download(
-    fails: Callable[..., Done], proxy: Proxy, length: bool, arrived: int
-) -> None:
+def test_broken_download(fails: Fails, proxy: Proxy, length: bool, arrived: int) -> None:
     """A file that never arrives whole; where its length is told, no piece of it is taken."""
     proxy.fault = on_files(
         lambda exchange: "MLmodel" in exchange.path and exchange.relay(cut=100, length=length)
@@ -351,7 +286,7 @@ def test_broken_download(
     assert done.err.count(f"\nthe download of MLmodel broke after {arrived} of") == 3
 
 
-def test_corrupt_download(fails: Callable[..., Done], proxy: Proxy) -> None:
+def test_corrupt_download(fails: Fails, proxy: Proxy) -> None:
     """A model file with one byte changed on the way has the right size, and is still refused."""
     proxy.fault = on_files(
         lambda exchange: "model.skops" in exchange.path and exchange.relay(corrupt=True)
@@ -362,7 +297,7 @@ def test_corrupt_download(fails: Callable[..., Done], proxy: Proxy) -> None:
     assert done.last.endswith("); log and register the model again")
 
 
-def test_file_longer_than_listed(fails: Callable[..., Done], proxy: Proxy) -> None:
+def test_file_longer_than_listed(fails: Fails, proxy: Proxy) -> None:
     """More bytes than the listing has are not taken."""
     proxy.fault = on_files(lambda exchange: exchange.relay(extra=b"x"))
     done = fails(MLFLOW_TRACKING_URI=proxy.url)
@@ -374,7 +309,7 @@ def test_file_longer_than_listed(fails: Callable[..., Done], proxy: Proxy) -> No
     )
 
 
-def test_model_too_large(fails: Callable[..., Done]) -> None:
+def test_model_too_large(fails: Fails) -> None:
     """The bytes of all files are held against the limit before the first one is fetched."""
     done = fails(IRIS_IMPORT_MAX_BYTES="1KiB")
 
@@ -386,7 +321,7 @@ def test_model_too_large(fails: Callable[..., Done]) -> None:
     assert "fetching" not in done.err
 
 
-def test_setting_that_is_wrong(fails: Callable[..., Done]) -> None:
+def test_setting_that_is_wrong(fails: Fails) -> None:
     """Variables that cannot be understood are named."""
     ours = fails(status=2, IRIS_IMPORT_MAX_BYTES="much")
     theirs = fails(MLFLOW_HTTP_REQUEST_TIMEOUT="soon")
@@ -401,7 +336,7 @@ def test_setting_that_is_wrong(fails: Callable[..., Done]) -> None:
     )
 
 
-def test_not_ready(fails: Callable[..., Done], registry: Callable[..., str]) -> None:
+def test_not_ready(fails: Fails, registry: Callable[..., str]) -> None:
     """A version whose registration did not finish."""
     uri = registry("Pending", status="PENDING_REGISTRATION")
     done = fails(uri)
@@ -443,7 +378,7 @@ RUN = (
     ],
 )
 def test_out_of_reach(
-    fails: Callable[..., Done],
+    fails: Fails,
     registry: Callable[..., str],
     name: str,
     location: str,
@@ -457,7 +392,7 @@ def test_out_of_reach(
     assert done.last == f"error: the registry says that the files are at {shown!r}, {what}"
 
 
-def test_another_host(fails: Callable[..., Done], registry: Callable[..., str]) -> None:
+def test_another_host(fails: Fails, registry: Callable[..., str]) -> None:
     """The other host of a location gets neither a request nor a login."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         other.settimeout(0)
@@ -474,7 +409,7 @@ def test_another_host(fails: Callable[..., Done], registry: Callable[..., str]) 
     )
 
 
-def test_empty_listing(fails: Callable[..., Done], registry: Callable[..., str]) -> None:
+def test_empty_listing(fails: Fails, registry: Callable[..., str]) -> None:
     """The artifacts are gone, and MLflow lists nothing in their place."""
     location = "mlflow-artifacts:/1/gone"
     uri = registry("Gone", source=location, storage_location=location)
@@ -487,7 +422,7 @@ def test_empty_listing(fails: Callable[..., Done], registry: Callable[..., str])
 
 
 @pytest.mark.usefixtures("registry")
-def test_not_scikit_learn(fails: Callable[..., Done]) -> None:
+def test_not_scikit_learn(fails: Fails) -> None:
     """A model of another flavor."""
     with mlflow.start_run():
         mlflow.pyfunc.log_model(
@@ -502,7 +437,7 @@ def test_not_scikit_learn(fails: Callable[..., Done]) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-def test_regressor(fails: Callable[..., Done]) -> None:
+def test_regressor(fails: Fails) -> None:
     """A model that predicts numbers, not classes."""
     _log("Regressor", LinearRegression())
     done = fails("models:/Regressor/1")
@@ -513,7 +448,7 @@ def test_regressor(fails: Callable[..., Done]) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-def test_wrong_features(fails: Callable[..., Done]) -> None:
+def test_wrong_features(fails: Fails) -> None:
     """A model of other columns."""
     _log("Flowers", LogisticRegression(max_iter=1000), ("a", "b", *FEATURES[2:]))
     done = fails("models:/Flowers/1")
@@ -526,7 +461,7 @@ def test_wrong_features(fails: Callable[..., Done]) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-def test_another_scikit_learn(fails: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_scikit_learn(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model as scikit-learn 1.4 leaves it: its version in MLmodel and in the estimator."""
     with monkeypatch.context() as patch:
         patch.setattr(sklearn, "__version__", "1.4.2")
@@ -631,7 +566,7 @@ def test_store_that_cannot_be_read(run: Run, tmp_path: Path, option: str) -> Non
     )
 
 
-def test_store_that_is_a_file(fails: Callable[..., Done], tmp_path: Path) -> None:
+def test_store_that_is_a_file(fails: Fails, tmp_path: Path) -> None:
     """A BENTOML_HOME that is no folder."""
     path = tmp_path / "file"
     path.touch()
@@ -644,9 +579,7 @@ def test_store_that_is_a_file(fails: Callable[..., Done], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ended_by_a_signal(
-    fails: Callable[..., Done], proxy: Proxy, number: signal.Signals, status: int
-) -> None:
+def test_ended_by_a_signal(fails: Fails, proxy: Proxy, number: signal.Signals, status: int) -> None:
     """Ctrl-C, or an orchestrator, in the middle of a download."""
 
     def end(_exchange: Exchange) -> bool:
@@ -732,7 +665,7 @@ def _on_a_terminal(command: list[str], env: dict[str, str]) -> tuple[bytes, byte
         return shown, out, process.returncode
 
 
-def test_engine_of_a_known_version(fails: Callable[..., Done], store: Path) -> None:
+def test_engine_of_a_known_version(fails: Fails, store: Path) -> None:
     """A version that is there with another engine is not passed off as the one asked for."""
     (entry,) = (store / "models/irismodel").glob("v1-*")
     done = fails("--engine", "sklearn")

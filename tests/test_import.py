@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import httpx
@@ -15,12 +13,11 @@ import pytest
 import servers
 import yaml
 from conftest import Tracking
+from inprocess import Fails, Run, runner
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from iris_api.contract import FEATURES
-
-Import = Callable[..., "CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -30,15 +27,14 @@ def new_home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def import_model(tracking: Tracking, new_home: Path) -> Import:
-    """Give the command line as a function, with a store of its own."""
-
-    def run(*arguments: str, **env: str) -> Any:
-        return servers.run(
-            "import_model.py", *arguments, env=tracking.env | {"BENTOML_HOME": str(new_home)} | env
-        )
-
-    return run
+def import_model(
+    tracking: Tracking,
+    new_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Give the command line, in this process, with an empty store."""
+    return runner(tracking.env | {"BENTOML_HOME": str(new_home)}, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -127,87 +123,72 @@ def test_ordinary_entry(home: Path, plain_env: dict[str, str]) -> None:
     "uri",
     ["models:/IrisModel/1", "models:/IrisModel/production", "models:/IrisModel/latest"],
 )
-def test_forms_of_the_uri(home: Path, tracking: Tracking, uri: str) -> None:
+def test_forms_of_the_uri(run: Run, store: Path, uri: str) -> None:
     """A number, a stage and an alias that mean the same version import the same tag."""
-    env = tracking.env | {"BENTOML_HOME": str(home)}
-    done = servers.run("import_model.py", uri, env=env)
+    done = run(uri)
 
-    (entry,) = (home / "models" / "irismodel").glob("v1-*")
-    assert done.stdout == f"irismodel:{entry.name}\n"
+    (entry,) = (store / "models" / "irismodel").glob("v1-*")
+    assert done.out == f"irismodel:{entry.name}\n"
 
 
 def test_promotion(
-    tracking: Tracking,
-    client: mlflow.MlflowClient,
-    import_model: Import,
-    new_home: Path,
-    plain_env: dict[str, str],
+    client: mlflow.MlflowClient, import_model: Run, new_home: Path, plain_env: dict[str, str]
 ) -> None:
-    """A promoted second version gets a new tag, and a restarted service says version 2."""
-    del tracking
+    """A promoted second version gets a new tag, and a restarted service says version 2.
+
+    The second one has its columns in another order, and gets each value in its own column.
+    """
     _log("Promoted", LogisticRegression(max_iter=1000))
     client.transition_model_version_stage("Promoted", "1", "Production")
     first = import_model("models:/Promoted/Production")
-    _log("Promoted", LogisticRegression(C=0.1))
+    _log("Promoted", LogisticRegression(max_iter=1000), FEATURES[::-1])
     latest = import_model("models:/Promoted/latest")
     client.transition_model_version_stage("Promoted", "2", "Production", True)
     second = import_model("models:/Promoted/Production")
     env = plain_env | {
         "BENTOML_HOME": str(new_home),
         "IRIS_MODEL_URI": "models:/Promoted/Production",
+        "IRIS_WORKERS": "1",
     }
     with servers.bentoml_service(new_home / "service.log", env=env) as server:
         told = httpx.get(f"{server.url}/model")
-        predicted = httpx.post(f"{server.url}/predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
+        answer = httpx.post(f"{server.url}/predict", json={"instances": load_iris().data.tolist()})
 
-    assert first.stdout.startswith("promoted:v1-")
-    assert latest.stdout == second.stdout
-    assert second.stdout.startswith("promoted:v2-")
+    assert first.out.startswith("promoted:v1-")
+    assert latest.out == second.out
+    assert second.out.startswith("promoted:v2-")
     assert told.text.startswith('{"name":"Promoted","stage":"Production","version":2,')
-    assert predicted.headers["X-Model-Version"] == "2"
+    assert told.json()["features"] == list(FEATURES[::-1])
+    assert answer.headers["X-Model-Version"] == "2"
+    bunch = load_iris()
+    found = np.array(answer.json()["predictions"])
+    assert np.mean(found == bunch.target_names[bunch.target]) > 0.9
 
 
-def test_rollback(client: mlflow.MlflowClient, import_model: Import, new_home: Path) -> None:
+def test_rollback(client: mlflow.MlflowClient, import_model: Run, new_home: Path) -> None:
     """Importing an older version makes it the active one again."""
     del client
     _log("Rolled", LogisticRegression(C=0.1))
     _log("Rolled", LogisticRegression(C=0.2))
-    tags = [import_model(f"models:/Rolled/{version}").stdout.strip() for version in (1, 2, 1)]
+    tags = [import_model(f"models:/Rolled/{version}").out.strip() for version in (1, 2, 1)]
 
     assert tags[0] == tags[2] != tags[1]
     active = (new_home / "models/rolled/latest").read_text("utf-8")
     assert tags[0] == f"rolled:{active}"
 
 
-def test_order_of_the_features(
-    client: mlflow.MlflowClient, import_model: Import, new_home: Path, plain_env: dict[str, str]
-) -> None:
-    """A model with its columns in another order gets each value in its own column."""
-    del client
-    _log("Turned", LogisticRegression(max_iter=1000), FEATURES[::-1])
-    tag = import_model("models:/Turned/1").stdout.strip()
-    env = plain_env | {"BENTOML_HOME": str(new_home), "IRIS_MODEL_URI": "models:/Turned/1"}
-    with servers.bentoml_service(new_home / "service.log", env=env) as server:
-        answer = httpx.post(f"{server.url}/predict", json={"instances": load_iris().data.tolist()})
-
-    bunch = load_iris()
-    found = np.array(answer.json()["predictions"])
-    assert _metadata(new_home, tag)["features"] == list(FEATURES[::-1])
-    assert np.mean(found == bunch.target_names[bunch.target]) > 0.9
-
-
 def test_without_a_training_profile(
-    client: mlflow.MlflowClient, import_model: Import, new_home: Path
+    client: mlflow.MlflowClient, import_model: Run, new_home: Path
 ) -> None:
     """A model that train_model.py did not make is imported just the same."""
     del client
     _log("Foreign", LogisticRegression(max_iter=1000))
     done = import_model("models:/Foreign/1")
 
-    assert done.returncode == 0
-    entry = new_home / "models" / done.stdout.strip().replace(":", "/")
+    assert done.status == 0
+    entry = new_home / "models" / done.out.strip().replace(":", "/")
     assert not list(entry.rglob("training_profile.json"))
-    assert _metadata(new_home, done.stdout.strip())["proof"]["rows"] > 1000
+    assert _metadata(new_home, done.out.strip())["proof"]["rows"] > 1000
 
 
 @pytest.mark.parametrize(
@@ -229,13 +210,13 @@ def test_without_a_training_profile(
         ),
     ],
 )
-def test_wrong_usage(import_model: Import, new_home: Path, uri: str, line: str) -> None:
+def test_wrong_usage(import_model: Run, new_home: Path, uri: str, line: str) -> None:
     """What is no model URI is a usage error, and nothing is made."""
     done = import_model(uri)
 
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == line
+    assert done.status == 2
+    assert done.out == ""
+    assert done.last == line
     assert not new_home.exists()
 
 
@@ -244,27 +225,23 @@ def test_wrong_usage(import_model: Import, new_home: Path, uri: str, line: str) 
     [
         ("models:/Nobody/1", "Model Version (name=Nobody, version=1) not found"),
         ("models:/Nobody/latest", "Registered Model with name=Nobody not found"),
+        ("models:/Nobody/Production", "Registered Model with name=Nobody not found"),
         ("models:/IrisModel/99", "Model Version (name=IrisModel, version=99) not found"),
         ("models:/IrisModel@nobody", "Registered model alias nobody not found."),
     ],
 )
-def test_unknown_version(import_model: Import, tracking: Tracking, uri: str, message: str) -> None:
-    """A name, version or alias that is not there is named."""
-    done = import_model(uri)
+def test_unknown_version(fails: Fails, tracking: Tracking, uri: str, message: str) -> None:
+    """A name, version, alias or stage that is not there is named."""
+    done = fails(uri)
 
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == (
-        f"error: {uri} is not in the registry of {tracking.url}: {message}"
-    )
+    assert done.last == f"error: {uri} is not in the registry of {tracking.url}: {message}"
 
 
-def test_empty_stage(import_model: Import, tracking: Tracking) -> None:
+def test_empty_stage(fails: Fails, tracking: Tracking) -> None:
     """A stage without a version is named, with what can be done."""
-    done = import_model("models:/IrisModel/Staging")
+    done = fails("models:/IrisModel/Staging")
 
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
+    assert done.last == (
         f"error: IrisModel has no version in stage Staging on {tracking.url}; promote one, "
         "or name a version: models:/IrisModel/1"
     )
@@ -279,38 +256,36 @@ def test_help_teaches(plain_env: dict[str, str]) -> None:
         assert part in done.stdout
 
 
-def test_same_version_at_another_address(home: Path, tracking: Tracking, tmp_path: Path) -> None:
+def test_same_version_at_another_address(run: Run, store: Path, tracking: Tracking) -> None:
     """The same files under another name of the server are the same entry, verified again."""
-    shutil.copytree(home / "models", tmp_path / "models")
-    env = tracking.env | {"BENTOML_HOME": str(tmp_path)}
-    other = env | {"MLFLOW_TRACKING_URI": tracking.url.replace("127.0.0.1", "localhost")}
-    again = servers.run("import_model.py", env=other)
-    (entry,) = (tmp_path / "models" / "irismodel").glob("v1-*")
-    told = _metadata(tmp_path, f"irismodel:{entry.name}")["tracking_uri"]
+    other = tracking.url.replace("127.0.0.1", "localhost")
+    again = run(MLFLOW_TRACKING_URI=other)
+    (entry,) = (store / "models" / "irismodel").glob("v1-*")
+    told = _metadata(store, f"irismodel:{entry.name}")["tracking_uri"]
     with (entry / "model.onnx").open("ab") as file:
         file.write(b"x")
-    tampered = servers.run("import_model.py", env=env)
+    tampered = run()
 
-    assert again.stdout == f"irismodel:{entry.name}\n"
-    assert f"irismodel:{entry.name} is in the store already" in again.stderr
-    assert told == other["MLFLOW_TRACKING_URI"]
-    assert tampered.returncode == 1
-    assert "model.onnx was changed after the import" in tampered.stderr.splitlines()[-1]
+    assert again.out == f"irismodel:{entry.name}\n"
+    assert f"irismodel:{entry.name} is in the store already" in again.err
+    assert told == other
+    assert tampered.status == 1
+    assert "model.onnx was changed after the import" in tampered.last
 
 
 def test_changed_in_the_registry(
-    tracking: Tracking, client: mlflow.MlflowClient, import_model: Import, new_home: Path
+    tracking: Tracking, client: mlflow.MlflowClient, import_model: Run, new_home: Path
 ) -> None:
     """A version whose files changed behind its number is an alarm, and the store stays."""
     _log("Changed", LogisticRegression(max_iter=1000))
-    tag = import_model("models:/Changed/1").stdout.strip()
+    tag = import_model("models:/Changed/1").out.strip()
     root = client.get_model_version_download_uri("Changed", "1").removeprefix("mlflow-artifacts:/")
     with (tracking.folder / "artifacts" / root / "requirements.txt").open("a") as file:
         file.write("# changed\n")
     done = import_model("models:/Changed/1")
 
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
+    assert done.status == 1
+    assert done.last == (
         f"error: version 1 of Changed changed in the registry since it was imported as {tag}; "
         f"if that is meant, run bentoml models delete {tag} and import again"
     )

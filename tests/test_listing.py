@@ -14,12 +14,6 @@ from iris_api.contract import FEATURES
 
 
 @pytest.fixture
-def store(home: Path, tmp_path: Path) -> Path:
-    """Give a BENTOML_HOME of this test's own, with version 1 in it."""
-    return Path(shutil.copytree(home, tmp_path / "bentoml"))
-
-
-@pytest.fixture
 def offline(
     plain_env: dict[str, str],
     store: Path,
@@ -28,17 +22,6 @@ def offline(
 ) -> Run:
     """Give the command line, in this process, without a tracking server."""
     return runner(plain_env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
-
-
-@pytest.fixture
-def run(
-    tracking: Tracking,
-    store: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Give the command line, in this process, with the tracking server."""
-    return runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
 
 
 def _tag(store: Path) -> str:
