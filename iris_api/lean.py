@@ -36,7 +36,7 @@ class NoGpus(NvidiaGpuResource, resource_id="nvidia.com/gpu"):
     """In the place of BentoML's count of GPUs, for which it loads pynvml: 17 MB in each process."""
 
     @classmethod
-    def from_system(cls) -> list[int]:  # type: ignore[override] (it is cached there)
+    def from_system(cls) -> list[int]:  # type: ignore[override]
         """Find none, because none would be of use."""
         return []
 
