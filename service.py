@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import __version__, contract, openapi, store
+from iris_api import __version__, contract, logs, openapi, store
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
 from iris_api.settings import bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
 
+logs.configure()
 logger = logging.getLogger("bentoml.service")
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
+from iris_api import tracing
 from iris_api.classifier import Answer, Classifier
 from iris_api.contract import InvalidRequestError
 from iris_api.http import (
@@ -24,6 +25,7 @@ from iris_api.metrics import Metrics
 from iris_api.parsing import parse_rows
 from iris_api.reloader import Reloader
 from iris_api.settings import settings
+from iris_api.tracing import spanned
 
 REASONS: dict[int, Reason] = {
     HTTPStatus.BAD_REQUEST: "invalid_body",
@@ -45,6 +47,7 @@ class Answers:
     def __init__(self, models: Reloader, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
+        self._begin = tracing.beginner()
         # Long bodies wait for each other: workers are the unit that scales.
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
@@ -64,6 +67,7 @@ class Answers:
         if model is None:
             self._metrics.reject("no_model")
             return error_response(503, self._models.reason)
+        self._begin(model.version)
         try:
             body = await read_json(request)
             if len(body) <= LONG_BODY_BYTES:
@@ -84,14 +88,17 @@ class Answers:
         return _serialize(model, answer, probabilities)
 
 
+@spanned("parse")
 def _parse(body: bytes) -> NDArray[np.float64]:
     return parse_rows(body, settings().max_rows)
 
 
+@spanned("inference")
 def _infer(model: Classifier, rows: NDArray[np.float64], probabilities: bool) -> Answer:
     return model.answer(rows, probabilities=probabilities)
 
 
+@spanned("serialize")
 def _serialize(model: Classifier, answer: Answer, probabilities: bool) -> Response:
     content = (
         {"classes": model.classes, "probabilities": answer.probabilities}

@@ -64,7 +64,10 @@ class LeanService(Service):
                 OpenTelemetryMiddleware,
             )
 
-            kept[OpenTelemetryMiddleware] = OpenTelemetryMiddleware
+            # Without its spans for each message of the request and of the answer.
+            kept[OpenTelemetryMiddleware] = functools.partial(
+                OpenTelemetryMiddleware, exclude_spans=["receive", "send"]
+            )
         if settings().access_log:
             kept[AccessLogMiddleware] = AccessLogMiddleware
         paths = frozenset(_paths(app.routes))

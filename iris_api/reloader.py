@@ -10,7 +10,7 @@ from typing import Any
 import anyio.to_thread
 import bentoml
 
-from iris_api import IrisError, registry_status, store
+from iris_api import IrisError, logs, registry_status, store
 from iris_api.classifier import Classifier
 from iris_api.metrics import Metrics
 
@@ -110,6 +110,7 @@ class Reloader:
     def _use(self, model: Classifier) -> None:
         self._metrics.activate(model)  # first, because the next request may count on it
         self.model = model
+        logs.use(model.version)
 
     def _pointer(self) -> Pointer:
         return store.pointer(self._name) if self._follows else None
