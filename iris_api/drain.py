@@ -22,6 +22,9 @@ LOOK_SECONDS = 1
 
 CLOSE = (b"connection", b"close")
 
+PARENT = "_IRIS_PARENT"
+"""Where the process that starts the workers leaves its process id for them."""
+
 logger = logging.getLogger("bentoml.service")
 
 
@@ -57,8 +60,9 @@ async def end_with_parent() -> None:
 
     A worker left behind would hold the port, and the service could not start again.
     """
-    parent = os.getppid()
-    while os.getppid() == parent:  # noqa: ASYNC110 (the system has no event for it)
+    # Not the parent that is there now: it may have been killed while this worker started.
+    parent = os.environ[PARENT]
+    while str(os.getppid()) == parent:  # noqa: ASYNC110 (the system has no event for it)
         await asyncio.sleep(LOOK_SECONDS)
     logger.error("the process that started this worker was killed; stopping")
     signal.raise_signal(signal.SIGTERM)

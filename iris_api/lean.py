@@ -7,8 +7,10 @@ of the answer: together several times the work of a prediction. Here is the one 
 taken out or put right. The routes, the documents, the clients and the metrics stay BentoML's.
 """
 
+import asyncio
 import functools
 import gc
+import logging
 from collections.abc import Mapping, Sequence
 from timeit import default_timer
 from typing import Any
@@ -27,6 +29,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iris_api.http import error_page, server_error
 from iris_api.settings import settings
+
+logger = logging.getLogger("bentoml.service")
 
 OTHER_PATHS = "other"
 """The label of every path that is not served: one label each would grow without bound."""
@@ -106,8 +110,12 @@ class DirectCalls:
         if method is None or scope.get("method") != "POST":
             await self.app(scope, receive, send)
             return
-        response = await method(get_current_service(), Request(scope, receive))
-        await response(scope, receive, send)
+        try:
+            response = await method(get_current_service(), Request(scope, receive))
+            await response(scope, receive, send)
+        except asyncio.CancelledError:
+            # By uvicorn, at the end of its patience: nothing to log as a fault.
+            logger.warning("a request was not over within IRIS_DRAIN_SECONDS; dropped")
 
 
 class RequestMetrics(RunnerTrafficMetricsMiddleware):

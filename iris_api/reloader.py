@@ -54,11 +54,17 @@ class Reloader:
         self._seen: Pointer = None
 
     def load(self) -> None:
-        """Open the first entry that can be used: the active one, then the carried one."""
+        """Open the first entry that can be used: the active, the formerly active, the carried one.
+
+        So a worker that is started anew answers as its siblings do, also where what was activated
+        last cannot be used.
+        """
         self._seen = self._pointer()
-        if self._seen is not None or self._carried is None:
-            self._try(self._open_active)
         carried = self._carried
+        if self._seen is not None or carried is None:
+            self._try(self._open_active)
+        if self.model is None and self._seen is not None:
+            self._try(self._open_previous)
         if self.model is None and carried is not None:
             self._try(lambda: Classifier.load(carried, origin="bento"))
 
@@ -111,6 +117,9 @@ class Reloader:
         self._metrics.activate(model)  # first, because the next request may count on it
         self.model = model
         logs.use(model.version)
+
+    def _open_previous(self) -> Classifier:
+        return Classifier.load(store.previous(self._name), origin="store")
 
     def _pointer(self) -> Pointer:
         return store.pointer(self._name) if self._follows else None

@@ -33,6 +33,10 @@ SKOPS_FILE = "estimator.skops"
 """Made here, at import: the compiled model, and the safe form of an estimator that was a pickle."""
 
 
+PREVIOUS = "previous"
+"""Beside BentoML's `latest`: the version that it pointed to before."""
+
+
 class StoreError(IrisError):
     """An entry is not there, or is not what was imported."""
 
@@ -134,7 +138,7 @@ def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
         raise StoreError(
             f"{target} has other files in it; remove this folder, then import the version again"
         )
-    pointer.replace(_models() / tag.latest_path())
+    _point(pointer)
     return entry
 
 
@@ -230,7 +234,7 @@ def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
 def activate(entry: bentoml.Model) -> None:
     """Make an entry the one that the service answers with, as one step."""
     with staging() as folder:
-        _write_pointer(folder, entry.tag).replace(_models() / entry.tag.latest_path())
+        _point(_write_pointer(folder, entry.tag))
 
 
 def is_active(entry: bentoml.Model) -> bool:
@@ -241,10 +245,36 @@ def is_active(entry: bentoml.Model) -> bool:
         return False
 
 
+def previous(name: str) -> bentoml.Model:
+    """Return the entry that was active before, for when the active one cannot be used.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = home()._path / store_name(name) / PREVIOUS  # noqa: SLF001 (no public name)
+    version = path.read_text("utf-8").strip() if path.is_file() else ""
+    if not version:
+        raise StoreError(f"no version of {name} was active before")
+    return get(bentoml.Tag(store_name(name), version), home())
+
+
 def _write_pointer(folder: Path, tag: bentoml.Tag) -> Path:
-    written = folder / "latest"
+    """Write what `_point` publishes, into a staging folder of its own shape."""
+    written = folder / "pointer" / tag.latest_path()
+    written.parent.mkdir(parents=True)
+    former = _models() / tag.latest_path()
+    if former.is_file() and former.read_text("utf-8").strip() != tag.version:
+        written.with_name(PREVIOUS).write_bytes(former.read_bytes())
     written.write_text(tag.version or "", encoding="utf-8")
     return written
+
+
+def _point(written: Path) -> None:
+    target = _models() / written.parent.name
+    # The former one first: whoever sees the new pointer can fall back.
+    for name in (PREVIOUS, written.name):
+        if (written.parent / name).exists():
+            (written.parent / name).replace(target / name)
 
 
 def verify(entry: bentoml.Model) -> None:

@@ -8,6 +8,7 @@ that starts them; `iris_api/drain.py` is for each worker.
 import contextlib
 import ctypes
 import logging
+import os
 import socket
 import struct
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import circus.watcher
 from tornado import gen
 
+from iris_api.drain import PARENT
 from iris_api.settings import settings
 
 LOOK_SECONDS = 1
@@ -89,4 +91,5 @@ def refuse_connections(listening: socket.socket) -> None:
 
 def supervise() -> None:
     """Have BentoML start the workers by our watcher; to be called before it does."""
+    os.environ[PARENT] = str(os.getpid())
     circus.watcher.Watcher = Watcher

@@ -94,7 +94,13 @@ def service(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> Iterat
         "IRIS_WORKERS": "2",
     }
     with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        servers.wait_for(lambda: _started(server) == 2)
         yield server
+
+
+def _started(server: servers.Server) -> int:
+    """Return the number of workers that came up, the killed ones included."""
+    return server.log.read_text().count("Service iris_api initialized")
 
 
 def _version(server: servers.Server) -> int:
@@ -154,7 +160,7 @@ def test_killed_worker_comes_back_with_the_active_version(
 
 
 @pytest.mark.parametrize("damage", ["file", "answer", "metadata"])
-def test_bad_entry(rivals: Rivals, service: servers.Server, damage: str) -> None:
+def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, damage: str) -> None:
     """A version that is not what was imported leaves the old one answering, and says so once."""
     entry = rivals.entry(2)
     if damage == "file":
@@ -162,23 +168,26 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, damage: str) -> None
         said = "model.onnx was changed after the import"
     elif damage == "answer":
         described = yaml.safe_load((entry / "model.yaml").read_text())
-        described["metadata"]["example"]["labels"] = [2]
+        described["metadata"]["example"]["labels"] = [0]
         (entry / "model.yaml").write_text(yaml.safe_dump(described))
         said = "does not answer its example as at its import"
     else:
         (entry / "model.yaml").write_text("metadata: [")
         said = "cannot be read"
-    pointer = rivals.home / "models/rivals/latest"
-    pointer.with_name("new").write_text(entry.name)
-    pointer.with_name("new").replace(pointer)
+    for name, version in (("previous", 1), ("latest", 2)):  # as an activation does
+        (tmp_path / name).write_text(rivals.entry(version).name)
+        (tmp_path / name).replace(entry.parent / name)
     servers.wait_for(lambda: service.log.read_text().count(said) == 2)  # once for each worker
+
+    # A worker that comes now falls back to what the others have.
+    servers.workers(service)[0].kill()
+    servers.wait_for(lambda: _started(service) == 3)
 
     assert _all_answer_with(service, 1)()
     assert httpx.get(f"{service.url}/health").json() == {"status": "ok"}
-    assert "irismodel" not in service.log.read_text()
     rivals.promote(1)
     servers.wait_for(lambda: service.log.read_text().count("answers instead of") == 2)
-    assert service.log.read_text().count(said) == 2
+    assert service.log.read_text().count(said) == 3
 
 
 def test_first_import_while_the_service_runs(
