@@ -37,6 +37,10 @@ check: $(BIN)/.installed ## formatting, lint, types, locks, shell and YAML
 bench: $(BIN)/.installed ## this service and its peers side by side; needs wrk
 	$(BIN)/python -m benchmarks.run
 
+.PHONY: soak
+soak: $(BIN)/.installed ## a quarter of an hour of load, promotions and killed workers
+	$(BIN)/python -m benchmarks.soak
+
 .PHONY: lock
 lock: $(BIN)/.installed ## resolve the dependencies of pyproject.toml anew
 	$(COMPILE) --upgrade --output-file requirements.txt

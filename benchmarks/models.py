@@ -1,9 +1,10 @@
 """The models: trained, registered and imported with this project's own command lines."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,9 @@ def plain_env() -> dict[str, str]:
     return kept | {"PATH": path, "BENTOML_DO_NOT_TRACK": "True"}
 
 
-def prepare(folder: Path) -> dict[str, Model]:
-    """Run a registry, and train, register and import each model; only the models stay.
-
-    Raises:
-        BenchmarkError: a step failed.
-    """
+@contextlib.contextmanager
+def registry(folder: Path) -> Iterator[dict[str, str]]:
+    """Run a tracking server until the block ends, and give the environment that points to it."""
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
@@ -89,16 +87,30 @@ def prepare(folder: Path) -> dict[str, Model]:
     ]
     # The jobs are processes of no use here.
     server_env = plain_env() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    env = plain_env() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    models = {}
     with serving(command, port, env=server_env, log=folder / "mlflow.log") as server:
         server.wait("/health")
-        for estimator in ESTIMATORS:
-            home = folder / estimator
-            _run("train_model.py", "--estimator", estimator, env=env)
-            _run("import_model.py", "--engine", "onnx", env=env | {"BENTOML_HOME": str(home)})
-            models[estimator] = Model.read(home)
-    return models
+        yield plain_env() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+
+
+def prepare(folder: Path) -> dict[str, Model]:
+    """Run a registry, and train, register and import each model; only the models stay.
+
+    Raises:
+        BenchmarkError: a step failed.
+    """
+    with registry(folder) as env:
+        return {estimator: make(estimator, folder / estimator, env) for estimator in ESTIMATORS}
+
+
+def make(estimator: str, home: Path, env: Mapping[str, str]) -> Model:
+    """Train, register, promote and import one more version; its store has no other.
+
+    Raises:
+        BenchmarkError: a step failed.
+    """
+    _run("train_model.py", "--estimator", estimator, env=env)
+    _run("import_model.py", "--engine", "onnx", env={**env, "BENTOML_HOME": str(home)})
+    return Model.read(home)
 
 
 def _run(*arguments: str, env: Mapping[str, str]) -> None:

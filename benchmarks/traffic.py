@@ -60,14 +60,14 @@ class Ask:
         expected: the labels of the rows by version, as `X-Model-Version` has it; others are not
             looked at.
         keep_alive: whether a client keeps its connection.
-        pause: in seconds, of a client after each answer.
+        interval: in seconds, between two requests of a client; 0 is as soon as it has its answer.
     """
 
     url: str
     rows: list[list[float]]
     expected: Mapping[str, list[Any]]
     keep_alive: bool = True
-    pause: float = 0
+    interval: float = 0
 
     @property
     def message(self) -> bytes:
@@ -119,8 +119,8 @@ async def _client(ask: Ask, traffic: Traffic, over: asyncio.Event) -> None:
                 used = True
                 if answer.closes or not ask.keep_alive:
                     break
-                if ask.pause:
-                    await asyncio.sleep(ask.pause)
+                if ask.interval:
+                    await asyncio.sleep(max(0, start + ask.interval - time.perf_counter()))
 
 
 @dataclass(frozen=True)
