@@ -1,0 +1,339 @@
+"""What Prometheus gets to know, from a real service with two workers."""
+
+import http.client
+import itertools
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import servers
+from prometheus_client.mmap_dict import MmapedDict
+from scrape import Page, scrape
+from sklearn.datasets import load_iris
+
+from iris_api.contract import FEATURES
+from iris_api.instruments import REASONS
+from iris_api.training_profile import TrainingProfile
+
+SETOSA, VERSICOLOR = [5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]
+
+
+@pytest.fixture(scope="module")
+def observed(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[servers.Server]:
+    """Run a service with two workers and small limits."""
+    folder = tmp_path_factory.mktemp("observed")
+    env = plain_env | {
+        "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
+        "IRIS_WORKERS": "2",
+        "IRIS_MAX_BODY_BYTES": "1MB",
+    }
+    with servers.bentoml_service(folder / "log", env=env) as server:
+        # Ready is said by the first of them.
+        servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == 2)
+        yield server
+
+
+def _predict(server: servers.Server, rows: object, call: str = "predict") -> httpx.Response:
+    answer = httpx.post(f"{server.url}/{call}", json={"instances": rows}, timeout=30)
+    assert answer.status_code == 200
+    return answer
+
+
+def _files(server: servers.Server) -> Path:
+    """Return the folder of the metrics that the workers share."""
+    return server.log.parent / "home/prometheus_multiproc_dir"
+
+
+def _growth(name: str, before: Page, after: Page, **labels: str) -> float:
+    return after.value(name, **labels) - before.value(name, **labels)
+
+
+def test_counts_of_predictions(observed: servers.Server) -> None:
+    """Each row of each answered call is counted once, by version and label, in either call."""
+    before = scrape(observed.url)
+    for _ in range(10):
+        _predict(observed, [SETOSA])
+        _predict(observed, [SETOSA, VERSICOLOR, VERSICOLOR], "predict_proba")
+    after = scrape(observed.url)
+
+    expected = {"setosa": 20, "versicolor": 20, "virginica": 0}
+    for label, count in expected.items():
+        growth = _growth("iris_predictions_total", before, after, model_version="1", label=label)
+        assert growth == count, label
+    assert _growth("iris_prediction_confidence_count", before, after, model_version="1") == 40
+    assert _growth("iris_inference_seconds_count", before, after, model_version="1") == 20
+    assert 0 < _growth("iris_inference_seconds_sum", before, after) < 20
+    assert _growth("iris_request_rows_count", before, after) == 20
+    assert _growth("iris_request_rows_sum", before, after) == 40
+    assert _growth("iris_request_rows_bucket", before, after, le="1.0") == 10
+    assert _growth("iris_request_rows_bucket", before, after, le="5.0") == 20
+
+
+def test_confidence_is_the_highest_probability(observed: servers.Server) -> None:
+    """The histogram has the highest probability of each row, in the right buckets."""
+    rows = load_iris().data.tolist()
+    before = scrape(observed.url)
+    answer = _predict(observed, rows, "predict_proba")
+    after = scrape(observed.url)
+
+    tops = np.array(answer.json()["probabilities"]).max(axis=1)
+    growth = _growth("iris_prediction_confidence_sum", before, after)
+    assert growth == pytest.approx(tops.sum(), rel=1e-6)
+    for bound in ("0.5", "0.8", "0.95", "1.0"):
+        growth = _growth("iris_prediction_confidence_bucket", before, after, le=bound)
+        assert growth == np.count_nonzero(tops <= float(bound)), bound
+
+
+def test_training_rows_fall_as_expected(observed: servers.Server, home: Path) -> None:
+    """The training rows fill each bin with the share that is expected of it, so drift is none."""
+    before = scrape(observed.url)
+    _predict(observed, load_iris().data.tolist())
+    after = scrape(observed.url)
+
+    (folder,) = home.glob("models/irismodel/v1-*/mlflow_model")
+    profile = TrainingProfile.read(folder)
+    assert profile
+    for feature in FEATURES:
+        expected = after.series("iris_feature_expected_ratio", model_version="1", feature=feature)
+        assert list(expected.values()) == [0.0, *profile.features[feature].shares, 0.0]
+        for key, ratio in expected.items():
+            growth = _growth(
+                "iris_feature_rows_total",
+                before,
+                after,
+                model_version="1",
+                feature=feature,
+                bin=dict(key)["bin"],
+            )
+            assert growth == pytest.approx(150 * ratio), (feature, key)
+    ratios = after.series("iris_label_expected_ratio", model_version="1")
+    assert {dict(key)["label"]: ratio for key, ratio in ratios.items()} == profile.classes
+
+
+@pytest.mark.parametrize(
+    ("centimetres", "name"),
+    [(4.2, "below"), (4.3, "4.3-4.8"), (4.8, "4.8-5"), (7.9, "6.9-7.9"), (7.91, "above")],
+)
+def test_edges_of_bins(observed: servers.Server, centimetres: float, name: str) -> None:
+    """A bin has its lower edge and the last one both; outside of the profile are two more."""
+    before = scrape(observed.url)
+    _predict(observed, [[centimetres, *SETOSA[1:]]] * 3)
+    after = scrape(observed.url)
+
+    old, new = (
+        page.series("iris_feature_rows_total", model_version="1", feature="sepal_length")
+        for page in (before, after)
+    )
+    grown = {dict(key)["bin"]: new[key] - old[key] for key in new if new[key] != old[key]}
+    assert grown == {name: 3}
+
+
+def test_rejections(observed: servers.Server) -> None:
+    """What is refused is counted by its reason, and not as a prediction."""
+    url = f"{observed.url}/predict"
+    before = scrape(observed.url)
+    statuses = [
+        httpx.post(url, content=b"{").status_code,
+        httpx.post(url, json={"instances": [SETOSA]}, headers={"Content-Type": "x/y"}).status_code,
+        httpx.post(url, content=b" " * 1_000_001).status_code,
+        httpx.post(url, json={"instances": [[5] * 4] * 100_001}).status_code,
+    ]
+    address = httpx.URL(observed.url)
+    with socket.create_connection((address.host, address.port)) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+
+    def grown() -> dict[str, float]:
+        after = scrape(observed.url)
+        counts = {
+            reason: _growth("iris_rejected_requests_total", before, after, reason=reason)
+            for reason in REASONS
+        }
+        assert _growth("iris_predictions_total", before, after) == 0
+        return {reason: count for reason, count in counts.items() if count}
+
+    servers.wait_for(lambda: "disconnected" in grown())
+    assert statuses == [400, 415, 413, 413]
+    assert grown() == {
+        "invalid_body": 1,
+        "unsupported_media_type": 1,
+        "too_large": 2,
+        "disconnected": 1,
+    }
+
+
+def test_sums_are_exact_under_load(observed: servers.Server) -> None:
+    """While calls of 10 000 rows are counted, each page has whole calls, and no row is missing."""
+    rows = np.resize(load_iris().data, (10_000, 4)).tolist()
+    body = json.dumps({"instances": rows}).encode()
+
+    def ask(_number: int) -> int:
+        return httpx.post(f"{observed.url}/predict", content=body, timeout=60).status_code
+
+    before = scrape(observed.url)
+    pages = []
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(ask, number) for number in range(40)]
+        while not all(call.done() for call in calls):
+            pages.append(scrape(observed.url))
+    pages.append(scrape(observed.url))
+
+    assert {call.result() for call in calls} == {200}
+    assert len(pages) > 2
+    for page in pages:
+        counted = _growth("iris_predictions_total", before, page)
+        assert counted % 10_000 == 0
+        assert _growth("iris_request_rows_sum", before, page) == counted
+        assert _growth("iris_prediction_confidence_count", before, page) == counted
+        for feature in FEATURES:
+            growth = _growth("iris_feature_rows_total", before, page, feature=feature)
+            assert growth == counted, feature
+    assert _growth("iris_predictions_total", before, pages[-1]) == 400_000
+    assert _growth("iris_inference_seconds_count", before, pages[-1]) == 40
+
+
+def _send_random(server: servers.Server, start: int, count: int) -> None:
+    """Send requests with paths, queries, methods and hosts that nobody serves."""
+    address = httpx.URL(server.url)
+    connection = http.client.HTTPConnection(address.host, address.port)
+    methods = itertools.cycle(["GET", "POST", "PUT", "OPTIONS", "DELETE"])
+    for number, method in zip(range(start, start + count), methods, strict=False):
+        paths = (f"/{number}", f"/predict/{number}", f"/static_content/{number}.js")
+        connection.request(method, f"{paths[number % 3]}?q={number}", headers={"A": str(number)})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status in {404, 405}, answer.status
+    connection.close()
+
+
+def _entries(server: servers.Server) -> set[tuple[str, str]]:
+    return {
+        (path.name, key)
+        for path in _files(server).glob("*.db")
+        for key, *_ in MmapedDict.read_all_values_from_file(str(path))
+    }
+
+
+def test_random_paths_leave_nothing(observed: servers.Server) -> None:
+    """10 000 random URLs add no series, no entry to the workers' files and no memory."""
+    with ThreadPoolExecutor(4) as pool:  # each has a connection, so that both workers get some
+        list(pool.map(lambda part: _send_random(observed, part * 500, 500), range(4)))
+        before, entries = scrape(observed.url), _entries(observed)
+        memory = sum(worker.memory_info().rss for worker in servers.workers(observed))
+        list(pool.map(lambda part: _send_random(observed, part * 2500, 2500), range(4, 8)))
+    after = scrape(observed.url)
+
+    names = {sample.name for family in before.families for sample in family.samples}
+    assert {name: before.series(name).keys() for name in names} == {
+        name: after.series(name).keys() for name in names
+    }
+    assert _entries(observed) == entries
+    grown = sum(worker.memory_info().rss for worker in servers.workers(observed)) - memory
+    assert grown < 2 * 1024**2
+    others = _growth("bentoml_service_request_total", before, after, endpoint="other")
+    assert others == 10_000
+
+
+def test_known_paths_keep_their_label(observed: servers.Server) -> None:
+    """Paths that are served are counted by themselves, with the status of their answer."""
+    before = scrape(observed.url)
+    statuses = {
+        path: httpx.get(f"{observed.url}{path}").status_code
+        for path in ("/health", "/model", "/docs.json", "/livez", "/readyz", "/predict")
+    }
+    after = scrape(observed.url)
+
+    for path, status in statuses.items():
+        growth = _growth(
+            "bentoml_service_request_total",
+            before,
+            after,
+            endpoint=path,
+            http_response_code=str(status),
+        )
+        assert growth == 1, path
+
+
+def test_request_times_in_milliseconds(observed: servers.Server) -> None:
+    """The buckets of the request's duration tell a quarter of a millisecond from a half."""
+    _predict(observed, [SETOSA])
+
+    bounds = scrape(observed.url).labels("bentoml_service_request_duration_seconds_bucket", "le")
+    assert {"0.00025", "0.0005", "0.001", "0.0025", "10.0", "+Inf"} <= bounds
+
+
+def test_processes_of_the_service(observed: servers.Server) -> None:
+    """Memory, files and start are those of the first process and its workers together."""
+    parent = psutil.Process(observed.process.pid)
+    processes = [parent, *servers.workers(observed)]
+    page = scrape(observed.url)
+
+    memory = sum(process.memory_info().rss for process in processes)
+    assert page.value("process_resident_memory_bytes") == pytest.approx(memory, rel=0.1)
+    files = sum(process.num_fds() for process in processes)
+    assert page.value("process_open_fds") == pytest.approx(files, abs=8)
+    assert page.value("process_start_time_seconds") == parent.create_time()
+    seconds = sum(sum(process.cpu_times()[:2]) for process in processes)
+    assert page.value("process_cpu_seconds_total") == pytest.approx(seconds, abs=2)
+
+
+def test_a_killed_worker(observed: servers.Server) -> None:
+    """A worker that is killed takes its gauges along, and leaves what it and its time counted."""
+    address = httpx.URL(observed.url)
+    # Requests without an end, enough of them that each worker has one.
+    connections = [socket.create_connection((address.host, address.port)) for _ in range(16)]
+    for connection in connections:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    gauge = "bentoml_service_request_in_progress"
+    servers.wait_for(lambda: scrape(observed.url).value(gauge, endpoint="/predict") == 16)
+    before = scrape(observed.url)
+    victim, other = servers.workers(observed)
+
+    victim.kill()
+    seconds = [before.value("process_cpu_seconds_total")]
+    servers.wait_for(lambda: observed.log.read_text().count("Completed async startup") == 3)
+    seconds += [scrape(observed.url).value("process_cpu_seconds_total") for _ in range(20)]
+    after = scrape(observed.url)
+    in_progress = after.value(gauge, endpoint="/predict")
+    for connection in connections:
+        connection.close()
+
+    assert seconds == sorted(seconds)
+    assert 0 < in_progress < 16
+    servers.wait_for(lambda: scrape(observed.url).value(gauge, endpoint="/predict") == 0)
+    pids = after.labels("bentoml_service_last_request_timestamp_seconds", "pid")
+    assert pids <= {str(worker.pid) for worker in servers.workers(observed)}
+    assert str(victim.pid) not in pids
+    assert not list(_files(observed).glob(f"gauge*_{victim.pid}.db"))
+    assert other.is_running()
+    for name in ("iris_predictions_total", "iris_feature_rows_total", "iris_request_rows_count"):
+        assert after.value(name) == before.value(name) > 0
+    assert after.value("iris_model_info", model_version="1") == 1
+
+
+def test_the_model(observed: servers.Server) -> None:
+    """The page says which model answers, and since when."""
+    told = httpx.get(f"{observed.url}/model").json()
+    page = scrape(observed.url)
+
+    ((labels, value),) = page.series("iris_model_info").items()
+    assert value == 1
+    assert dict(labels) == {
+        "name": "IrisModel",
+        "model_version": "1",
+        "stage": "Production",
+        "engine": "onnx",
+        "digest": told["digest"],
+        "run_id": told["run_id"],
+    }
+    loaded = page.value("iris_model_loaded_timestamp_seconds", model_version="1")
+    started = psutil.Process(observed.process.pid).create_time()
+    assert started < loaded < time.time()
