@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import servers
+from conftest import Tracking
 
 SECRET = "f5a1c0de-of-nobody"
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -27,11 +28,15 @@ def bento_home(
 
 
 def _answers(url: str) -> list[str]:
+    model = httpx.get(f"{url}/model").json()
+    # Where the entry was found is all that differs, and what is known of a registry with that.
+    assert model.pop("origin") in {"bento", "store"}
+    model.pop("registry", None)
     return [
         httpx.post(f"{url}/predict", json=BODY).text,
         httpx.post(f"{url}/predict_proba", json=BODY).text,
         httpx.get(f"{url}/health").text,
-        httpx.get(f"{url}/model").text,
+        json.dumps(model),
         httpx.get(f"{url}/docs.json").text,
     ]
 
@@ -65,6 +70,44 @@ def test_export_and_import(
         found = _answers(server.url)
 
     assert found == _answers(service.url)
+
+
+def test_pointed_at_a_registry(
+    tracking: Tracking, bento_home: Path, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """With MLFLOW_TRACKING_URI the registry's version is imported before the service starts."""
+    env = plain_env | {
+        "BENTOML_HOME": str(bento_home),
+        "MLFLOW_TRACKING_URI": tracking.url,
+        "IRIS_MODEL_URI": "models:/IrisModel/1",
+    }
+    with servers.bentoml_service(
+        tmp_path / "log", env=env, target="iris_api:latest", cwd=tmp_path
+    ) as server:
+        model = httpx.get(f"{server.url}/model").json()
+        log = server.log.read_text("utf-8")
+
+    assert "importing models:/IrisModel/1" in log
+    assert model["origin"] == "store"
+    assert model["registry"]["version"] == 1
+    assert model["registry"]["error"] is None
+
+
+def test_registry_that_is_down(bento_home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """Where the registry does not answer, the service starts with what it has and says so."""
+    address = f"http://127.0.0.1:{servers.free_port()}"
+    env = plain_env | {"BENTOML_HOME": str(bento_home), "MLFLOW_TRACKING_URI": address}
+    with servers.bentoml_service(
+        tmp_path / "log", env=env, target="iris_api:latest", cwd=tmp_path
+    ) as server:
+        answer = httpx.post(f"{server.url}/predict", json=BODY)
+        model = httpx.get(f"{server.url}/model").json()
+        log = server.log.read_text("utf-8")
+
+    assert answer.json() == {"predictions": ["setosa", "versicolor"]}
+    assert "the import failed" in log
+    assert f"{address} refuses the connection" in log
+    assert f"{address} refuses the connection" in model["registry"]["error"]
 
 
 def test_no_secret_in_the_bento(bento_home: Path) -> None:
