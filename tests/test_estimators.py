@@ -1,5 +1,6 @@
 """Every estimator that train_model.py offers answers over HTTP as scikit-learn does."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 import servers
+import warm
 import yaml
 from conftest import Tracking
 from sklearn.datasets import load_iris
@@ -37,10 +39,10 @@ def test_all_are_tried() -> None:
 
 @pytest.fixture(scope="module")
 def registered(tracking: Tracking) -> dict[str, str]:
-    """Train and register all of them, and give their model URIs."""
+    """Train all of them, as versions of one registered model, and give their model URIs."""
     script = (
         "import sys, train_model, warnings; warnings.simplefilter('ignore');"
-        "[print(train_model.train(e, f'Kind-{e}', promote=False)) for e in sys.argv[1:]]"
+        "[print(train_model.train(e, 'Kind', promote=False)) for e in sys.argv[1:]]"
     )
     done = servers.run("-c", script, *ENGINES, env=tracking.env, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -48,33 +50,58 @@ def registered(tracking: Tracking) -> dict[str, str]:
     return dict(zip(ENGINES, uris, strict=True))
 
 
+@pytest.fixture(scope="module")
+def env(
+    tracking: Tracking, registered: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Give the environment of the imports and of the service, with a store of their own."""
+    return tracking.env | {
+        "BENTOML_HOME": str(tmp_path_factory.mktemp("home")),
+        "IRIS_MODEL_URI": registered["logistic"],
+        "IRIS_RELOAD_SECONDS": "0.1",
+        "IRIS_WORKERS": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def client(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Run a service that takes one estimator after the other, as each is imported."""
+    folder = tmp_path_factory.mktemp("service")
+    assert warm.run(folder, env=env).status == 0
+    with (
+        servers.bentoml_service(folder / "log", env=env) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        yield client
+
+
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.parametrize("kind", ENGINES)
 def test_same_answers(
-    kind: str, registered: dict[str, str], tracking: Tracking, tmp_path: Path
+    kind: str,
+    registered: dict[str, str],
+    env: dict[str, str],
+    client: httpx.Client,
+    tmp_path: Path,
 ) -> None:
     """Labels and probabilities over HTTP are scikit-learn's, for all rows of data and probe."""
-    env = tracking.env | {
-        "BENTOML_HOME": str(tmp_path),
-        "IRIS_MODEL_URI": registered[kind],
-        "IRIS_WORKERS": "1",
-    }
-    imported = servers.run("import_model.py", env=env)
-    assert imported.returncode == 0, imported.stderr
-    (entry,) = tmp_path.glob("models/*/v1-*")
+    imported = warm.run(tmp_path, registered[kind], env=env)
+    assert imported.status == 0, imported.stderr
+    entry = Path(env["BENTOML_HOME"], "models", imported.stdout.strip().replace(":", "/"))
     metadata = yaml.safe_load((entry / "model.yaml").read_text("utf-8"))["metadata"]
     estimator: Any = open_estimator(entry / "mlflow_model", read_flavor(entry / "mlflow_model"))
     rows = np.vstack(
         [load_iris().data, probe_rows(estimator, ranges=RANGES, examples=None, seed=7)]
     )
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
-        body = {"instances": rows.tolist()}
-        predicted = httpx.post(f"{server.url}/predict", json=body, timeout=60)
-        probable = httpx.post(f"{server.url}/predict_proba", json=body, timeout=60)
-        told = httpx.get(f"{server.url}/model").json()
+    servers.wait_for(lambda: client.get("/model").json()["version"] == metadata["version"])
+    body = {"instances": rows.tolist()}
+    predicted = client.post("/predict", json=body)
+    probable = client.post("/predict_proba", json=body)
+    told = client.get("/model").json()
 
     labels, probabilities = estimator.predict(rows), estimator.predict_proba(rows)
     different = np.count_nonzero(np.array(predicted.json()["predictions"]) != labels)
+    assert predicted.headers["X-Model-Version"] == str(metadata["version"])
     assert different <= metadata["proof"].get("ties", 0)
     assert np.abs(np.array(probable.json()["probabilities"]) - probabilities).max() < 1e-5
     assert told["engine"] == ENGINES[kind]
@@ -88,16 +115,16 @@ def test_same_answers(
         assert "served by scikit-learn, which is slower: " in imported.stderr
 
 
-def test_engine_is_chosen(registered: dict[str, str], tracking: Tracking, tmp_path: Path) -> None:
+def test_engine_is_chosen(registered: dict[str, str], env: dict[str, str], tmp_path: Path) -> None:
     """Asked for, scikit-learn serves what could be compiled; what cannot be is refused."""
-    env = tracking.env | {"BENTOML_HOME": str(tmp_path)}
-    sklearn = servers.run("import_model.py", "--engine", "sklearn", registered["bayes"], env=env)
-    onnx = servers.run("import_model.py", "--engine", "onnx", registered["neighbors"], env=env)
+    env = env | {"BENTOML_HOME": str(tmp_path)}
+    sklearn = warm.run(tmp_path, "--engine", "sklearn", registered["bayes"], env=env)
+    onnx = warm.run(tmp_path, "--engine", "onnx", registered["neighbors"], env=env)
 
     tag = sklearn.stdout.strip().replace(":", "/")
     content = yaml.safe_load((tmp_path / "models" / tag / "model.yaml").read_text("utf-8"))
     assert content["metadata"]["engine"] == "sklearn"
-    assert onnx.returncode == 1
+    assert onnx.status == 1
     assert onnx.stdout == ""
-    assert onnx.stderr.splitlines()[-1].startswith("error: ")
-    assert not list(tmp_path.glob("models/kind-neighbors"))
+    assert onnx.error
+    assert [path.name for path in tmp_path.glob("models/kind/v*")] == [tag.partition("/")[2]]
