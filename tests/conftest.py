@@ -127,7 +127,7 @@ def service(
 ) -> Iterator[servers.Server]:
     """Run the service with version 1 and one worker; it knows no tracking server."""
     log = tmp_path_factory.mktemp("service") / "service.log"
-    env = plain_env | {"BENTOML_HOME": str(home), "IRIS_WORKERS": "1"}
+    env = plain_env | {"BENTOML_HOME": str(home)}
     with servers.bentoml_service(log, env=env) as server:
         yield server
 

@@ -116,8 +116,9 @@ def bentoml_service(
     cwd: Path = ROOT,
     port: int | None = None,
 ) -> Iterator[Server]:
-    """Run the service as its users do, with bentoml serve."""
+    """Run the service as its users do, with bentoml serve; one worker unless the env says more."""
     port = port or free_port()
+    env = {"IRIS_WORKERS": "1", **env}
     command = [
         *(sys.executable, "-m", "bentoml", "serve", target),
         *("--host", "127.0.0.1", "--port", str(port)),

@@ -59,7 +59,6 @@ def env(
         "BENTOML_HOME": str(tmp_path_factory.mktemp("home")),
         "IRIS_MODEL_URI": registered["logistic"],
         "IRIS_RELOAD_SECONDS": "0.1",
-        "IRIS_WORKERS": "1",
     }
 
 

@@ -148,7 +148,6 @@ def test_promotion(
     env = plain_env | {
         "BENTOML_HOME": str(new_home),
         "IRIS_MODEL_URI": "models:/Promoted/Production",
-        "IRIS_WORKERS": "1",
     }
     with servers.bentoml_service(new_home / "service.log", env=env) as server:
         told = httpx.get(f"{server.url}/model")

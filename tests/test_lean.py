@@ -103,7 +103,6 @@ def test_access_log_and_traces(home: Path, plain_env: dict[str, str], tmp_path: 
         threading.Thread(target=collector.serve_forever, daemon=True).start()
         env = plain_env | {
             "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
-            "IRIS_WORKERS": "1",
             "IRIS_ACCESS_LOG": "true",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
             "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -160,7 +159,6 @@ def test_faults_are_counted(home: Path, plain_env: dict[str, str], tmp_path: Pat
     )
     env = plain_env | {
         "BENTOML_HOME": str(home),
-        "IRIS_WORKERS": "1",
         "PYTHONPATH": str(tmp_path),
     }
     with servers.bentoml_service(tmp_path / "log", env=env) as server:

@@ -200,7 +200,6 @@ def test_first_import_while_the_service_runs(
         "BENTOML_HOME": str(rivals.home),
         "IRIS_MODEL_URI": f"models:/{NAME}@champion",
         "IRIS_RELOAD_SECONDS": "0.2",
-        "IRIS_WORKERS": "1",
     }
     with servers.bentoml_service(tmp_path / "log", env=env) as server:
         before = httpx.get(f"{server.url}/health")
@@ -219,7 +218,6 @@ def test_switched_off(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path)
         "BENTOML_HOME": str(rivals.home),
         "IRIS_MODEL_URI": f"models:/{NAME}@champion",
         "IRIS_RELOAD_SECONDS": "0",
-        "IRIS_WORKERS": "1",
     }
     with servers.bentoml_service(tmp_path / "log", env=env) as server:
         rivals.promote(2)
