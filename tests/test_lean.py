@@ -1,10 +1,7 @@
 """What a worker carries and does not do, and how it shares the machine."""
 
-import gzip
-import http.server
 import json
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +9,6 @@ from pathlib import Path
 import httpx
 import pytest
 import servers
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
@@ -82,40 +78,6 @@ def test_no_access_log(watched: tuple[servers.Server, Path]) -> None:
     assert "/predict" not in watched[0].log.read_text()
 
 
-def test_access_log_and_traces(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """With IRIS_ACCESS_LOG there are lines, with an OTLP endpoint a collector gets the spans."""
-    received: list[str] = []
-
-    class Collector(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
-                received.extend(span.name for scope in spans.scope_spans for span in scope.spans)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Collector) as collector:
-        threading.Thread(target=collector.serve_forever, daemon=True).start()
-        env = plain_env | {
-            "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
-            "IRIS_ACCESS_LOG": "true",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-        }
-        with servers.bentoml_service(tmp_path / "log", env=env) as server:
-            httpx.post(f"{server.url}/predict", json=ROW)
-            servers.wait_for(lambda: any("/predict" in name for name in received))
-            log = server.log.read_text()
-        collector.shutdown()
-
-    assert "path=/predict" in log
-
-
 def test_health_beside_a_long_batch(client: httpx.Client, service: servers.Server) -> None:
     """While a worker computes a long batch, it answers others."""
     row = {"sepal_length": 5, "sepal_width": 3, "petal_length": 1, "petal_width": 0.2}
@@ -130,52 +92,6 @@ def test_health_beside_a_long_batch(client: httpx.Client, service: servers.Serve
     assert batch.result().status_code == 200
     assert len(batch.result().json()["predictions"]) == 100_000
     assert answered > 5
-
-
-def test_unknown_paths_share_a_label(client: httpx.Client) -> None:
-    """Paths that are not served add nothing to the metrics, and known ones keep their label."""
-    client.get("/first")
-    before = client.get("/metrics").text.count("\n")
-    for number in range(200):
-        client.get(f"/random/{number}")
-    page = client.get("/metrics").text
-
-    assert page.count("\n") == before
-    assert "/random" not in page
-    assert 'endpoint="other"' in page
-    assert 'endpoint="/predict"' in page
-
-
-def test_faults_are_counted(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """A fault of ours is answered with 500 as JSON, logged, and counted."""
-    home = servers.copy_store(home, tmp_path / "home")
-    (tmp_path / "sitecustomize.py").write_text(
-        "import orjson\n"
-        "dumps = orjson.dumps\n"
-        "def fail(content, *arguments, **options):\n"
-        "    if 'predictions' in content: raise ZeroDivisionError\n"
-        "    return dumps(content, *arguments, **options)\n"
-        "orjson.dumps = fail\n"
-    )
-    env = plain_env | {
-        "BENTOML_HOME": str(home),
-        "PYTHONPATH": str(tmp_path),
-    }
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
-        answer = httpx.post(f"{server.url}/predict", json=ROW)
-        page = httpx.get(f"{server.url}/metrics").text
-        log = server.log.read_text()
-
-    assert answer.status_code == 500
-    assert answer.json() == {"error": "the service failed; its log says why"}
-    (line,) = [
-        line
-        for line in page.splitlines()
-        if line.startswith("bentoml_service_request_total{")
-        and 'endpoint="/predict",http_response_code="500"' in line
-    ]
-    assert line.endswith(" 1.0")
-    assert "ZeroDivisionError" in log
 
 
 def test_wrong_setting(plain_env: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from scrape import Page, scrape
 from sklearn.datasets import load_iris
 
 from iris_api.contract import FEATURES
-from iris_api.instruments import REASONS
+from iris_api.instruments import INSTRUMENTS, REASONS
 from iris_api.training_profile import TrainingProfile
 
 SETOSA, VERSICOLOR = [5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]
@@ -137,6 +138,21 @@ def test_edges_of_bins(observed: servers.Server, centimetres: float, name: str) 
     assert grown == {name: 3}
 
 
+def _begin_request(server: servers.Server) -> socket.socket:
+    """Send a request, but for the end of its body."""
+    address = httpx.URL(server.url)
+    connection = socket.create_connection((address.host, address.port))
+    connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    return connection
+
+
+def _connected(worker: psutil.Process) -> int:
+    """Return how many clients a worker has."""
+    return sum(
+        connection.status == psutil.CONN_ESTABLISHED for connection in worker.net_connections("tcp")
+    )
+
+
 def test_rejections(observed: servers.Server) -> None:
     """What is refused is counted by its reason, and not as a prediction."""
     url = f"{observed.url}/predict"
@@ -147,9 +163,7 @@ def test_rejections(observed: servers.Server) -> None:
         httpx.post(url, content=b" " * 1_000_001).status_code,
         httpx.post(url, json={"instances": [[5] * 4] * 100_001}).status_code,
     ]
-    address = httpx.URL(observed.url)
-    with socket.create_connection((address.host, address.port)) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    _begin_request(observed).close()
 
     def grown() -> dict[str, float]:
         after = scrape(observed.url)
@@ -287,15 +301,15 @@ def test_processes_of_the_service(observed: servers.Server) -> None:
 
 def test_a_killed_worker(observed: servers.Server) -> None:
     """A worker that is killed takes its gauges along, and leaves what it and its time counted."""
-    address = httpx.URL(observed.url)
-    # Requests without an end, enough of them that each worker has one.
-    connections = [socket.create_connection((address.host, address.port)) for _ in range(16)]
-    for connection in connections:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
     gauge = "bentoml_service_request_in_progress"
-    servers.wait_for(lambda: scrape(observed.url).value(gauge, endpoint="/predict") == 16)
-    before = scrape(observed.url)
     victim, other = servers.workers(observed)
+    connections: list[socket.socket] = []
+    # Requests without an end, until each worker has one.
+    while not (_connected(victim) and (kept := _connected(other))):
+        connections.append(_begin_request(observed))
+        servers.wait_for(lambda: _connected(victim) + _connected(other) == len(connections))
+    before = scrape(observed.url)
+    assert before.value(gauge, endpoint="/predict") == len(connections)
 
     victim.kill()
     seconds = [before.value("process_cpu_seconds_total")]
@@ -307,7 +321,7 @@ def test_a_killed_worker(observed: servers.Server) -> None:
         connection.close()
 
     assert seconds == sorted(seconds)
-    assert 0 < in_progress < 16
+    assert in_progress == kept
     servers.wait_for(lambda: scrape(observed.url).value(gauge, endpoint="/predict") == 0)
     pids = after.labels("bentoml_service_last_request_timestamp_seconds", "pid")
     assert pids <= {str(worker.pid) for worker in servers.workers(observed)}
@@ -337,3 +351,49 @@ def test_the_model(observed: servers.Server) -> None:
     loaded = page.value("iris_model_loaded_timestamp_seconds", model_version="1")
     started = psutil.Process(observed.process.pid).create_time()
     assert started < loaded < time.time()
+
+
+def test_the_registry(observed: servers.Server) -> None:
+    """The page tells of the last look at the registry, once there was one."""
+    file = observed.log.parent / "home/registry/irismodel.json"
+    absent = scrape(observed.url)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": null}')
+    answered = scrape(observed.url)
+    file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": "it is gone"}')
+    failed = scrape(observed.url)
+    file.unlink()
+
+    for name in ("up", "version", "last_check_timestamp_seconds"):
+        assert absent.series(f"iris_registry_{name}") == {}, name
+    for page, up in ((answered, 1), (failed, 0)):
+        assert page.series("iris_registry_up") == {(): up}
+        assert page.series("iris_registry_version") == {(): 7}
+        assert page.series("iris_registry_last_check_timestamp_seconds") == {(): 1700000000.5}
+
+
+def test_metrics_are_in_the_readme(observed: servers.Server) -> None:
+    """The README's table, the code and the page of a service have the same metrics."""
+    file = observed.log.parent / "home/registry/irismodel.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": null}')
+    page = scrape(observed.url)
+    file.unlink()
+    readme = (servers.ROOT / "README.md").read_text("utf-8")
+    lines = readme.split("| metric | type | labels | meaning |\n")[1].split("\n\n")[0].splitlines()
+
+    table = {
+        name.strip(" `"): (kind.strip(), set(re.findall(r"`(\w+)`", labels)), meaning.strip())
+        for _, name, kind, labels, meaning, _ in (line.split("|") for line in lines[1:])
+    }
+    assert table == {each.name: (each.kind, set(each.labels), each.meaning) for each in INSTRUMENTS}
+    shown = {
+        family.name + "_total" * (family.type == "counter"): (
+            family.type,
+            set(family.samples[0].labels) - {"le"},
+            family.documentation,
+        )
+        for family in page.families
+        if not family.name.startswith("bentoml_")
+    }
+    assert shown == table

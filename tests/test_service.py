@@ -13,6 +13,7 @@ import pytest
 import servers
 import skops.io
 from prometheus_client.parser import text_string_to_metric_families
+from scrape import scrape
 from sklearn.datasets import load_iris
 
 from iris_api.contract import FEATURES
@@ -290,7 +291,9 @@ def test_without_a_model(plain_env: dict[str, str], tmp_path: Path) -> None:
             client.post("/predict_proba", json=SETOSA),
             client.get("/model"),
         ]
+        refused = scrape(server.url).value("iris_rejected_requests_total", reason="no_model")
 
+    assert refused == 2
     assert health.status_code == 503
     assert health.json() == {"status": "unavailable", "reason": reason}
     for answer in others:

@@ -15,11 +15,13 @@ import servers
 import warm
 import yaml
 from conftest import Tracking
+from scrape import scrape
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.traffic import Ask, asking
 from iris_api.contract import FEATURES
+from iris_api.training_profile import FILE_NAME, TrainingProfile
 
 NAME = "Rivals"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5], [6.5, 3.0, 5.8, 2.2]]
@@ -58,8 +60,11 @@ def origin(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Riva
     mlflow.set_experiment("iris")
     bunch = load_iris()
     rows = pd.DataFrame(bunch.data, columns=list(FEATURES))
+    folder = tmp_path_factory.mktemp("rivals")
     for shift in (0, 1):
         labels = bunch.target_names[(bunch.target + shift) % 3]
+        profile = folder / FILE_NAME
+        profile.write_text(TrainingProfile.of(rows, labels).model_dump_json())
         with mlflow.start_run():
             mlflow.sklearn.log_model(
                 LogisticRegression(max_iter=1000).fit(rows, labels),
@@ -67,8 +72,8 @@ def origin(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Riva
                 registered_model_name=NAME,
                 signature=mlflow.models.infer_signature(rows),
                 pip_requirements=["scikit-learn"],
+                extra_files=None if shift else [str(profile)],
             )
-    folder = tmp_path_factory.mktemp("rivals")
     env = tracking.env | {"IRIS_MODEL_URI": f"models:/{NAME}@champion"}
     rivals = Rivals(mlflow.MlflowClient(), env, folder / "home", folder)
     rivals.promote(2)
@@ -141,6 +146,33 @@ def test_fifty_promotions_under_load(rivals: Rivals, service: servers.Server) ->
     _promote_under_load(rivals, service, times=50)
 
 
+def test_metrics_of_a_swap(rivals: Rivals, service: servers.Server) -> None:
+    """The former version keeps its counts and loses its gauges; one without a profile has none."""
+    body = {"instances": ROWS}
+    first = httpx.post(f"{service.url}/predict", json=body)
+    before = scrape(service.url)
+    rivals.promote(2)
+    servers.wait_for(_all_answer_with(service, 2))
+    second = httpx.post(f"{service.url}/predict", json=body)
+    after = scrape(service.url)
+
+    assert first.headers["X-Model-Version"] == "1"
+    assert second.headers["X-Model-Version"] == "2"
+    assert before.value("iris_model_info", model_version="1") == 1
+    assert before.value("iris_label_expected_ratio", model_version="1") == pytest.approx(1)
+    assert before.value("iris_model_reloads_total") == 0
+    for version in ("1", "2"):
+        for label in EXPECTED[version]:
+            counted = after.value("iris_predictions_total", model_version=version, label=label)
+            assert counted == 1
+    assert after.labels("iris_model_info", "model_version") == {"2"}
+    assert after.labels("iris_model_loaded_timestamp_seconds", "model_version") == {"2"}
+    assert after.labels("iris_feature_rows_total", "model_version") == {"1"}
+    assert after.series("iris_feature_expected_ratio") == {}
+    assert after.series("iris_label_expected_ratio") == {}
+    assert after.value("iris_model_reloads_total", result="success") == 2  # one for each worker
+
+
 def test_killed_worker_comes_back_with_the_active_version(
     rivals: Rivals, service: servers.Server
 ) -> None:
@@ -184,6 +216,7 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     servers.wait_for(lambda: _started(service) == 3)
 
     assert _all_answer_with(service, 1)()
+    assert scrape(service.url).value("iris_model_reloads_total", result="failure") == 2
     assert httpx.get(f"{service.url}/health").json() == {"status": "ok"}
     rivals.promote(1)
     servers.wait_for(lambda: service.log.read_text().count("answers instead of") == 2)

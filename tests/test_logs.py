@@ -1,0 +1,204 @@
+"""The log and the traces of a service that has a collector, an access log and a fault."""
+
+import gzip
+import http.server
+import json
+import os
+import pty
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import servers
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from scrape import scrape
+
+SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.8, 2.2]
+
+FAULT = """
+import orjson
+dumps = orjson.dumps
+def fail(content, *arguments, **options):
+    if content.get("predictions") == ["virginica"]: raise ZeroDivisionError
+    return dumps(content, *arguments, **options)
+orjson.dumps = fail
+"""
+"""An answer that cannot be written."""
+
+
+@dataclass
+class Traced:
+    """A service, and the spans that its collector got."""
+
+    server: servers.Server
+    spans: list[Span] = field(default_factory=list)
+
+    def ask(self, row: list[float], trace_id: str) -> httpx.Response:
+        """Ask within a trace of our own."""
+        headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+        return httpx.post(f"{self.server.url}/predict", json={"instances": [row]}, headers=headers)
+
+    def trace(self, trace_id: str, count: int) -> dict[str, Span]:
+        """Wait for the spans of a trace, and return them by name."""
+
+        def found() -> dict[str, Span]:
+            return {span.name: span for span in self.spans if span.trace_id.hex() == trace_id}
+
+        servers.wait_for(lambda: len(found()) >= count)
+        return found()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Read the log, each line of which must be an object."""
+        return [json.loads(line) for line in self.server.log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def traced(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Traced]:
+    """Run a collector that takes OTLP over HTTP, and a service with one worker."""
+    spans: list[Span] = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    spans.extend(scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    folder = tmp_path_factory.mktemp("traced")
+    (folder / "sitecustomize.py").write_text(FAULT)
+    with http.server.HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        env = plain_env | {
+            "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
+            "IRIS_ACCESS_LOG": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "PYTHONPATH": str(folder),
+        }
+        with servers.bentoml_service(folder / "log", env=env) as server:
+            yield Traced(server, spans)
+        collector.shutdown()
+
+
+def _attributes(span: Span) -> dict[str, Any]:
+    return {pair.key: pair.value.int_value for pair in span.attributes}
+
+
+def test_spans_of_a_prediction(traced: Traced) -> None:
+    """A call is one span with its three steps in it, in order, each with the model version."""
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    answer = traced.ask(SETOSA, trace_id)
+    spans = traced.trace(trace_id, 4)
+
+    assert answer.status_code == 200
+    assert spans.keys() == {"POST /predict", "parse", "inference", "serialize"}
+    request = spans.pop("POST /predict")
+    assert request.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert _attributes(request)["model_version"] == 1
+    for step in spans.values():
+        assert step.parent_span_id == request.span_id
+        assert _attributes(step) == {"model_version": 1}
+        assert request.start_time_unix_nano <= step.start_time_unix_nano
+        assert step.start_time_unix_nano <= step.end_time_unix_nano <= request.end_time_unix_nano
+    ends = [spans[name].end_time_unix_nano for name in ("parse", "inference", "serialize")]
+    assert ends == sorted(ends)
+
+
+def test_a_long_body_is_traced_too(traced: Traced) -> None:
+    """The steps that run in a thread belong to the span of their request."""
+    trace_id = "5bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    body = {"instances": [SETOSA] * 2000}
+    answer = httpx.post(f"{traced.server.url}/predict", json=body, headers=headers)
+    spans = traced.trace(trace_id, 4)
+
+    assert answer.status_code == 200
+    assert spans["inference"].parent_span_id == spans["POST /predict"].span_id
+
+
+def test_lines_of_the_log(traced: Traced) -> None:
+    """Each line is an object; one of a call has its trace and model version, and no feature."""
+    trace_id = "6bf92f3577b34da6a3ce929d0e0e4736"
+    traced.ask([5.123, 3.5, 1.4, 0.2], trace_id)
+    wrong = httpx.post(f"{traced.server.url}/predict", json={"instances": [[5.123, "x", 1, 1]]})
+    span = traced.trace(trace_id, 4)["POST /predict"]
+    lines = traced.lines()
+
+    assert wrong.status_code == 400
+    for line in lines:
+        assert list(line)[:5] == ["time", "level", "logger", "process", "message"]
+        assert datetime.fromisoformat(line["time"]).utcoffset() is not None
+    (access,) = [line for line in lines if line.get("trace_id") == trace_id]
+    assert access["logger"] == "bentoml.access"
+    assert "path=/predict" in access["message"]
+    assert access["model_version"] == 1
+    assert access["span_id"] == span.span_id.hex()
+    (ready,) = [line for line in lines if line["message"] == "Service iris_api initialized"]
+    assert ready["model_version"] == 1
+    assert "trace_id" not in ready
+    assert "5.123" not in traced.server.log.read_text()
+
+
+def test_a_fault(traced: Traced) -> None:
+    """A fault is answered with 500, counted, and logged on one line with its trace and version."""
+    trace_id = "7bf92f3577b34da6a3ce929d0e0e4736"
+    answer = traced.ask(VIRGINICA, trace_id)
+    page = scrape(traced.server.url)
+
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the service failed; its log says why"}
+    faults = page.value(
+        "bentoml_service_request_total", endpoint="/predict", http_response_code="500"
+    )
+    assert faults == 1
+    (line,) = [line for line in traced.lines() if "exception" in line]
+    assert line["level"] == "error"
+    assert "ZeroDivisionError" in line["exception"]
+    assert line["trace_id"] == trace_id
+    assert line["model_version"] == 1
+    assert "6.5" not in line["exception"]
+
+
+def test_lines_on_a_terminal(plain_env: dict[str, str], tmp_path: Path) -> None:
+    """On a terminal the lines are for a person."""
+    script = (
+        "import logging; from bentoml._internal.log import configure_server_logging;"
+        "configure_server_logging(); from iris_api import logs; logs.configure();"
+        "logging.getLogger('bentoml.service').warning('like this'); logging.getLogger().error(1)"
+    )
+    command = [sys.executable, "-c", script]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(command[0], command, plain_env | {"BENTOML_HOME": str(tmp_path)})  # noqa: S606
+    printed = b""
+    while chunk := _read(terminal):
+        printed += chunk
+    _, status = os.waitpid(pid, 0)
+
+    assert status == 0
+    first, second = printed.decode().splitlines()
+    assert first.endswith("[WARNING] [] like this")
+    assert second.endswith("[ERROR] [] 1")
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how a terminal says that its last process ended
+        return b""
