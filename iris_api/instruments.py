@@ -130,6 +130,11 @@ REGISTRY_VERSION = Instrument(
     "iris_registry_version",
     "Model version that the model URI meant in the registry then",
 )
+WORKERS = Instrument(
+    "gauge",
+    "iris_workers",
+    "Worker processes that live",
+)
 CPU_SECONDS = Instrument(
     "counter",
     "process_cpu_seconds_total",

@@ -29,6 +29,7 @@ class ServiceProcesses:
         if not self._parent.is_running():
             return
         processes = [self._parent, *self._parent.children()]
+        yield instruments.WORKERS, len(self.living())
         yield instruments.CPU_SECONDS, self._cpu_seconds()
         yield instruments.RESIDENT_BYTES, sum(map(_resident_bytes, processes))
         yield instruments.OPEN_FILES, sum(map(_open_files, processes))

@@ -1,0 +1,312 @@
+"""A real Prometheus scrapes the service: it knows what was sent, and its alerts fire when due."""
+
+import http.client
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import servers
+from numpy.typing import NDArray
+from programs import program
+
+from iris_api.contract import FEATURES
+from iris_api.tally import Bins
+from iris_api.training_profile import TrainingProfile
+from prometheus import picture
+
+SOURCE = servers.ROOT / "prometheus"
+WINDOW = "30s"
+"""In the place of every window of the rules, with a scrape and an evaluation each second."""
+
+PSI = "job_model_version_feature:iris_feature_rows:psi_increase1h"
+SHARES = "job_model_version_feature_bin:iris_feature_rows:ratio_increase1h"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The service, with two workers, and the Prometheus that scrapes it."""
+
+    service: httpx.Client
+    prometheus: httpx.Client
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Return the labels and the value of each series."""
+        answer = self.prometheus.get("/api/v1/query", params={"query": expression})
+        assert answer.status_code == 200, answer.text
+        return [
+            (series["metric"], float(series["value"][1]))
+            for series in answer.json()["data"]["result"]
+        ]
+
+    def value(self, expression: str) -> float:
+        """Return the only value, 0 where there is none yet."""
+        found = self.query(expression)
+        assert len(found) <= 1
+        return found[0][1] if found else 0
+
+    def scrapes(self, selector: str) -> dict[float, float]:
+        """Return the sum of the series at each of the last scrapes, by its time."""
+        answer = self.prometheus.get("/api/v1/query", params={"query": f"{selector}[{WINDOW}]"})
+        sums: dict[float, float] = defaultdict(float)
+        for series in answer.json()["data"]["result"]:
+            for at, value in series["values"]:
+                sums[at] += float(value)
+        return sums
+
+    def firing(self) -> set[tuple[str, str]]:
+        """Return the name and the feature, where there is one, of each alert that fires."""
+        alerts = self.prometheus.get("/api/v1/alerts").json()["data"]["alerts"]
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("feature", ""))
+            for alert in alerts
+            if alert["state"] == "firing"
+        }
+
+    def predicted(self) -> Counter[tuple[str, str]]:
+        """Return the rows that were answered, by version and label."""
+        found = self.query("sum by (model_version, label) (iris_predictions_total)")
+        return Counter({(of["model_version"], of["label"]): int(rows) for of, rows in found})
+
+    def send(self, rows: NDArray[np.float64], times: int = 1) -> Counter[tuple[str, str]]:
+        """Ask for rows, some times over, and count the answers as `predicted` does."""
+        answered: Counter[tuple[str, str]] = Counter()
+        for _ in range(times):
+            answer = self.service.post("/predict", json={"instances": rows.tolist()})
+            assert answer.status_code == 200, answer.text
+            version = answer.headers["X-Model-Version"]
+            answered.update((version, label) for label in answer.json()["predictions"])
+        return answered
+
+    def evaluated(self) -> None:
+        """Wait until the drift has been evaluated on all that was counted until now."""
+        total = sum(self.predicted().values())
+        rows = "sum(iris_predictions_total)"
+        servers.wait_for(lambda: self.value(rows) >= total)
+        now = time.time() + 1  # the evaluation after the scrape
+        servers.wait_for(lambda: self.value(f"min(timestamp({PSI}))") > now)
+
+
+@pytest.fixture(scope="module")
+def flowers() -> NDArray[np.float64]:
+    """Give the rows that the model was trained on, shape (150, 4)."""
+    from sklearn.datasets import load_iris  # noqa: PLC0415 (seconds)
+
+    rows: NDArray[np.float64] = load_iris().data
+    return rows
+
+
+def _shortened(rules: str) -> str:
+    """Put the test's window in the place of each, and let no alert wait."""
+    return re.sub(r"for: \d+m", "for: 0s", re.sub(r"\[\d+[mhd]\]", f"[{WINDOW}]", rules))
+
+
+@pytest.fixture(scope="module")
+def watched(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Watched]:
+    """Run the service and a Prometheus with the project's own configuration, only faster."""
+    command = program("prometheus", package="prometheus")
+    folder = tmp_path_factory.mktemp("prometheus")
+    store = servers.copy_store(home, folder / "home")
+    shutil.copytree(home / "registry", store / "registry")
+    env = plain_env | {"BENTOML_HOME": str(store), "IRIS_WORKERS": "2"}
+    for name in ("recording.yml", "alerts.yml"):
+        (folder / name).write_text(_shortened((SOURCE / name).read_text("utf-8")))
+    url = f"http://127.0.0.1:{servers.free_port()}"
+    with servers.bentoml_service(folder / "service.log", env=env) as service:
+        config = (SOURCE / "prometheus.yml").read_text("utf-8").replace("15s", "1s")
+        target = service.url.removeprefix("http://")
+        (folder / "prometheus.yml").write_text(config.replace("localhost:8000", target))
+        options = [
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/data",
+            f"--web.listen-address={url.removeprefix('http://')}",
+        ]
+        with (
+            servers.running(
+                [command, *options],
+                url=url,
+                ready="/-/ready",
+                log=folder / "prometheus.log",
+                env=plain_env,
+            ),
+            httpx.Client(base_url=service.url, timeout=30) as client,
+            httpx.Client(base_url=url, timeout=30) as prometheus,
+        ):
+            found = Watched(client, prometheus)
+            # The counters were seen at 0, so that all that follows is an increase.
+            servers.wait_for(lambda: found.value("sum(iris_workers)") == 2)
+            yield found
+
+
+def test_target_is_up(watched: Watched) -> None:
+    """The configuration finds the service under the name that rules and dashboard know."""
+    assert watched.value('up{job="iris-api"}') == 1
+
+
+def test_counts(watched: Watched, flowers: NDArray[np.float64]) -> None:
+    """Prometheus counts what was sent, by version and label, and what was refused."""
+    requests = 'sum(bentoml_service_request_total{endpoint="/predict",http_response_code="200"})'
+    refusals = 'iris_rejected_requests_total{reason="invalid_body"}'
+    before = watched.predicted(), watched.value(requests), watched.value(refusals)
+
+    answered = watched.send(flowers[:140]) + watched.send(flowers[90:], 2)
+    for _ in range(2):
+        refused = watched.service.post("/predict", json={"instances": [[1, 2, 3]]})
+        assert refused.status_code == 400
+
+    assert len(answered) == 3
+    servers.wait_for(lambda: watched.predicted() - before[0] == answered)
+    servers.wait_for(lambda: watched.value(refusals) == before[2] + 2)
+    assert watched.value(requests) == before[1] + 3
+
+
+def test_random_paths(watched: Watched) -> None:
+    """Ten thousand paths that nobody serves add to one number, and no series."""
+    # BentoML keeps one of these for each worker, from its first request on.
+    series = (
+        '{job="iris-api",instance!="",__name__!="bentoml_service_last_request_timestamp_seconds"}'
+    )
+    others = 'sum(bentoml_service_request_total{endpoint="other"})'
+    assert watched.service.get("/nothing").status_code == 404
+    servers.wait_for(lambda: watched.value(others) > 0)
+    before, count = {str(of) for of, _ in watched.query(series)}, watched.value(others)
+
+    connection = http.client.HTTPConnection(watched.service.base_url.netloc.decode())
+    for _ in range(10_000):
+        connection.request("GET", f"/{secrets.token_urlsafe(12)}")
+        response = connection.getresponse()
+        assert response.status == 404
+        response.read()
+    connection.close()
+
+    servers.wait_for(lambda: watched.value(others) == count + 10_000)
+    assert {str(of) for of, _ in watched.query(series)} - before == set()
+
+
+def test_drift(watched: Watched, flowers: NDArray[np.float64]) -> None:
+    """The alert of a feature fires when its values shift, and not before; numpy agrees."""
+    profile = TrainingProfile.of(dict(zip(FEATURES, flowers.T, strict=True)), ["any"] * 150)
+    trained = {
+        (feature, name): share
+        for feature in FEATURES
+        for bins in [Bins(profile.features[feature])]
+        for name, share in zip(bins.names, bins.expected, strict=True)
+    }
+
+    def indexes() -> dict[str, float]:
+        """Compare the shares that Prometheus recorded with those of training."""
+        found = {(of["feature"], of["bin"]): share for of, share in watched.query(SHARES)}
+        assert found.keys() == trained.keys()
+        return {
+            feature: sum(
+                (q - p) * np.log(q / p)
+                for key in trained
+                if key[0] == feature
+                for p, q in [(max(trained[key], 0.001), max(found[key], 0.001))]
+            )
+            for feature in FEATURES
+        }
+
+    watched.send(flowers, 10)
+    watched.evaluated()
+    quiet = {of["feature"]: value for of, value in watched.query(PSI)}
+    assert {name for name, _ in watched.firing()} <= {"IrisApiRefusalsRising"}
+
+    watched.send(flowers + np.array([0, 0, 1.5, 0]), 300)
+    servers.wait_for(lambda: ("IrisApiFeatureDrift", "petal_length") in watched.firing())
+    # The evaluation is under way each second: both numbers of one are read once.
+    servers.wait_for(
+        lambda: (
+            {of["feature"]: value for of, value in watched.query(PSI)}
+            == pytest.approx(indexes(), rel=1e-6)
+        )
+    )
+    drifted = indexes()
+
+    assert max(quiet.values()) < 0.1
+    assert drifted["petal_length"] > 0.2
+    assert max(drifted[feature] for feature in FEATURES if feature != "petal_length") < 0.1
+    assert {feature for name, feature in watched.firing() if name == "IrisApiFeatureDrift"} == {
+        "petal_length"
+    }
+
+
+def test_dashboard(watched: Watched, flowers: NDArray[np.float64], tmp_path: Path) -> None:
+    """Each expression of the dashboard has data, and so a picture can be drawn of it."""
+    for _ in range(20):
+        assert watched.service.post("/predict", json={}).status_code == 400
+    rows = {"instances": flowers.tolist()}
+    assert watched.service.post("/predict_proba", json=rows).status_code == 200
+    watched.send(flowers, 10)
+    watched.evaluated()
+    now = time.time()
+    window = picture.Window(now - 20, now, WINDOW)
+    expressions = [target["expr"] for panel in picture.panels() for target in panel["targets"]]
+    expressions += [of["expr"] for of in picture.load()["annotations"]["list"]]
+
+    found = {
+        expression: [
+            value
+            for series in picture.query(watched.prometheus, expression, "", window)
+            for value in series.values
+            if not np.isnan(value)
+        ]
+        for expression in expressions
+    }
+    picture.draw(watched.prometheus, window, tmp_path / "dashboard.png")
+
+    assert [expression for expression, values in found.items() if not values] == []
+    assert (tmp_path / "dashboard.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names(watched: Watched) -> None:
+    """The rules and the dashboard ask for nothing that the service or a rule does not give."""
+    texts = [(SOURCE / name).read_text("utf-8") for name in ("recording.yml", "alerts.yml")]
+    used = {
+        name
+        for text in [*texts, picture.DASHBOARD.read_text("utf-8")]
+        for name in re.findall(r"(?<![\w-])(?:(?:iris|bentoml|process|job)_|job:)[\w:]+", text)
+    }
+
+    known = {of["__name__"] for of, _ in watched.query('{job="iris-api"}')}
+    known |= set(re.findall(r"- record: (\S+)", texts[0]))
+    assert used - known == set()
+
+
+def test_sums_during_long_requests(watched: Watched, flowers: NDArray[np.float64]) -> None:
+    """A scrape in the midst of requests of 10 000 rows has each of them whole, or not at all."""
+    start = sum(watched.predicted().values())
+    body = {"instances": np.tile(flowers, (67, 1))[:10_000].tolist()}
+    statuses = []
+    until = time.monotonic() + 4
+
+    def ask() -> None:
+        while time.monotonic() < until:
+            statuses.append(watched.service.post("/predict", json=body).status_code)
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+
+    assert set(statuses) == {200}
+    end = start + 10_000 * len(statuses)
+    servers.wait_for(lambda: sum(watched.predicted().values()) == end)
+    rows = watched.scrapes("iris_predictions_total")
+    assert len([total for total in rows.values() if start < total < end]) >= 2
+    assert {(total - start) % 10_000 for total in rows.values() if total > start} == {0}
+    assert watched.scrapes("iris_request_rows_sum") == rows
+    assert watched.scrapes("iris_prediction_confidence_count") == rows
+    for feature in FEATURES:
+        assert watched.scrapes(f'iris_feature_rows_total{{feature="{feature}"}}') == rows
