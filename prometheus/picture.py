@@ -98,10 +98,11 @@ def draw(client: httpx.Client, window: Window, target: Path) -> None:
         if panel["type"] == "row":
             figure.text(left + 0.005, top - 0.7 / height, panel["title"], size=11, weight="bold")
             continue
+        room = 0.08 if panel["type"] == "state-timeline" else 0.045
         box = (
-            left + 0.045,
+            left + room,
             top - (place["h"] - 0.9) / height,
-            place["w"] / COLUMNS - 0.055,
+            place["w"] / COLUMNS - room - 0.01,
             (place["h"] - 2.2) / height,
         )
         axes = figure.add_axes(box)
@@ -128,7 +129,7 @@ def _text(value: float, unit: str) -> str:
         case "s" if 0 < abs(value) < 1:
             return f"{value * 1000:.3g} ms" if abs(value) >= 1e-3 else f"{value * 1e6:.3g} µs"
         case "s":
-            return f"{value:.3g} s"
+            return f"{value:.0f} s"
         case "bytes":
             return f"{value / 2**20:.0f} MiB"
         case "reqps":

@@ -3,7 +3,6 @@
 import http.client
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections import Counter, defaultdict
@@ -117,8 +116,9 @@ def watched(
     command = program("prometheus", package="prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     store = servers.copy_store(home, folder / "home")
-    shutil.copytree(home / "registry", store / "registry")
     env = plain_env | {"BENTOML_HOME": str(store), "IRIS_WORKERS": "2"}
+    looked = "from iris_api.registry_status import answered; answered('IrisModel', 1)"
+    assert servers.run("-c", looked, env=env).returncode == 0
     for name in ("recording.yml", "alerts.yml"):
         (folder / name).write_text(_shortened((SOURCE / name).read_text("utf-8")))
     url = f"http://127.0.0.1:{servers.free_port()}"
