@@ -75,6 +75,16 @@ def test_alerts_are_in_the_readme() -> None:
     assert sections == list(ALERTS)
 
 
+def test_metrics_are_in_the_readme() -> None:
+    """What the rules and the dashboard ask for is explained."""
+    texts = [path.read_text("utf-8") for path in (FOLDER / "recording.yml", picture.DASHBOARD)]
+    texts.append("\n".join(alert["expr"] for alert in ALERTS.values()))
+    used = re.findall(r"(?<![\w:-])(?:iris|bentoml|process)_\w+(?=[{\[ )])", "\n".join(texts))
+
+    names = {re.sub("_(bucket|sum|count)$", "", name) for name in used}
+    assert {name for name in names if f"`{name}" not in README} == set()
+
+
 def test_dashboard_is_whole() -> None:
     """Each panel is described, has its unit and its thresholds, and asks the chosen source."""
     dashboard = picture.load()
