@@ -2,21 +2,20 @@
 
 import argparse
 import contextlib
-import errno
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn, TextIO
 
-from iris_api import IrisError, one_line
-from iris_api.model_uri import ModelURI, ModelURIError
-from iris_api.settings import SettingsError, settings
+from iris_api.attempt import attempt, ignore_endings
+from iris_api.model_uri import ModelURI
+from iris_api.settings import settings
 
 TIMEOUT_SECONDS = 300
 
@@ -27,6 +26,7 @@ environment:
   BENTOML_HOME              where the model store is (~/bentoml)
   IRIS_MODEL_URI            the model URI where none is given
   IRIS_IMPORT_MAX_BYTES     the largest model, such as 512MiB
+  IRIS_KEEP_VERSIONS        how many entries of the model --watch keeps (5)
 
 examples:
   python import_model.py
@@ -34,33 +34,14 @@ examples:
   TAG=$(python import_model.py models:/IrisModel/3)
   python import_model.py --dry-run --json models:/IrisModel/3 | jq .proof
   python import_model.py --list
+  python import_model.py --watch 10 models:/IrisModel@champion
 
 The tag is all that an import prints on standard output. Exit status: 0 imported or there already,
 1 failed and the store is as it was, 2 wrong usage, 130 or 143 ended by Ctrl-C or SIGTERM.
+
+--watch prints the tag of each version that it activates. A version that is refused is told once and
+never activated. Ctrl-C or SIGTERM ends it, at once and with exit status 0.
 """
-
-
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-"""The signals that end an import: Ctrl-C, an orchestrator, the time limit."""
-
-AGAIN_SECONDS = 2
-"""Between the attempts to end; the staging folder is cleared in less."""
-
-MENDS = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space, or have the quota raised",
-    errno.EFBIG: "raise the limit of the file size, ulimit -f",
-    errno.EACCES: "give this user the permission",
-    errno.EPERM: "give this user the permission",
-    errno.EROFS: "mount it writable",
-    errno.ENOENT: "make the folder",
-    errno.ENOTDIR: "remove the file that stands where a folder should be",
-}
-"""How to mend what the operating system refuses, each but for another BENTOML_HOME."""
-
-
-class EndedError(BaseException):
-    """A signal came. Not an Exception, which libraries catch and take for a failure of theirs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,66 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries; ours are lines on standard error
-    ending = _Ending()
-    for number in ENDINGS:
-        signal.signal(number, ending)
-    sys.unraisablehook = lambda _: None  # an ending inside of a finalizer comes again
-    signal.setitimer(signal.ITIMER_REAL, arguments.timeout)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            printed = _list(arguments) if arguments.list else _import(arguments)
-    except (ModelURIError, SettingsError) as error:
-        _report(f"error: {error}")
-        return 2
-    except IrisError as error:
-        _report(f"error: {error}")
-        return 1
-    except OSError as error:
-        _report(f"error: {_explain(error)}")
-        return 1
-    except EndedError as error:
-        _ignore_endings()
-        number = error.args[0]
-        if number == signal.SIGALRM:
-            _report(
-                f"error: not done after {arguments.timeout:g} s; is the server slow? "
-                "--timeout sets the limit"
-            )
-            return 1
-        _report(f"error: ended by {signal.Signals(number).name}; the store is as it was")
-        return 128 + int(number)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    print(printed)
-    return 0
-
-
-class _Ending:
-    """Ends the import at the first signal, and again where a library swallowed that."""
-
-    def __init__(self) -> None:
-        self._first = 0
-
-    def __call__(self, number: int, _frame: FrameType | None) -> NoReturn:
-        self._first = self._first or number
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
-        raise EndedError(self._first)
-
-
-def _ignore_endings() -> None:
-    for number in ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _explain(error: OSError) -> str:
-    """Say what the operating system refused, where, and how to mend it."""
-    if isinstance(error, shutil.Error):  # of many files; the first one says it
-        error = OSError(errno.ENOSPC if "[Errno 28]" in str(error) else 0, one_line(error))
-    where = error.filename or os.environ.get("BENTOML_HOME", "~/bentoml")
-    mend = MENDS.get(error.errno or 0)
-    reason = error.strerror or one_line(error)
-    said = reason if where in reason else f"{where}: {reason}"
-    return f"{said}; {mend}, or set BENTOML_HOME to another folder" if mend else said
+    if arguments.watch:
+        return _watch(arguments)
+    work = _list if arguments.list else _import
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome = attempt(lambda: work(arguments), arguments.timeout)
+    if arguments.outcome:
+        json.dump(asdict(outcome), sys.stdout)
+    elif outcome.error:
+        _report(f"error: {outcome.error}")
+    else:
+        print(outcome.output)
+    return outcome.status
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -171,17 +104,27 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--json", action="store_true", help="print the answer of --dry-run or --list as JSON"
     )
     parser.add_argument(
+        "--watch",
+        type=_seconds,
+        metavar="SECONDS",
+        help="ask the registry again and again, so many seconds apart, and import and activate "
+        "what the model URI means then",
+    )
+    parser.add_argument("--outcome", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
         "--timeout",
         type=_seconds,
         default=TIMEOUT_SECONDS,
         metavar="SECONDS",
-        help=f"for the whole import (default: {TIMEOUT_SECONDS})",
+        help=f"for the whole import, with --watch for each (default: {TIMEOUT_SECONDS})",
     )
     arguments = parser.parse_args(argv)
     if arguments.json and not (arguments.dry_run or arguments.list):
         parser.error("--json goes with --dry-run or --list; an import prints the tag")
     if arguments.list and (arguments.dry_run or arguments.model_uri):
         parser.error("--list goes with neither --dry-run nor a model URI")
+    if arguments.watch and (arguments.dry_run or arguments.list):
+        parser.error("--watch goes with neither --dry-run nor --list")
     return arguments
 
 
@@ -220,12 +163,49 @@ def _import(arguments: argparse.Namespace) -> str:
         max_bytes=max_bytes,
         report=_report,
         progress=_Progress(),
-        finish=_ignore_endings,
+        finish=ignore_endings,
     )
     if not arguments.dry_run:
         return str(importer.run(uri).tag)
     found = importer.dry_run(uri)
     return json.dumps(found, indent=2) if arguments.json else to_lines(found)
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    """Follow the registry until a signal comes, which is how a watch is meant to end."""
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome = attempt(lambda: _follow(arguments, out), seconds=0)
+    if outcome.status > 128:
+        _report(f"ended by {signal.Signals(outcome.status - 128).name}")
+        return 0
+    _report(f"error: {outcome.error}")
+    return outcome.status
+
+
+def _follow(arguments: argparse.Namespace, out: TextIO) -> NoReturn:
+    uri = ModelURI.parse(arguments.model_uri or settings().model_uri)
+    keep = settings().keep_versions
+    _report(f"watching {uri.text}, every {arguments.watch:g} s")
+    from iris_api.tracking import TrackingServer  # noqa: PLC0415
+    from iris_api.watcher import Watcher  # noqa: PLC0415
+
+    logging.disable(logging.WARNING)
+    options = ["--engine", arguments.engine, "--timeout", str(arguments.timeout)]
+    if arguments.trust_pickle:
+        options.append("--trust-pickle")
+    Watcher(
+        # The watch itself says when the registry goes away, and not each try.
+        TrackingServer(os.environ.get("MLFLOW_TRACKING_URI", ""), lambda _: None),
+        uri,
+        interval=arguments.watch,
+        timeout=arguments.timeout,
+        keep=keep,
+        engine=arguments.engine,
+        command=[sys.executable, str(Path(__file__)), "--outcome", *options, uri.text],
+        report=_report,
+        announce=lambda tag: print(tag, file=out, flush=True),
+    ).run()
 
 
 class _Progress:

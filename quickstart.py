@@ -1,4 +1,4 @@
-"""A local registry, a trained model, its import and the service, in one process tree.
+"""A local registry, a trained model, its import, the service and a watch, in one process tree.
 
 With MLFLOW_TRACKING_URI set, that server is used and none is started. Ctrl-C stops all that was
 started here; the registry is kept in .quickstart for the next time.
@@ -24,6 +24,9 @@ HERE = Path(__file__).resolve().parent
 STATE = HERE / ".quickstart"
 START_SECONDS = 120
 STOP_SECONDS = 30
+
+WATCH_SECONDS = 5
+"""Between two looks at the registry; the service looks at the store as often."""
 
 CURL = """\
   curl -s http://127.0.0.1:{port}/predict -H 'Content-Type: application/json' \\
@@ -68,13 +71,17 @@ def _run(started: contextlib.ExitStack) -> int:
         _command("train_model.py", "--name", uri.name)
     _step(f"importing {uri.text} into the BentoML model store")
     tag = _command("import_model.py")
+    command = [sys.executable, "import_model.py", "--watch", str(WATCH_SECONDS)]
+    started.enter_context(_process(command))
     _step(f"serving {tag} on port {port}")
     service = _start_service(started, port)
     print(
         f"\n  service  http://127.0.0.1:{port}\n"
         f"  metrics  http://127.0.0.1:{port}/metrics\n"
         f"  MLflow   {_without_login(tracking_uri)}\n\n"
-        f"{CURL.format(port=port)}\nCtrl-C stops it.",
+        f"{CURL.format(port=port)}\n"
+        "Promote another version in MLflow, and it is served some seconds later.\n"
+        "Ctrl-C stops it.",
         flush=True,
     )
     return service.wait()

@@ -6,6 +6,9 @@ __version__ = "0.1.0"
 class IrisError(Exception):
     """A failure that a person can mend: one line that says what is wrong and how to mend it."""
 
+    passing = False
+    """Whether the same may work later although the model stays what it is."""
+
 
 def one_line(text: object, limit: int = 200) -> str:
     """Bring text from elsewhere to one printable line, fit for a terminal and a log."""

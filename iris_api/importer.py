@@ -11,14 +11,15 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import IrisError, artifacts, store
+from iris_api import IrisError, artifacts, registry_status, store
 from iris_api.artifacts import RemoteFile
+from iris_api.attempt import explain
 from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
 from iris_api.example import answer_example, read_examples
 from iris_api.model_uri import ModelURI
-from iris_api.registry import ModelVersion, Registry
+from iris_api.registry import ModelVersion, Registry, RegistryError
 from iris_api.staging import staging
-from iris_api.tracking import TrackingServer
+from iris_api.tracking import TrackingError, TrackingServer
 from iris_api.training_profile import TrainingProfile
 
 UNPICKLE_SECONDS = 120
@@ -57,7 +58,8 @@ class Importer:
         Raises:
             IrisError: what is wrong and how to mend it; the store is as it was.
         """
-        version, files = self._resolve(uri)
+        version = look(self.server, uri, self.report)
+        files = self._list(uri, version)
         with staging() as folder:
             model = folder / "fetched"
             metadata = self._fetch(uri, version, files, model)
@@ -84,7 +86,8 @@ class Importer:
         Raises:
             IrisError: what is wrong and how to mend it.
         """
-        version, files = self._resolve(uri)
+        version = Registry(self.server).resolve(uri)
+        files = self._list(uri, version)
         with TemporaryDirectory(prefix="iris-import-") as folder:
             model = Path(folder) / "fetched"
             metadata = self._fetch(uri, version, files, model)
@@ -96,8 +99,7 @@ class Importer:
         first = {"tag": str(tag), "in_store": known, "files": len(files), "bytes": size}
         return first | metadata | found
 
-    def _resolve(self, uri: ModelURI) -> tuple[ModelVersion, list[RemoteFile]]:
-        version = Registry(self.server).resolve(uri)
+    def _list(self, uri: ModelURI, version: ModelVersion) -> list[RemoteFile]:
         self.report(f"{uri.text} is version {version.version}, stage {version.stage}")
         files = artifacts.list_files(self.server, version.root)
         if not files:
@@ -111,7 +113,7 @@ class Importer:
                 f"the model has {total} bytes and IRIS_IMPORT_MAX_BYTES allows {self.max_bytes}; "
                 "raise it if the model is meant to be this large"
             )
-        return version, files
+        return files
 
     def _fetch(
         self, uri: ModelURI, version: ModelVersion, files: list[RemoteFile], model: Path
@@ -127,18 +129,8 @@ class Importer:
             model,
             progress=lambda arrived: self.progress(arrived, total),
         )
-        return {
-            "name": version.name,
-            "version": version.version,
-            "stage": version.stage,
-            "aliases": version.aliases,
-            "run_id": version.run_id or "",
-            "model_id": version.model_id or "",
-            "source": version.source,
-            "tracking_uri": self.server.address,
-            "model_uri": uri.text,
-            "digest": store.digest_directory(model),
-        }
+        digest = store.digest_directory(model)
+        return version.provenance(self.server, uri) | {"digest": digest}
 
     def _known(self, metadata: dict[str, Any]) -> bentoml.Model | None:
         """Find this version in the store; another content under its number is an alarm."""
@@ -211,6 +203,33 @@ class Importer:
             "proof": proof,
             "example": answer_example(estimator, examples),
         }
+
+
+def look(server: TrackingServer, uri: ModelURI, report: Callable[[str], None]) -> ModelVersion:
+    """Resolve a model URI, and write down for the service what the registry said.
+
+    Raises:
+        RegistryError: the registry has no such version, or one that cannot be fetched.
+        TrackingError: it does not answer.
+    """
+
+    def note(write: Callable[[str, Any], None], said: object) -> None:
+        try:
+            write(uri.name, said)
+        except OSError as error:
+            # Of no weight beside the import, which has its own word on a disk that is full.
+            report(f"what the registry said is not written down: {explain(error)}")
+
+    try:
+        version = Registry(server).resolve(uri)
+    except RegistryError:
+        note(registry_status.answered, None)
+        raise
+    except TrackingError as error:
+        note(registry_status.failed, error)
+        raise
+    note(registry_status.answered, version.version)
+    return version
 
 
 def _ranges(profile: TrainingProfile | None, features: tuple[str, ...]) -> NDArray[np.float64]:

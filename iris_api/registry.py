@@ -52,6 +52,20 @@ class ModelVersion:
     root: str = field(repr=False)
     """Path of the model's directory below the artifact proxy."""
 
+    def provenance(self, server: TrackingServer, uri: ModelURI) -> dict[str, Any]:
+        """Say where the version comes from, in the words of an entry's metadata."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "stage": self.stage,
+            "aliases": self.aliases,
+            "run_id": self.run_id or "",
+            "model_id": self.model_id or "",
+            "source": self.source,
+            "tracking_uri": server.address,
+            "model_uri": uri.text,
+        }
+
 
 class Registry:
     """What an import asks of a tracking server."""

@@ -39,6 +39,7 @@ class Settings(BaseModel):
     max_body_bytes: ByteSize = Field(default=ByteSize(16 * 1024**2), gt=0)
     max_rows: int = Field(default=100_000, ge=1)
     import_max_bytes: ByteSize = Field(default=ByteSize(512 * 1024**2), gt=0)
+    keep_versions: int = Field(default=5, ge=1)
 
 
 @cache

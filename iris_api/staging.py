@@ -21,19 +21,20 @@ def staging() -> Iterator[Path]:
     base.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         # Nobody clears while somebody else is between making a folder and locking it.
-        with _lock(base):
+        with lock(base):
             for left in base.iterdir():
                 # In use, gone by itself just now, or another user's.
-                with contextlib.suppress(OSError), _lock(left, wait=False):
+                with contextlib.suppress(OSError), lock(left, wait=False):
                     shutil.rmtree(left, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(dir=base))
-            held.enter_context(_lock(folder))
+            held.enter_context(lock(folder))
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a folder's lock for the block; with no wait, a lock in use is an OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -23,7 +23,7 @@ from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
 from iris_api import IrisError
-from iris_api.staging import staging
+from iris_api.staging import lock, staging
 
 MODEL_FOLDER = "mlflow_model"
 """Where `bentoml.mlflow.load_model` looks for the model's files inside an entry."""
@@ -39,6 +39,8 @@ PREVIOUS = "previous"
 
 class StoreError(IrisError):
     """An entry is not there, or is not what was imported."""
+
+    passing = True
 
 
 def store_name(name: str) -> str:
@@ -127,18 +129,19 @@ def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
     target = _models() / tag.path()
     target.parent.mkdir(parents=True, exist_ok=True)
     pointer = _write_pointer(folder, tag)  # what can fail for want of space comes first
-    try:
-        (folder / "models" / tag.path()).rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        verify(get(tag))
-    entry = get(tag)
-    if metadata_of(entry).get("digest") != digest:
-        raise StoreError(
-            f"{target} has other files in it; remove this folder, then import the version again"
-        )
-    _point(pointer)
+    with lock(target.parent):
+        try:
+            (folder / "models" / tag.path()).rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            verify(get(tag))
+        entry = get(tag)
+        if metadata_of(entry).get("digest") != digest:
+            raise StoreError(
+                f"{target} has other files in it; remove this folder, then import the version again"
+            )
+        _point(pointer)
     return entry
 
 
@@ -147,17 +150,22 @@ def tag_of(name: str, version: int, digest: str) -> bentoml.Tag:
     return bentoml.Tag(store_name(name), f"v{version}-{digest[:8]}")
 
 
-def update(entry: bentoml.Model, metadata: Mapping[str, Any]) -> None:
-    """Change an entry's metadata, such as its stage after a promotion, as one step."""
+def update(entry: bentoml.Model, metadata: Mapping[str, Any]) -> bool:
+    """Change an entry's metadata, such as its stage after a promotion, as one step.
+
+    Returns:
+        Whether anything had to be changed.
+    """
     known = metadata_of(entry)
     if all(known.get(key) == value for key, value in metadata.items()):
-        return
+        return False
     known.update(metadata)
     with staging() as folder:
         changed = folder / "model.yaml"
         with changed.open("w", encoding="utf-8") as file:
             entry.info.dump(file)
         changed.replace(Path(entry.path) / "model.yaml")
+    return True
 
 
 def entries(name: str | None = None) -> list[bentoml.Model]:
@@ -232,15 +240,31 @@ def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
 
 
 def activate(entry: bentoml.Model) -> None:
-    """Make an entry the one that the service answers with, as one step."""
+    """Make an entry the one that the service answers with, as one step.
+
+    Raises:
+        StoreError: it was removed just now.
+    """
     with staging() as folder:
-        _point(_write_pointer(folder, entry.tag))
+        pointer = _write_pointer(folder, entry.tag)
+        with lock(Path(entry.path).parent):  # against `retention`, which spares the active one
+            get(entry.tag)
+            _point(pointer)
 
 
 def is_active(entry: bentoml.Model) -> bool:
     """Tell whether the service answers with this entry after its next start."""
+    return _points_to(entry, entry.tag.latest_path())
+
+
+def is_needed(entry: bentoml.Model) -> bool:
+    """Tell whether the service answers with this entry, or falls back to it."""
+    return is_active(entry) or _points_to(entry, f"{entry.tag.name}/{PREVIOUS}")
+
+
+def _points_to(entry: bentoml.Model, pointer: str) -> bool:
     try:
-        return (_models() / entry.tag.latest_path()).read_text("utf-8").strip() == entry.tag.version
+        return (_models() / pointer).read_text("utf-8").strip() == entry.tag.version
     except FileNotFoundError:
         return False
 

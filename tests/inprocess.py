@@ -102,11 +102,11 @@ def _kept() -> Iterator[None]:
 
 
 def snapshot(home: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a BENTOML_HOME, of whatever kind it is."""
+    """Return the SHA-256 of every file below a BENTOML_HOME, but of what the registry said last."""
     return {
         path.relative_to(home).as_posix(): sha256(path.read_bytes()).hexdigest()
         for path in sorted(home.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.parent != home / "registry"
     }
 
 

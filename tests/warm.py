@@ -29,6 +29,7 @@ PRELOADED = [
     "iris_api.importer",
     "iris_api.unpickle",
     "iris_api.vetting",
+    "iris_api.watcher",
     "mlflow.tracking.request_header.registry",
 ]
 
@@ -99,9 +100,11 @@ def end(process: ForkServerProcess, output: Path, timeout: float = 60) -> Done:
 
 
 def digest(folder: Path) -> str:
-    """Hash the names, kinds and contents of all that is below a folder."""
+    """Hash all names, kinds and contents below a BENTOML_HOME, but what the registry said last."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
+        if folder / "registry" in (path, path.parent):
+            continue
         content = path.read_bytes() if path.is_file() else b""
         total.update(f"{path} {path.lstat().st_mode} {len(content)}\n".encode() + content)
     return total.hexdigest()

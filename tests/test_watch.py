@@ -1,0 +1,387 @@
+"""The watch: the store follows the registry through promotions, refusals, faults and its end."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+import servers
+import warm
+import yaml
+from conftest import Tracking
+from proxies import FILE, Proxy, delayed, no_fault, on_files, proxy
+
+NAME = "Watched"
+URI = f"models:/{NAME}/Production"
+LISTING = "/api/2.0/mlflow-artifacts/artifacts?"
+"""Where the path of each listing begins."""
+
+GOOD = range(1, 6)
+REFUSED = 6
+"""The versions of the registered model; this one has no model in it."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registered model with its versions, behind a proxy that can make faults."""
+
+    proxy: Proxy
+    client: mlflow.MlflowClient
+    env: dict[str, str]
+
+    def promote(self, version: int) -> None:
+        """Move the stage as a person does in MLflow's page."""
+        self.client.transition_model_version_stage(
+            NAME, str(version), "Production", archive_existing_versions=True
+        )
+
+    def asked(self, begin: str) -> int:
+        """Count the requests so far whose path begins so."""
+        return sum(path.startswith(begin) for path, _ in self.proxy.asked)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A watch that runs: its process and where its output goes."""
+
+    process: ForkServerProcess
+    output: Path
+    home: Path
+
+    @property
+    def tags(self) -> list[str]:
+        """The versions of the tags on standard output."""
+        lines = (self.output / "stdout").read_text().splitlines()
+        return [line.removeprefix("watched:").partition("-")[0] for line in lines]
+
+    @property
+    def told(self) -> list[str]:
+        """The lines on standard error."""
+        return (self.output / "stderr").read_text().splitlines()
+
+    def until(self, happened: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until something has happened, and show the log where it does not."""
+        try:
+            servers.wait_for(happened, seconds)
+        except AssertionError:
+            raise AssertionError("\n".join([*self.tags, *self.told])) from None
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int | None, float]:
+        """Send a signal; return the exit status and the seconds that it took."""
+        assert self.process.pid
+        start = time.monotonic()
+        os.kill(self.process.pid, number)
+        self.process.join(30)
+        return self.process.exitcode, time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def registry(tracking: Tracking) -> Iterator[Registry]:
+    """Register the trained model under another name, many times, and once something else."""
+    client = mlflow.MlflowClient(tracking.url)
+    for _ in GOOD:
+        trained = client.copy_model_version("models:/IrisModel/1", NAME)
+    assert trained.run_id
+    artifacts = client.get_run(trained.run_id).info.artifact_uri
+    assert artifacts
+    client.create_model_version(NAME, artifacts, trained.run_id)
+    with proxy(tracking.url) as between:
+        yield Registry(between, client, tracking.env | {"MLFLOW_TRACKING_URI": between.url})
+
+
+@pytest.fixture
+def watch(
+    registry: Registry, tmp_path: Path
+) -> Iterator[Callable[..., contextlib.AbstractContextManager[Watch]]]:
+    """Give a function that runs a watch of the model's production stage."""
+
+    @contextlib.contextmanager
+    def run(*options: str, home: Path = tmp_path / "home", **env: str) -> Iterator[Watch]:
+        output = tmp_path / f"output-{len(list(tmp_path.iterdir()))}"
+        output.mkdir()
+        env = registry.env | {"BENTOML_HOME": str(home)} | env
+        process = warm.start(output, "--watch", "0.2", *options, URI, env=env)
+        try:
+            servers.wait_for((output / "stderr").exists)
+            yield Watch(process, output, home)
+        finally:
+            process.kill()
+            process.join()
+
+    yield run
+    registry.proxy.fault = no_fault
+
+
+Start = Callable[..., contextlib.AbstractContextManager[Watch]]
+
+
+def _status(home: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((home / "registry" / "watched.json").read_text())
+    return found
+
+
+def _versions(home: Path) -> set[str]:
+    return {path.parent.name.partition("-")[0] for path in home.glob("models/watched/*/model.yaml")}
+
+
+def _active(home: Path) -> str:
+    pointer = home / "models" / "watched" / "latest"
+    return pointer.read_text().partition("-")[0] if pointer.exists() else ""
+
+
+def _is_active(home: Path, version: str) -> bool:
+    return _active(home) == version
+
+
+def _import(registry: Registry, home: Path, output: Path, version: int) -> warm.Done:
+    output.mkdir(exist_ok=True)
+    env = registry.env | {"BENTOML_HOME": str(home)}
+    return warm.run(output, f"models:/{NAME}/{version}", env=env)
+
+
+def test_promotion_and_back(registry: Registry, watch: Start, tmp_path: Path) -> None:
+    """A promotion is imported and activated, and the older version again without a download."""
+    assert _import(registry, tmp_path / "home", tmp_path / "import", 1).status == 0
+    first = _status(tmp_path / "home")
+    registry.promote(2)
+    with watch() as running:
+        running.until(lambda: running.tags == ["v2"])
+        active, second = _active(running.home), _status(running.home)
+        fetched = registry.asked(FILE)
+        registry.promote(1)
+        running.until(lambda: running.tags == ["v2", "v1"])
+        again = _active(running.home)
+        (entry,) = running.home.glob("models/watched/v1-*/model.yaml")
+        before = entry.stat().st_mtime
+        registry.client.set_registered_model_alias(NAME, "champion", "1")
+        pointer = running.home / "models" / "watched" / "latest"
+        # Activated anew, so that the service sees it.
+        running.until(lambda: pointer.stat().st_mtime > entry.stat().st_mtime > before)
+        status, seconds = running.end(signal.SIGINT)
+
+    metadata = yaml.safe_load(entry.read_text())["metadata"]
+    assert status == 0
+    assert seconds < 1
+    assert (active, again) == ("v2", "v1")
+    assert registry.asked(FILE) == fetched
+    assert (first["version"], second["version"]) == (1, 2)
+    assert first["error"] is None
+    assert time.time() - 120 < float(str(first["checked_at"])) < float(str(second["checked_at"]))
+    assert (metadata["stage"], metadata["aliases"]) == ("Production", ["champion"])
+    assert running.tags == ["v2", "v1"]
+    assert running.told[0] == f"watching {URI}, every 0.2 s"
+    assert running.told[-2:] == [f"watched:{entry.parent.name} is active again", "ended by SIGINT"]
+
+
+def test_refused_version(registry: Registry, watch: Start, tmp_path: Path) -> None:
+    """A version that is refused is told once, not tried again, and the active one stays."""
+    assert _import(registry, tmp_path / "home", tmp_path / "import", 1).status == 0
+    registry.promote(REFUSED)
+    with watch() as running:
+        running.until(lambda: bool([line for line in running.told if line.startswith("error:")]))
+        before = registry.asked(LISTING)
+        looks = len(registry.proxy.asked)
+        running.until(lambda: len(registry.proxy.asked) > looks + 15)
+        listed = registry.asked(LISTING) - before
+        active = _active(running.home)
+        status, _ = running.end()
+
+    (error,) = [line for line in running.told if line.startswith("error:")]
+    assert status == 0
+    assert listed == 0
+    assert active == "v1"
+    assert running.tags == []
+    assert error == (
+        f"error: version {REFUSED} is not activated: the MLmodel file is missing or unreadable; "
+        "log the model again with mlflow.sklearn.log_model"
+    )
+
+
+def test_registry_away_and_back(registry: Registry, watch: Start, tmp_path: Path) -> None:
+    """The absence of the registry is one line and its return one, and it is asked less often."""
+    assert _import(registry, tmp_path / "home", tmp_path / "import", 1).status == 0
+    assert _import(registry, tmp_path / "home", tmp_path / "import", 2).status == 0
+    registry.promote(2)
+    # As a load balancer does that has no server behind it, so that no look is repeated.
+    registry.proxy.fault = lambda exchange: exchange.answer(404, b"no such host")
+    before = len(registry.proxy.asked)
+    with watch() as running:
+        running.until(lambda: len(registry.proxy.asked) >= before + 3)
+        time.sleep(3)
+        looks = len(registry.proxy.asked) - before
+        away = _status(running.home)
+        registry.promote(1)
+        registry.proxy.fault = no_fault
+        running.until(lambda: running.tags == ["v1"])
+        back = _status(running.home)
+
+    assert looks <= 8  # where it would be more than 15 without growing pauses
+    assert str(away["error"]).startswith(f"{registry.proxy.url} answers HTTP 404")
+    assert away["version"] == 2
+    assert (back["error"], back["version"]) == (None, 1)
+    assert [line.partition(":")[0] for line in running.told[1:3]] == [
+        "the registry is away",
+        "the registry is back",
+    ]
+    assert running.told[3].endswith("is active again")
+
+
+@pytest.mark.thorough
+def test_killed_import(registry: Registry, watch: Start) -> None:
+    """An import that is killed is told in one line, and tried again."""
+    registry.promote(3)
+    registry.proxy.fault = on_files(delayed(30))
+    with watch() as running:
+        fetched = registry.asked(FILE)
+        running.until(lambda: registry.asked(FILE) > fetched)
+        (child,) = psutil.Process(running.process.pid).children()
+        child.kill()
+        registry.proxy.fault = no_fault
+        running.until(lambda: running.tags == ["v3"])
+
+    (error,) = [line for line in running.told if line.startswith("error:")]
+    assert error == (
+        "error: version 3 is not activated yet: "
+        "its import ended with exit status -9 and said nothing"
+    )
+    assert _active(running.home) == "v3"
+
+
+def test_ended_in_an_import(registry: Registry, watch: Start) -> None:
+    """A signal ends the watch and its import within a second, and the store is as it was."""
+    registry.promote(4)
+    registry.proxy.fault = on_files(delayed(30))
+    with watch() as running:
+        fetched = registry.asked(FILE)
+        running.until(lambda: registry.asked(FILE) > fetched)
+        children = psutil.Process(running.process.pid).children()
+        status, seconds = running.end()
+
+    assert status == 0
+    assert seconds < 1
+    assert running.told[-1] == "ended by SIGTERM"
+    assert len(children) == 1
+    assert not children[0].is_running()
+    assert list(running.home.glob("staging/*")) == []
+    assert _versions(running.home) == set()
+    assert running.tags == []
+
+
+def test_retention(registry: Registry, watch: Start, tmp_path: Path) -> None:
+    """The newest stays, the active one, and the one before it; other models' are left alone."""
+    home = tmp_path / "home"
+    for version in (1, 2, 3, 4, 3):
+        assert _import(registry, home, tmp_path / "import", version).status == 0
+    env = registry.env | {"BENTOML_HOME": str(home)}
+    assert warm.run(tmp_path / "import", "models:/IrisModel/1", env=env).status == 0
+    registry.promote(2)
+    with watch(IRIS_KEEP_VERSIONS="1") as running:
+        running.until(lambda: running.tags == ["v2"])
+        running.until(lambda: "v1" not in _versions(home))
+        status, _ = running.end()
+
+    assert status == 0
+    assert _active(home) == "v2"
+    assert _versions(home) == {"v2", "v3", "v4"}
+    assert len(list(home.glob("models/irismodel/v1-*/model.yaml"))) == 1
+    assert list(home.glob("staging/*")) == []
+    assert sum("IRIS_KEEP_VERSIONS is 1" in line for line in running.told) == 1
+
+
+@pytest.mark.thorough
+def test_two_watches(registry: Registry, watch: Start) -> None:
+    """Two watches of one store both follow, and the store stays whole."""
+    registry.promote(1)
+    with watch(IRIS_KEEP_VERSIONS="1") as one, watch(IRIS_KEEP_VERSIONS="1") as other:
+        for version in (1, 2, 3):
+            registry.promote(version)
+            one.until(partial(_is_active, one.home, f"v{version}"))
+        one.until(lambda: _versions(one.home) == {"v2", "v3"})
+        ended = [running.end()[0] for running in (one, other)]
+
+    assert ended == [0, 0]
+    assert not [line for line in one.told + other.told if "Traceback" in line]
+    assert list(one.home.glob("staging/*")) == []
+    done = warm.end(warm.read(one.output, one.home, once=True), one.output)
+    assert done.status == 0, done.stderr
+
+
+@pytest.mark.thorough
+def test_killed_watch(registry: Registry, watch: Start, tmp_path: Path) -> None:
+    """A watch that is killed in an import leaves a store that the next one brings up to date."""
+    home = tmp_path / "home"
+    assert _import(registry, home, tmp_path / "import", 1).status == 0
+    registry.promote(5)
+    registry.proxy.fault = on_files(delayed(1))
+    with watch() as running:
+        fetched = registry.asked(FILE)
+        running.until(lambda: registry.asked(FILE) > fetched)
+        children = psutil.Process(running.process.pid).children()
+        status, _ = running.end(signal.SIGKILL)
+        found = _active(home)
+        registry.proxy.fault = no_fault
+    with watch() as running:
+        running.until(lambda: _active(home) == "v5")
+        psutil.wait_procs(children, 30)
+        running.end()
+
+    assert status == -signal.SIGKILL
+    assert found == "v1"
+    assert _versions(home) == {"v1", "v5"}
+    assert list(home.glob("staging/*")) == []
+    done = warm.end(warm.read(running.output, home, once=True), running.output)
+    assert done.status == 0, done.stderr
+
+
+def test_state_that_cannot_be_written(registry: Registry, tmp_path: Path) -> None:
+    """Where the registry's state cannot be written, a line says so and the import goes on."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "registry").write_text("a file where a folder should be")
+    done = _import(registry, home, tmp_path / "import", 1)
+
+    assert done.status == 0, done.stderr
+    assert done.stdout.startswith("watched:v1-")
+    assert done.stderr.splitlines()[1] == (
+        f"what the registry said is not written down: {home}/registry: File exists"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--watch", "0"], "argument --watch: must be more than 0"),
+        (["--watch", "5", "--dry-run"], "--watch goes with neither --dry-run nor --list"),
+        (["--watch", "5", "--list"], "--watch goes with neither --dry-run nor --list"),
+        (["--watch", "5", "--json"], "--json goes with --dry-run or --list"),
+        (["--watch", "5", "models:/A/B/C"], "'models:/A/B/C' is not a model URI"),
+    ],
+)
+def test_usage(plain_env: dict[str, str], arguments: list[str], said: str) -> None:
+    """What makes no sense together is wrong usage."""
+    done = servers.run("import_model.py", *arguments, env=plain_env)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_watch_of_nothing(plain_env: dict[str, str], tmp_path: Path) -> None:
+    """Without a tracking server there is nothing to wait for."""
+    env = plain_env | {"BENTOML_HOME": str(tmp_path)}
+    done = warm.run(tmp_path, "--watch", "5", env=env)
+
+    assert done.status == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[1:] == [
+        "error: MLFLOW_TRACKING_URI is not set; set it to http://HOST:5000"
+    ]
