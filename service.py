@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import __version__, contract, logs, openapi, store
+from iris_api import __version__, activation, contract, logs, openapi, store
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
@@ -83,7 +83,7 @@ class IrisClassifier:
         if follows_registry() and not import_at_start():
             logger.error("the import failed, as said above; an earlier model is served, if any")
         name = ModelURI.parse(settings().model_uri).name
-        if _carried() is None and store.pointer(name) is None:
+        if _carried() is None and activation.pointer(name) is None:
             logger.critical(
                 "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "
                 "or build the Bento with a model"

@@ -11,7 +11,7 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import IrisError, artifacts, registry_status, store
+from iris_api import IrisError, activation, artifacts, registry_status, store
 from iris_api.artifacts import RemoteFile
 from iris_api.attempt import explain
 from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
@@ -66,7 +66,7 @@ class Importer:
             if entry := self._known(metadata):
                 self.finish()
                 store.update(entry, metadata)  # promoted since, or at another address
-                store.activate(entry)
+                activation.activate(entry)
                 self.report(f"{entry.tag} is in the store already")
             else:
                 derived, found = self._examine(model)
@@ -76,7 +76,7 @@ class Importer:
                 }
                 tag = store.stage(folder, version.name, model, derived, metadata)
                 self.finish()
-                entry = store.commit(folder, tag, metadata["digest"])
+                entry = activation.commit(folder, tag, metadata["digest"])
                 self.report(f"{entry.tag} is stored")
         return entry
 

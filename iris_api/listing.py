@@ -7,7 +7,7 @@ from typing import Any
 
 import bentoml
 
-from iris_api import one_line, store
+from iris_api import activation, one_line, store
 
 HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
 
@@ -32,7 +32,7 @@ def _describe(entry: bentoml.Model) -> dict[str, Any]:
     files = (path for path in Path(entry.path).rglob("*") if path.is_file())
     return {
         "tag": str(entry.tag),
-        "active": store.is_active(entry),
+        "active": activation.is_active(entry),
         **{key: known.get(key) for key in keys},
         "bytes": sum(path.stat().st_size for path in files),
         "age": round((datetime.now(UTC) - entry.creation_time).total_seconds()),

@@ -10,7 +10,7 @@ from typing import Any
 import anyio.to_thread
 import bentoml
 
-from iris_api import IrisError, logs, registry_status, store
+from iris_api import IrisError, activation, logs, registry_status
 from iris_api.classifier import Classifier
 from iris_api.metrics import Metrics
 
@@ -111,7 +111,7 @@ class Reloader:
         )
 
     def _open_active(self) -> Classifier:
-        return Classifier.load(store.active(self._name, store.home()), origin="store")
+        return Classifier.load(activation.active(self._name, activation.home()), origin="store")
 
     def _use(self, model: Classifier) -> None:
         self._metrics.activate(model)  # first, because the next request may count on it
@@ -119,7 +119,7 @@ class Reloader:
         logs.use(model.version)
 
     def _open_previous(self) -> Classifier:
-        return Classifier.load(store.previous(self._name), origin="store")
+        return Classifier.load(activation.previous(self._name), origin="store")
 
     def _pointer(self) -> Pointer:
-        return store.pointer(self._name) if self._follows else None
+        return activation.pointer(self._name) if self._follows else None

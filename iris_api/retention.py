@@ -5,7 +5,7 @@ from pathlib import Path
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from iris_api import store
+from iris_api import activation, store
 from iris_api.staging import lock, staging
 
 
@@ -29,7 +29,7 @@ def prune(name: str, keep: int) -> list[bentoml.Tag]:
         for entry in old:
             path = Path(entry.path)
             with lock(path.parent):
-                if store.is_needed(entry) or str(entry.tag) in bentos or not path.is_dir():
+                if activation.is_needed(entry) or str(entry.tag) in bentos or not path.is_dir():
                     continue
                 path.rename(folder / path.name)
             removed.append(entry.tag)

@@ -1,9 +1,4 @@
-"""The BentoML model store: entries are staged beside it, moved in whole, activated and verified.
-
-The active entry is the one that BentoML's own `latest` points to, so that `bentoml build`,
-`bentoml models get irismodel:latest` and the service all mean the same one. BentoML moves that
-pointer to the entry created last; `activate` moves it to the entry promoted last.
-"""
+"""The entries of the BentoML model store: made beside it, found, changed and verified."""
 
 import contextlib
 import hashlib
@@ -23,7 +18,7 @@ from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
 from iris_api import IrisError
-from iris_api.staging import lock, staging
+from iris_api.staging import staging
 
 MODEL_FOLDER = "mlflow_model"
 """Where `bentoml.mlflow.load_model` looks for the model's files inside an entry."""
@@ -31,10 +26,6 @@ MODEL_FOLDER = "mlflow_model"
 ONNX_FILE = "model.onnx"
 SKOPS_FILE = "estimator.skops"
 """Made here, at import: the compiled model, and the safe form of an estimator that was a pickle."""
-
-
-PREVIOUS = "previous"
-"""Beside BentoML's `latest`: the version that it pointed to before."""
 
 
 class StoreError(IrisError):
@@ -81,7 +72,7 @@ def stage(
     derived: Mapping[str, bytes],
     metadata: Mapping[str, Any],
 ) -> bentoml.Tag:
-    """Make a whole entry in a staging folder, where nobody sees it; `commit` publishes it.
+    """Make a whole entry in a staging folder, unseen; `activation.commit` publishes it.
 
     Args:
         folder: from `staging()`.
@@ -110,39 +101,6 @@ def stage(
     with (entry / "model.yaml").open("w", encoding="utf-8") as out:
         info.dump(out)
     return tag
-
-
-def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
-    """Publish a staged entry and make it the active one: two renames.
-
-    Args:
-        folder: where it was staged.
-        tag: from `stage()`.
-        digest: of the model's files, whole.
-
-    Returns:
-        The entry. Where another import was faster, the entry of that one.
-
-    Raises:
-        StoreError: another content has this tag already.
-    """
-    target = _models() / tag.path()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    pointer = _write_pointer(folder, tag)  # what can fail for want of space comes first
-    with lock(target.parent):
-        try:
-            (folder / "models" / tag.path()).rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-            verify(get(tag))
-        entry = get(tag)
-        if metadata_of(entry).get("digest") != digest:
-            raise StoreError(
-                f"{target} has other files in it; remove this folder, then import the version again"
-            )
-        _point(pointer)
-    return entry
 
 
 def tag_of(name: str, version: int, digest: str) -> bentoml.Tag:
@@ -177,7 +135,7 @@ def entries(name: str | None = None) -> list[bentoml.Model]:
         return []
     pattern = f"{store_name(name) if name else '*'}/*/model.yaml"
     found = []
-    for path in sorted(_models().glob(pattern)):
+    for path in sorted(models_folder().glob(pattern)):
         with contextlib.suppress(StoreError):
             found.append(get(bentoml.Tag(path.parent.parent.name, path.parent.name)))
     ours = [entry for entry in found if name in {None, metadata_of(entry).get("name")}]
@@ -189,33 +147,6 @@ def exists() -> bool:
     """Tell whether there is a store, without making one as BentoML does when it is asked."""
     home = os.environ.get("BENTOML_HOME", "~/bentoml")
     return (Path(os.path.expandvars(home)).expanduser() / "models").is_dir()
-
-
-def home() -> ModelStore:
-    """Return the store of BENTOML_HOME, where imports go; a served Bento has one of its own."""
-    return ModelStore(BentoMLContainer.model_store_dir.get())
-
-
-def active(name: str, where: ModelStore | None = None) -> bentoml.Model:
-    """Return the entry of a registered model that was activated last.
-
-    Raises:
-        StoreError: nothing is imported yet.
-    """
-    return get(bentoml.Tag(store_name(name), "latest"), where)
-
-
-def pointer(name: str) -> tuple[str, int] | None:
-    """Tell which entry is active in `home()`, and when it became that; a look at one small file.
-
-    Returns:
-        The version part of its tag, and the time of its activation in ns; None without one.
-    """
-    path = Path(BentoMLContainer.model_store_dir.get()) / store_name(name) / "latest"
-    try:
-        return path.read_text("utf-8").strip(), path.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
@@ -237,68 +168,6 @@ def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
             f"{tag} in the model store {folder} cannot be read; "
             "remove its folder, then import it again"
         ) from None
-
-
-def activate(entry: bentoml.Model) -> None:
-    """Make an entry the one that the service answers with, as one step.
-
-    Raises:
-        StoreError: it was removed just now.
-    """
-    with staging() as folder:
-        pointer = _write_pointer(folder, entry.tag)
-        with lock(Path(entry.path).parent):  # against `retention`, which spares the active one
-            get(entry.tag)
-            _point(pointer)
-
-
-def is_active(entry: bentoml.Model) -> bool:
-    """Tell whether the service answers with this entry after its next start."""
-    return _points_to(entry, entry.tag.latest_path())
-
-
-def is_needed(entry: bentoml.Model) -> bool:
-    """Tell whether the service answers with this entry, or falls back to it."""
-    return is_active(entry) or _points_to(entry, f"{entry.tag.name}/{PREVIOUS}")
-
-
-def _points_to(entry: bentoml.Model, pointer: str) -> bool:
-    try:
-        return (_models() / pointer).read_text("utf-8").strip() == entry.tag.version
-    except FileNotFoundError:
-        return False
-
-
-def previous(name: str) -> bentoml.Model:
-    """Return the entry that was active before, for when the active one cannot be used.
-
-    Raises:
-        StoreError: there is none.
-    """
-    path = home()._path / store_name(name) / PREVIOUS  # noqa: SLF001 (no public name)
-    version = path.read_text("utf-8").strip() if path.is_file() else ""
-    if not version:
-        raise StoreError(f"no version of {name} was active before")
-    return get(bentoml.Tag(store_name(name), version), home())
-
-
-def _write_pointer(folder: Path, tag: bentoml.Tag) -> Path:
-    """Write what `_point` publishes, into a staging folder of its own shape."""
-    written = folder / "pointer" / tag.latest_path()
-    written.parent.mkdir(parents=True)
-    former = _models() / tag.latest_path()
-    if former.is_file() and former.read_text("utf-8").strip() != tag.version:
-        written.with_name(PREVIOUS).write_bytes(former.read_bytes())
-    written.write_text(tag.version or "", encoding="utf-8")
-    return written
-
-
-def _point(written: Path) -> None:
-    target = _models() / written.parent.name
-    # The former one first: whoever sees the new pointer can fall back.
-    for name in (PREVIOUS, written.name):
-        if (written.parent / name).exists():
-            (written.parent / name).replace(target / name)
 
 
 def verify(entry: bentoml.Model) -> None:
@@ -326,6 +195,6 @@ def metadata_of(entry: bentoml.Model) -> dict[str, Any]:
     return cast("dict[str, Any]", entry.info.metadata)
 
 
-def _models() -> Path:
+def models_folder() -> Path:
     """Return the folder of the store in use: a Bento that carries its model has its own."""
     return Path(BentoMLContainer.model_store.get()._path)  # noqa: SLF001 (no public name)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import bentoml
 
-from iris_api import IrisError, store
+from iris_api import IrisError, activation, store
 from iris_api.attempt import EndedError, Outcome, ending, endings_held, explain
 from iris_api.importer import look
 from iris_api.model_uri import ModelURI
@@ -154,7 +154,7 @@ class Watcher:
         is still what it was, is the better answer even where somebody changed the files there.
         """
         with contextlib.suppress(store.StoreError):
-            active = store.active(self.uri.name)
+            active = activation.active(self.uri.name)
             if self._is(active, wanted):
                 return active
         entries = store.entries(self.uri.name)
@@ -167,13 +167,13 @@ class Watcher:
 
     def _reactivate(self, entry: bentoml.Model, wanted: Mapping[str, Any]) -> Outcome:
         """Activate what is in the store; the output is empty where it is active already."""
-        active = store.is_active(entry)
+        active = activation.is_active(entry)
         if not active:
             store.verify(entry)
         with endings_held():
             # After a change of stage or alias alone as well, so that the service reads them.
             if store.update(entry, wanted) or not active:
-                store.activate(entry)
+                activation.activate(entry)
         if active:
             return Outcome(0)
         self.report(f"{entry.tag} is active again")

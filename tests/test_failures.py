@@ -25,7 +25,7 @@ from proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-import iris_api.store
+import iris_api.activation
 from iris_api.contract import FEATURES
 
 pytestmark = pytest.mark.thorough
@@ -595,13 +595,13 @@ def test_ended_by_a_signal(fails: Fails, proxy: Proxy, number: signal.Signals, s
 def test_signal_too_late(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the two last renames nothing ends an import: it is done, and says so."""
     home = tmp_path / "new"
-    commit = iris_api.store.commit
+    commit = iris_api.activation.commit
 
     def late(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return commit(*arguments)
 
-    monkeypatch.setattr(iris_api.store, "commit", late)
+    monkeypatch.setattr(iris_api.activation, "commit", late)
     done = run(BENTOML_HOME=str(home))
 
     assert done.status == 0, done.err

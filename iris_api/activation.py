@@ -1,0 +1,140 @@
+"""The active entry of a registered model: the one that the service answers with.
+
+It is the one that BentoML's own `latest` points to, so that `bentoml build`,
+`bentoml models get irismodel:latest` and the service all mean the same one. BentoML moves that
+pointer to the entry created last; `activate` moves it to the entry promoted last.
+"""
+
+from pathlib import Path
+
+import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.models import ModelStore
+
+from iris_api import store
+from iris_api.staging import lock, staging
+
+PREVIOUS = "previous"
+"""Beside BentoML's `latest`: the version that it pointed to before."""
+
+
+def home() -> ModelStore:
+    """Return the store of BENTOML_HOME, where imports go; a served Bento has one of its own."""
+    return ModelStore(BentoMLContainer.model_store_dir.get())
+
+
+def active(name: str, where: ModelStore | None = None) -> bentoml.Model:
+    """Return the entry of a registered model that was activated last.
+
+    Raises:
+        StoreError: nothing is imported yet.
+    """
+    return store.get(bentoml.Tag(store.store_name(name), "latest"), where)
+
+
+def pointer(name: str) -> tuple[str, int] | None:
+    """Tell which entry is active in `home()`, and when it became that; a look at one small file.
+
+    Returns:
+        The version part of its tag, and the time of its activation in ns; None without one.
+    """
+    path = Path(BentoMLContainer.model_store_dir.get()) / store.store_name(name) / "latest"
+    try:
+        return path.read_text("utf-8").strip(), path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
+    """Publish a staged entry and make it the active one: two renames.
+
+    Args:
+        folder: where it was staged.
+        tag: from `store.stage()`.
+        digest: of the model's files, whole.
+
+    Returns:
+        The entry. Where another import was faster, the entry of that one.
+
+    Raises:
+        StoreError: another content has this tag already.
+    """
+    target = store.models_folder() / tag.path()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pointer = _write_pointer(folder, tag)  # what can fail for want of space comes first
+    with lock(target.parent):
+        try:
+            (folder / "models" / tag.path()).rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            store.verify(store.get(tag))
+        entry = store.get(tag)
+        if store.metadata_of(entry).get("digest") != digest:
+            raise store.StoreError(
+                f"{target} has other files in it; remove this folder, then import the version again"
+            )
+        _point(pointer)
+    return entry
+
+
+def activate(entry: bentoml.Model) -> None:
+    """Make an entry the one that the service answers with, as one step.
+
+    Raises:
+        StoreError: it was removed just now.
+    """
+    with staging() as folder:
+        pointer = _write_pointer(folder, entry.tag)
+        with lock(Path(entry.path).parent):  # against `retention`, which spares the active one
+            store.get(entry.tag)
+            _point(pointer)
+
+
+def is_active(entry: bentoml.Model) -> bool:
+    """Tell whether the service answers with this entry after its next start."""
+    return _points_to(entry, entry.tag.latest_path())
+
+
+def is_needed(entry: bentoml.Model) -> bool:
+    """Tell whether the service answers with this entry, or falls back to it."""
+    return is_active(entry) or _points_to(entry, f"{entry.tag.name}/{PREVIOUS}")
+
+
+def _points_to(entry: bentoml.Model, pointer: str) -> bool:
+    try:
+        return (store.models_folder() / pointer).read_text("utf-8").strip() == entry.tag.version
+    except FileNotFoundError:
+        return False
+
+
+def previous(name: str) -> bentoml.Model:
+    """Return the entry that was active before, for when the active one cannot be used.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = home()._path / store.store_name(name) / PREVIOUS  # noqa: SLF001 (no public name)
+    version = path.read_text("utf-8").strip() if path.is_file() else ""
+    if not version:
+        raise store.StoreError(f"no version of {name} was active before")
+    return store.get(bentoml.Tag(store.store_name(name), version), home())
+
+
+def _write_pointer(folder: Path, tag: bentoml.Tag) -> Path:
+    """Write what `_point` publishes, into a staging folder of its own shape."""
+    written = folder / "pointer" / tag.latest_path()
+    written.parent.mkdir(parents=True)
+    former = store.models_folder() / tag.latest_path()
+    if former.is_file() and former.read_text("utf-8").strip() != tag.version:
+        written.with_name(PREVIOUS).write_bytes(former.read_bytes())
+    written.write_text(tag.version or "", encoding="utf-8")
+    return written
+
+
+def _point(written: Path) -> None:
+    target = store.models_folder() / written.parent.name
+    # The former one first: whoever sees the new pointer can fall back.
+    for name in (PREVIOUS, written.name):
+        if (written.parent / name).exists():
+            (written.parent / name).replace(target / name)
