@@ -6,11 +6,9 @@ that starts them; `iris_api/drain.py` is for each worker.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -30,11 +28,12 @@ SPARE_SECONDS = 2
 ACCEPT_SECONDS = 0.1
 """For the workers to take the connections that wait already, when no more come in."""
 
-SO_ATTACH_FILTER = 26
-"""Of Linux' asm-generic/socket.h; Python has no name for it."""
+IP_MINTTL = 21
+IPV6_MINHOPCOUNT = 73
+"""Of linux/in.h and linux/in6.h; Python has no names for them."""
 
-DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
-"""One instruction of linux/filter.h, BPF_RET | BPF_K: keep 0 bytes of a packet."""
+MAXIMUM_HOPS = 255
+"""No sender begins with more, and all but those on some routers begin with 64 or 128."""
 
 logger = logging.getLogger("bentoml.service")
 
@@ -79,14 +78,17 @@ def refuse_connections(listening: socket.socket) -> None:
     """Let no more connections in, and those that wait be accepted.
 
     Closing a listening socket resets the connections that wait in its queue, whose clients may have
-    sent their requests. Linux can drop the packets that would make new ones instead; their clients
-    go on trying until the socket is closed, and are refused.
+    sent their requests. Linux can drop the packets that would make new ones instead: those that may
+    have come through a router. Unlike a filter (SO_ATTACH_FILTER), which some kernels refuse to
+    users other than root, this needs no privilege. Clients go on trying until the socket is closed,
+    and are refused.
     """
     if sys.platform == "linux":
-        code = ctypes.create_string_buffer(DROP_ALL)
-        program = struct.pack("HP", 1, ctypes.addressof(code))
         with contextlib.suppress(OSError):  # then it is as without
-            listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+            listening.setsockopt(socket.IPPROTO_IP, IP_MINTTL, MAXIMUM_HOPS)
+        if listening.family == socket.AF_INET6:
+            with contextlib.suppress(OSError):
+                listening.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, MAXIMUM_HOPS)
 
 
 def supervise() -> None:
