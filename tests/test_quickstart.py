@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import mlflow
 import psutil
 import pytest
 import servers
@@ -121,15 +122,26 @@ def test_port_that_is_no_port(plain_env: dict[str, str]) -> None:
 def test_server_that_is_there(
     clone: Path, tracking: Tracking, plain_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """With MLFLOW_TRACKING_URI set, that server is used, and none is started."""
+    """With MLFLOW_TRACKING_URI set, that server is used; what is promoted there is served."""
+    client = mlflow.MlflowClient(tracking.url)
+    client.copy_model_version("models:/IrisModel/1", "Promoted")
+    client.copy_model_version("models:/IrisModel/1", "Promoted")
+    client.transition_model_version_stage("Promoted", "1", "Production")
     env = plain_env | {
         "BENTOML_HOME": str(tmp_path / "bentoml"),
         "MLFLOW_TRACKING_URI": tracking.url,
+        "IRIS_MODEL_URI": "models:/Promoted/Production",
     }
     with _quickstart(clone, env, tmp_path / "log") as quickstart:
         told = quickstart.log.read_text("utf-8")
-        model = httpx.get(f"http://127.0.0.1:{quickstart.port}/model").json()
+        url = f"http://127.0.0.1:{quickstart.port}/model"
+        model = httpx.get(url).json()
+        client.transition_model_version_stage(
+            "Promoted", "2", "Production", archive_existing_versions=True
+        )
+        servers.wait_for(lambda: httpx.get(url).json()["version"] == 2, 60)
 
+    assert model["version"] == 1
     assert model["tracking_uri"] == env["MLFLOW_TRACKING_URI"]
     assert "==> the MLflow server of MLFLOW_TRACKING_URI is used" in told
     assert not (clone / ".quickstart").exists()
