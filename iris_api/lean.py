@@ -12,11 +12,9 @@ import functools
 import gc
 import logging
 from collections.abc import Mapping, Sequence
-from timeit import default_timer
 from typing import Any
 
 from _bentoml_sdk.service import Service, get_current_service
-from bentoml._internal.context import server_context
 from bentoml._internal.resource import NvidiaGpuResource
 from bentoml._internal.server.http.access import AccessLogMiddleware
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
@@ -25,15 +23,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from iris_api.http import error_page, server_error
+from iris_api.request_metrics import RequestMetrics
 from iris_api.settings import settings
 
 logger = logging.getLogger("bentoml.service")
-
-OTHER_PATHS = "other"
-"""The label of every path that is not served: one label each would grow without bound."""
 
 
 class NoGpus(NvidiaGpuResource, resource_id="nvidia.com/gpu"):
@@ -53,6 +49,8 @@ class LeanService(Service):
         # What is loaded by now stays. The collector would go through it twice until the service is
         # ready, for 0.15 s.
         gc.freeze()
+        # Nobody sees uvicorn's own access log, whose lines would be put together all the same.
+        logging.getLogger("uvicorn.access").propagate = False
         app: Starlette = super().to_asgi(is_main)
         app.user_middleware = self._middleware(app)
         app.add_exception_handler(HTTPException, error_page)
@@ -116,75 +114,3 @@ class DirectCalls:
         except asyncio.CancelledError:
             # By uvicorn, at the end of its patience: nothing to log as a fault.
             logger.warning("a request was not over within IRIS_DRAIN_SECONDS; dropped")
-
-
-class RequestMetrics(RunnerTrafficMetricsMiddleware):
-    """BentoML's request metrics with a bounded set of paths, each label looked up once.
-
-    Args:
-        app: what is measured.
-        paths: that keep their own label.
-        options: of BentoML's middleware.
-    """
-
-    def __init__(self, app: ASGIApp, paths: frozenset[str], **options: Any) -> None:
-        super().__init__(app, **options)
-        self._paths = paths
-        self._fixed = {
-            "service_name": server_context.bento_name,
-            "service_version": server_context.bento_version,
-            "runner_name": server_context.service_name,
-        }
-        self._of_path = functools.cache(self._find_of_path)
-        self._of_answer = functools.cache(self._find_of_answer)
-
-    def _find_of_path(self, path: str) -> tuple[Any, Any]:
-        if not self._is_setup:
-            self._setup()
-        is_probe = path.startswith(tuple(self.skip_paths))
-        return (
-            self.metrics_request_in_progress.labels(endpoint=path, **self._fixed),
-            None if is_probe else self.metrics_last_request_timestamp.labels(**self._fixed),
-        )
-
-    def _find_of_answer(self, path: str, status: int) -> tuple[Any, Any]:
-        labels = self._fixed | {"endpoint": path, "http_response_code": status}
-        return (
-            self.metrics_request_total.labels(**labels),
-            self.metrics_request_duration.labels(**labels),
-        )
-
-    def _count(self, path: str, status: int, start: float) -> None:
-        total, duration = self._of_answer(path, status)
-        total.inc()
-        duration.observe(default_timer() - start)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count and time one request."""
-        if scope["type"] != "http" or scope["path"] == "/metrics":
-            await self.app(scope, receive, send)
-            return
-        start = default_timer()
-        path = scope["path"] if scope["path"] in self._paths else OTHER_PATHS
-        in_progress, last_request = self._of_path(path)
-        if last_request:
-            last_request.set_to_current_time()
-        status = 0
-
-        async def count(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif not message.get("more_body"):
-                self._count(path, status, start)
-            await send(message)
-
-        in_progress.inc()
-        try:
-            await self.app(scope, receive, count)
-        except Exception:
-            # Starlette answers it with 500, outside of here.
-            self._count(path, 500, start)
-            raise
-        finally:
-            in_progress.dec()

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from bentoml._internal.configuration.containers import BentoMLContainer
@@ -19,6 +19,7 @@ from iris_api import instruments
 from iris_api.classifier import Answer, Classifier
 from iris_api.instruments import Reason, Result
 from iris_api.metrics_page import LOCK_SECONDS, MetricsFolder, MetricsPage, Sample
+from iris_api.request_metrics import take_all
 from iris_api.tally import Answered, Bins, Instruments, Tally
 
 FLUSH_SECONDS = 0.02
@@ -46,6 +47,7 @@ class Metrics:
         self._instruments = Instruments()
         self._tallies: dict[int, Tally] = {}
         self._pending: deque[tuple[int, Answered]] = deque()
+        self._others: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
         rejected = instruments.counter(instruments.REJECTED)
@@ -78,8 +80,8 @@ class Metrics:
             self.flush()  # a long body, whose thread may take the time
         elif len(self._pending) >= MAXIMUM_PENDING:
             self.flush(seconds=0)
-        elif self._timer is None:
-            self._flush_later()
+        else:
+            self.count_soon()
 
     def reject(self, reason: Reason) -> None:
         """Count a prediction call that gets no prediction."""
@@ -88,6 +90,15 @@ class Metrics:
     def reloaded(self, result: Result) -> None:
         """Count a change to another model version, or one that did not work."""
         self._reloads[result].inc()
+
+    def count_with(self, count: Callable[[], None]) -> None:
+        """Have something else counted whenever these metrics are."""
+        self._others.append(count)
+
+    def count_soon(self) -> None:
+        """See to it that what waits is counted in time; to be called in the loop."""
+        if self._timer is None:
+            self._flush_later()
 
     def flush(self, seconds: float = LOCK_SECONDS) -> None:
         """Count what was answered until now.
@@ -113,18 +124,12 @@ class Metrics:
 
     def _count(self) -> None:
         calls = defaultdict(list)
-        for version, call in self._take():
+        for version, call in take_all(self._pending):
             calls[version].append(call)
         for version, of_version in calls.items():
             self._tallies[version].add(of_version)
-
-    def _take(self) -> Iterator[tuple[int, Answered]]:
-        # Also where two threads do so, each call is taken by one of them.
-        while self._pending:
-            try:
-                yield self._pending.popleft()
-            except IndexError:
-                return
+        for count in self._others:
+            count()
 
     def _settle(self) -> None:
         time.sleep(SETTLE_SECONDS)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from prometheus_client import Counter, Histogram
 
 from iris_api import instruments
@@ -40,13 +40,9 @@ class Tally:
     def __init__(self, model: Classifier, of: Instruments) -> None:
         version = str(model.version)
         self._labels = [of.predictions.labels(version, str(label)) for label in model.classes]
-        self._seconds = Bulk(of.inference.labels(version), instruments.INFERENCE_SECONDS)
-        self._rows = Bulk(of.request_rows, instruments.REQUEST_ROWS)
-        self._confidence = (
-            Bulk(of.confidence.labels(version), instruments.CONFIDENCE)
-            if model.has_probabilities
-            else None
-        )
+        self._seconds = Bulk(of.inference.labels(version))
+        self._rows = Bulk(of.request_rows)
+        self._confidence = Bulk(of.confidence.labels(version)) if model.has_probabilities else None
         self._features = [
             (column, Bins(model.profile.features[name]), name)
             for column, name in enumerate(FEATURES)
@@ -59,8 +55,8 @@ class Tally:
 
     def add(self, calls: Sequence[Answered]) -> None:
         """Count calls, however many rows they have, without a loop over the rows."""
-        self._rows.observe(np.array([len(call.rows) for call in calls]))
-        self._seconds.observe(np.array([call.seconds for call in calls]))
+        self._rows.observe([len(call.rows) for call in calls])
+        self._seconds.observe([call.seconds for call in calls])
         labels = np.concatenate([call.answer.labels for call in calls])
         _add(self._labels, np.bincount(labels))
         if self._confidence:
@@ -100,17 +96,18 @@ class Bins:
 class Bulk:
     """A histogram that takes many values at once; prometheus_client's own takes one."""
 
-    def __init__(self, child: Histogram, instrument: instruments.Instrument) -> None:
-        self._bounds = np.array(instrument.buckets)
+    def __init__(self, child: Histogram) -> None:
         # The one place that knows how a Histogram keeps its numbers. `observe` would go through
         # the bounds in Python for each value.
+        self._bounds = np.array(child._upper_bounds)  # noqa: SLF001
         self._buckets = child._buckets  # noqa: SLF001
         self._sum = child._sum  # noqa: SLF001
 
-    def observe(self, values: NDArray[np.floating | np.integer]) -> None:
-        """Count each value to the first bound that is not below it."""
-        _add(self._buckets, np.bincount(self._bounds.searchsorted(values)))
-        self._sum.inc(float(values.sum(dtype=np.float64)))
+    def observe(self, values: ArrayLike) -> None:
+        """Count each value, of a list or an array, to the first bound that is not below it."""
+        found = np.asarray(values)
+        _add(self._buckets, np.bincount(self._bounds.searchsorted(found)))
+        self._sum.inc(float(found.sum(dtype=np.float64)))
 
 
 def _add(series: Sequence[Counter], counts: NDArray[np.int64]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import servers
+from scrape import scrape
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
@@ -79,19 +81,50 @@ def test_no_access_log(watched: tuple[servers.Server, Path]) -> None:
 
 
 def test_health_beside_a_long_batch(client: httpx.Client, service: servers.Server) -> None:
-    """While a worker computes a long batch, it answers others."""
+    """While a worker computes a long batch, it answers others, and tells that it is at work."""
     row = {"sepal_length": 5, "sepal_width": 3, "petal_length": 1, "petal_width": 0.2}
     body = json.dumps({"instances": [row] * 100_000}).encode()
+    gauge = "bentoml_service_request_in_progress"
     with ThreadPoolExecutor(1) as pool:
         batch = pool.submit(httpx.post, f"{service.url}/predict", content=body, timeout=60)
-        answered = 0
+        answered, most = 0, 0.0
         while not batch.done():
             assert client.get("/health").status_code == 200
             answered += 1
+            most = most or scrape(service.url).value(gauge, endpoint="/predict")
+    after = scrape(service.url)
 
     assert batch.result().status_code == 200
     assert len(batch.result().json()["predictions"]) == 100_000
     assert answered > 5
+    assert most == 1
+    assert after.value(gauge, endpoint="/predict") == 0
+
+
+def test_requests_are_counted_and_timed(client: httpx.Client, service: servers.Server) -> None:
+    """BentoML's metrics have each request by its path and status, and the time of the last one."""
+    name = "bentoml_service_request"
+    start = time.time()
+    before = scrape(service.url)
+    for row in (5.1, 5.1, 5.1, "5.1"):
+        client.post("/predict", json={"instances": [[row, 3.5, 1.4, 0.2]]})
+    after = scrape(service.url)
+    client.get("/livez")
+    probed = scrape(service.url)
+
+    for status, count in (("200", 3), ("400", 1)):
+        of = {"endpoint": "/predict", "http_response_code": status}
+        for sample in (f"{name}_total", f"{name}_duration_seconds_count"):
+            assert after.value(sample, **of) - before.value(sample, **of) == count
+        bucket = f"{name}_duration_seconds_bucket"
+        assert after.value(bucket, le="+Inf", **of) - before.value(bucket, le="+Inf", **of) == count
+        assert after.value(bucket, le="0.005", **of) <= after.value(bucket, le="0.01", **of)
+        seconds = f"{name}_duration_seconds_sum"
+        assert 0 < after.value(seconds, **of) - before.value(seconds, **of) < count
+    last = "bentoml_service_last_request_timestamp_seconds"
+    assert start < after.value(last) < time.time()
+    assert probed.value(last) == after.value(last)
+    assert probed.value(f"{name}_total", endpoint="/livez") > 0
 
 
 def test_wrong_setting(plain_env: dict[str, str]) -> None:

@@ -36,7 +36,7 @@ def test_bulk_is_as_one_by_one(values: list[float]) -> None:
         registry=None,
         buckets=instruments.CONFIDENCE.buckets,
     )
-    Bulk(bulk.labels("1"), instruments.CONFIDENCE).observe(np.array(values))
+    Bulk(bulk.labels("1")).observe(np.array(values))
     for value in values:
         single.labels("1").observe(value)
 

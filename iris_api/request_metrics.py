@@ -1,0 +1,113 @@
+"""BentoML's request metrics, with bounded labels, counted for many requests at once."""
+
+import functools
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from time import perf_counter, time
+from typing import Any, TypeVar
+
+from _bentoml_sdk.service import get_current_service
+from bentoml._internal.context import server_context
+from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+OTHER_PATHS = "other"
+"""The label of every path that is not served: one label each would grow without bound."""
+
+Item = TypeVar("Item")
+
+
+def take_all(queue: deque[Item]) -> Iterator[Item]:
+    """Empty a queue. Also where two threads do so, each item is taken by one of them."""
+    while queue:
+        try:
+            yield queue.popleft()
+        except IndexError:
+            return
+
+
+class RequestMetrics(RunnerTrafficMetricsMiddleware):
+    """Notes what BentoML's middleware would count, until the worker's metrics are counted.
+
+    Args:
+        app: what is measured.
+        paths: that keep their own label.
+        options: of BentoML's middleware.
+    """
+
+    def __init__(self, app: ASGIApp, paths: frozenset[str], **options: Any) -> None:
+        super().__init__(app, **options)
+        self._paths = paths
+        self._probes = tuple(self.skip_paths)
+        self._fixed = {
+            "service_name": server_context.bento_name,
+            "service_version": server_context.bento_version,
+            "runner_name": server_context.service_name,
+        }
+        self._answered: deque[tuple[str, int, float]] = deque()
+        self._in_progress: defaultdict[str, int] = defaultdict(int)
+        self._last_request = 0.0
+        self._of_answer = functools.cache(self._find_of_answer)
+
+    @functools.cached_property
+    def _metrics(self) -> Any:
+        """The worker's metrics, which are there before its first request."""
+        self._setup()
+        metrics = get_current_service().metrics
+        metrics.count_with(self.count)
+        return metrics
+
+    def _find_of_answer(self, path: str, status: int) -> tuple[Any, Any]:
+        # Not at the top: the process that only starts the workers need not load numpy.
+        from iris_api.tally import Bulk  # noqa: PLC0415
+
+        labels = self._fixed | {"endpoint": path, "http_response_code": status}
+        return (
+            self.metrics_request_total.labels(**labels),
+            Bulk(self.metrics_request_duration.labels(**labels)),
+        )
+
+    def count(self) -> None:
+        """Bring BentoML's metrics up to date, on whatever thread."""
+        times: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+        for path, status, seconds in take_all(self._answered):
+            times[path, status].append(seconds)
+        for answer, seconds_each in times.items():
+            total, duration = self._of_answer(*answer)
+            total.inc(len(seconds_each))
+            duration.observe(seconds_each)
+        for path, number in list(self._in_progress.items()):
+            self.metrics_request_in_progress.labels(endpoint=path, **self._fixed).set(number)
+        if self._last_request:
+            self.metrics_last_request_timestamp.labels(**self._fixed).set(self._last_request)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note and time one request."""
+        if scope["type"] != "http" or scope["path"] == "/metrics":
+            await self.app(scope, receive, send)
+            return
+        start = perf_counter()
+        path = scope["path"] if scope["path"] in self._paths else OTHER_PATHS
+        if not path.startswith(self._probes):
+            self._last_request = time()
+        status = 0
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif not message.get("more_body"):
+                self._answered.append((path, status, perf_counter() - start))
+            await send(message)
+
+        self._in_progress[path] += 1
+        self._metrics.count_soon()
+        try:
+            await self.app(scope, receive, note)
+        except Exception:
+            # Starlette answers it with 500, outside of here.
+            self._answered.append((path, 500, perf_counter() - start))
+            raise
+        finally:
+            self._in_progress[path] -= 1
+            self._metrics.count_soon()
