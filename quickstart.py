@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from iris_api import IrisError
@@ -114,6 +115,7 @@ def _start_mlflow(started: contextlib.ExitStack, port: int) -> None:
     ]
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # processes of no use here
     process = started.enter_context(_process(command, log))
+    import_module("iris_api.tracking")  # for the next step; it takes seconds, which pass here
     _wait_for(f"http://127.0.0.1:{port}/health", process, log)
 
 
@@ -172,7 +174,7 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path | None = N
 
 
 def _is_registered(name: str) -> bool:
-    # mlflow takes seconds to import, which pass while its server starts.
+    # mlflow takes seconds to import: a port that is taken is told before.
     from iris_api.tracking import NotFoundError, TrackingServer  # noqa: PLC0415
 
     server = TrackingServer(os.environ["MLFLOW_TRACKING_URI"], _step)
