@@ -17,6 +17,7 @@ from iris_api.contract import FEATURES
 
 if TYPE_CHECKING:
     from inprocess import Fails, Run
+    from saved_models import Copy
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,24 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         pip_requirements=["scikit-learn"],
     )
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give one directory a serialization format, as mlflow.sklearn writes them."""
+    import saved_models  # noqa: PLC0415 (seconds, as above)
+
+    folder = tmp_path_factory.mktemp("saved")
+    saved_models.save(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> "Copy":
+    """Copy a saved directory, with another MLmodel or another model file."""
+    import saved_models  # noqa: PLC0415
+
+    return saved_models.copier(saved, tmp_path)
 
 
 @pytest.fixture
