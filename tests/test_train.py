@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import servers
+import yaml
 from conftest import Tracking
 
 from iris_api.contract import FEATURES
@@ -59,6 +60,23 @@ def test_training_profile(home: Path) -> None:
     assert sum(petal_width.shares) == pytest.approx(1)
     # A third of the flowers has 0.2 or 0.3 cm, so that lower deciles coincide.
     assert len(petal_width.edges) < 11
+
+
+def test_signature_and_example(home: Path) -> None:
+    """The model says its columns and labels, and has a flower of each species as its example."""
+    (folder,) = home.glob("models/irismodel/v1-*/mlflow_model")
+    document = yaml.safe_load((folder / "MLmodel").read_text("utf-8"))
+    example = folder / document["saved_input_example_info"]["artifact_path"]
+
+    inputs = json.loads(document["signature"]["inputs"])
+    assert [(column["name"], column["type"]) for column in inputs] == [
+        (feature, "double") for feature in FEATURES
+    ]
+    assert json.loads(document["signature"]["outputs"])[0]["tensor-spec"]["dtype"] == "str"
+    assert json.loads(example.read_text("utf-8")) == {
+        "columns": list(FEATURES),
+        "data": [[5.1, 3.5, 1.4, 0.2], [7.0, 3.2, 4.7, 1.4], [6.3, 3.3, 6.0, 2.5]],
+    }
 
 
 def test_without_promotion(tracking: Tracking, client: mlflow.MlflowClient) -> None:
