@@ -14,19 +14,17 @@ from typing import Any
 
 import httpx
 import mlflow
-import pandas as pd
 import proxies
 import pytest
+import registered
 import servers
 import sklearn
 from conftest import Tracking
 from inprocess import Fails, Run, snapshot, staged
 from proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
-from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import iris_api.activation
-from iris_api.contract import FEATURES
 
 pytestmark = pytest.mark.thorough
 
@@ -52,25 +50,10 @@ def proxy(proxied: Proxy) -> Proxy:
     return proxied
 
 
-def _log(name: str, estimator: Any, columns: tuple[str, ...] = FEATURES) -> None:
-    rows = pd.DataFrame(load_iris().data, columns=list(columns))
-    estimator.fit(rows, load_iris().target)
-    with mlflow.start_run():
-        mlflow.sklearn.log_model(
-            estimator,
-            name="model",
-            registered_model_name=name,
-            signature=mlflow.models.infer_signature(rows),
-            pip_requirements=["scikit-learn"],
-        )
-
-
 @pytest.fixture(scope="module")
 def registry(tracking: Tracking) -> Callable[..., str]:
     """Give a function that registers one more version of a name, as old registries have them."""
-    mlflow.set_tracking_uri(tracking.url)
-    mlflow.set_experiment("iris")
-    client = mlflow.MlflowClient()
+    client = registered.use(tracking.url)
 
     def register(name: str, **columns: str) -> str:
         sound = client.get_model_version_download_uri("IrisModel", "1")
@@ -439,7 +422,7 @@ def test_not_scikit_learn(fails: Fails) -> None:
 @pytest.mark.usefixtures("registry")
 def test_regressor(fails: Fails) -> None:
     """A model that predicts numbers, not classes."""
-    _log("Regressor", LinearRegression())
+    registered.log("Regressor", LinearRegression(), labels=registered.IRIS.target)
     done = fails("models:/Regressor/1")
 
     assert done.last == (
@@ -450,7 +433,8 @@ def test_regressor(fails: Fails) -> None:
 @pytest.mark.usefixtures("registry")
 def test_wrong_features(fails: Fails) -> None:
     """A model of other columns."""
-    _log("Flowers", LogisticRegression(max_iter=1000), ("a", "b", *FEATURES[2:]))
+    foreign = registered.ROWS.rename(columns={"sepal_length": "a", "sepal_width": "b"})
+    registered.log("Flowers", LogisticRegression(max_iter=1000), foreign)
     done = fails("models:/Flowers/1")
 
     assert done.last == (
@@ -466,7 +450,7 @@ def test_another_scikit_learn(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(sklearn, "__version__", "1.4.2")
         patch.setattr("sklearn.base.__version__", "1.4.2")
-        _log("Old", LogisticRegression(max_iter=1000))
+        registered.log("Old", LogisticRegression(max_iter=1000))
     done = fails("models:/Old/1")
 
     here = sklearn.__version__

@@ -8,13 +8,12 @@ from typing import Any
 import httpx
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
+import registered
 import servers
 import yaml
 from conftest import Tracking
 from inprocess import Fails, Run, runner
-from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from iris_api.contract import FEATURES
@@ -40,24 +39,7 @@ def import_model(
 @pytest.fixture(scope="module")
 def client(tracking: Tracking) -> mlflow.MlflowClient:
     """Give MLflow's own client, and the fluent functions the same server."""
-    mlflow.set_tracking_uri(tracking.url)
-    mlflow.set_experiment("iris")
-    return mlflow.MlflowClient()
-
-
-def _log(name: str, estimator: Any, columns: tuple[str, ...] = FEATURES, **options: Any) -> None:
-    """Register an estimator fitted on the data set with the columns in this order."""
-    rows = pd.DataFrame(load_iris().data, columns=list(FEATURES))[list(columns)]
-    estimator.fit(rows, load_iris().target_names[load_iris().target])
-    with mlflow.start_run():
-        mlflow.sklearn.log_model(
-            estimator,
-            name="model",
-            registered_model_name=name,
-            signature=mlflow.models.infer_signature(rows),
-            pip_requirements=["scikit-learn"],
-            **options,
-        )
+    return registered.use(tracking.url)
 
 
 def _metadata(home: Path, tag: str) -> dict[str, Any]:
@@ -113,10 +95,9 @@ def test_ordinary_entry(home: Path, plain_env: dict[str, str]) -> None:
     )
     predicted = servers.run("-c", script, env=env)
 
-    bunch = load_iris()
     assert predicted.returncode == 0, predicted.stderr
     labels = predicted.stdout.strip().split(",")
-    assert np.mean(np.array(labels) == bunch.target_names[bunch.target]) > 0.9
+    assert np.mean(np.array(labels) == registered.SPECIES) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -138,10 +119,12 @@ def test_promotion(
 
     The second one has its columns in another order, and gets each value in its own column.
     """
-    _log("Promoted", LogisticRegression(max_iter=1000))
+    registered.log("Promoted", LogisticRegression(max_iter=1000))
     client.transition_model_version_stage("Promoted", "1", "Production")
     first = import_model("models:/Promoted/Production")
-    _log("Promoted", LogisticRegression(max_iter=1000), FEATURES[::-1])
+    registered.log(
+        "Promoted", LogisticRegression(max_iter=1000), registered.ROWS[list(FEATURES[::-1])]
+    )
     latest = import_model("models:/Promoted/latest")
     client.transition_model_version_stage("Promoted", "2", "Production", True)
     second = import_model("models:/Promoted/Production")
@@ -151,7 +134,9 @@ def test_promotion(
     }
     with servers.bentoml_service(new_home / "service.log", env=env) as server:
         told = httpx.get(f"{server.url}/model")
-        answer = httpx.post(f"{server.url}/predict", json={"instances": load_iris().data.tolist()})
+        answer = httpx.post(
+            f"{server.url}/predict", json={"instances": registered.IRIS.data.tolist()}
+        )
 
     assert first.out.startswith("promoted:v1-")
     assert latest.out == second.out
@@ -159,16 +144,15 @@ def test_promotion(
     assert told.text.startswith('{"name":"Promoted","stage":"Production","version":2,')
     assert told.json()["features"] == list(FEATURES[::-1])
     assert answer.headers["X-Model-Version"] == "2"
-    bunch = load_iris()
     found = np.array(answer.json()["predictions"])
-    assert np.mean(found == bunch.target_names[bunch.target]) > 0.9
+    assert np.mean(found == registered.SPECIES) > 0.9
 
 
 def test_rollback(client: mlflow.MlflowClient, import_model: Run, new_home: Path) -> None:
     """Importing an older version makes it the active one again."""
     del client
-    _log("Rolled", LogisticRegression(C=0.1))
-    _log("Rolled", LogisticRegression(C=0.2))
+    registered.log("Rolled", LogisticRegression(C=0.1))
+    registered.log("Rolled", LogisticRegression(C=0.2))
     tags = [import_model(f"models:/Rolled/{version}").out.strip() for version in (1, 2, 1)]
 
     assert tags[0] == tags[2] != tags[1]
@@ -181,7 +165,7 @@ def test_without_a_training_profile(
 ) -> None:
     """A model that train_model.py did not make is imported just the same."""
     del client
-    _log("Foreign", LogisticRegression(max_iter=1000))
+    registered.log("Foreign", LogisticRegression(max_iter=1000))
     done = import_model("models:/Foreign/1")
 
     assert done.status == 0
@@ -276,7 +260,7 @@ def test_changed_in_the_registry(
     tracking: Tracking, client: mlflow.MlflowClient, import_model: Run, new_home: Path
 ) -> None:
     """A version whose files changed behind its number is an alarm, and the store stays."""
-    _log("Changed", LogisticRegression(max_iter=1000))
+    registered.log("Changed", LogisticRegression(max_iter=1000))
     tag = import_model("models:/Changed/1").out.strip()
     root = client.get_model_version_download_uri("Changed", "1").removeprefix("mlflow-artifacts:/")
     with (tracking.folder / "artifacts" / root / "requirements.txt").open("a") as file:

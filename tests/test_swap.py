@@ -9,18 +9,16 @@ from typing import Any
 
 import httpx
 import mlflow
-import pandas as pd
 import pytest
+import registered
 import servers
 import warm
 import yaml
 from conftest import Tracking
 from scrape import scrape
-from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.traffic import Ask, asking
-from iris_api.contract import FEATURES
 from iris_api.training_profile import FILE_NAME, TrainingProfile
 
 NAME = "Rivals"
@@ -56,26 +54,21 @@ class Rivals:
 @pytest.fixture(scope="module")
 def origin(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Rivals:
     """Register and import both versions."""
-    mlflow.set_tracking_uri(tracking.url)
-    mlflow.set_experiment("iris")
-    bunch = load_iris()
-    rows = pd.DataFrame(bunch.data, columns=list(FEATURES))
+    client = registered.use(tracking.url)
     folder = tmp_path_factory.mktemp("rivals")
+    bunch = registered.IRIS
     for shift in (0, 1):
         labels = bunch.target_names[(bunch.target + shift) % 3]
         profile = folder / FILE_NAME
-        profile.write_text(TrainingProfile.of(rows, labels).model_dump_json())
-        with mlflow.start_run():
-            mlflow.sklearn.log_model(
-                LogisticRegression(max_iter=1000).fit(rows, labels),
-                name="model",
-                registered_model_name=NAME,
-                signature=mlflow.models.infer_signature(rows),
-                pip_requirements=["scikit-learn"],
-                extra_files=None if shift else [str(profile)],
-            )
+        profile.write_text(TrainingProfile.of(registered.ROWS, labels).model_dump_json())
+        registered.log(
+            NAME,
+            LogisticRegression(max_iter=1000),
+            labels=labels,
+            extra_files=None if shift else [str(profile)],
+        )
     env = tracking.env | {"IRIS_MODEL_URI": f"models:/{NAME}@champion"}
-    rivals = Rivals(mlflow.MlflowClient(), env, folder / "home", folder)
+    rivals = Rivals(client, env, folder / "home", folder)
     rivals.promote(2)
     rivals.promote(1)
     return rivals
