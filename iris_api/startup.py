@@ -1,20 +1,11 @@
 """What a served Bento does before its workers start: it imports the model of the registry."""
 
-import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from iris_api import IrisError
-
 SCRIPT = Path(__file__).resolve().parent.parent / "import_model.py"
-
-logger = logging.getLogger("bentoml.service")
-
-
-class StartError(IrisError):
-    """There is no model to start with; the message says how to have one."""
 
 
 def follows_registry() -> bool:
