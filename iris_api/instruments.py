@@ -21,9 +21,6 @@ Reason = Literal[
     "invalid_body",
     "unsupported_media_type",
     "too_large",
-    "unauthorized",
-    "overloaded",
-    "timeout",
     "no_model",
     "disconnected",
 ]
