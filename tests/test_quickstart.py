@@ -124,20 +124,20 @@ def test_server_that_is_there(
 ) -> None:
     """With MLFLOW_TRACKING_URI set, that server is used; what is promoted there is served."""
     client = mlflow.MlflowClient(tracking.url)
-    client.copy_model_version("models:/IrisModel/1", "Promoted")
-    client.copy_model_version("models:/IrisModel/1", "Promoted")
-    client.transition_model_version_stage("Promoted", "1", "Production")
+    client.copy_model_version("models:/IrisModel/1", "Quickstart")
+    client.copy_model_version("models:/IrisModel/1", "Quickstart")
+    client.transition_model_version_stage("Quickstart", "1", "Production")
     env = plain_env | {
         "BENTOML_HOME": str(tmp_path / "bentoml"),
         "MLFLOW_TRACKING_URI": tracking.url,
-        "IRIS_MODEL_URI": "models:/Promoted/Production",
+        "IRIS_MODEL_URI": "models:/Quickstart/Production",
     }
     with _quickstart(clone, env, tmp_path / "log") as quickstart:
         told = quickstart.log.read_text("utf-8")
         url = f"http://127.0.0.1:{quickstart.port}/model"
         model = httpx.get(url).json()
         client.transition_model_version_stage(
-            "Promoted", "2", "Production", archive_existing_versions=True
+            "Quickstart", "2", "Production", archive_existing_versions=True
         )
         servers.wait_for(lambda: httpx.get(url).json()["version"] == 2, 60)
 
