@@ -33,8 +33,16 @@ ACCEPT_SECONDS = 0.1
 SO_ATTACH_FILTER = 26
 """Of Linux' asm-generic/socket.h; Python has no name for it."""
 
-DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
-"""One instruction of linux/filter.h, BPF_RET | BPF_K: keep 0 bytes of a packet."""
+DROP_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # BPF_LD | BPF_B | BPF_ABS: the flags of the TCP header, RFC 9293
+        (0x45, 0, 1, 0x02),  # BPF_JMP | BPF_JSET | BPF_K: on without SYN
+        (0x06, 0, 0, 0),  # BPF_RET | BPF_K: keep 0 bytes of the packet
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+    )
+)
+"""A filter of linux/filter.h. What ends a handshake passes: its client believes to be let in."""
 
 logger = logging.getLogger("bentoml.service")
 
@@ -79,12 +87,12 @@ def refuse_connections(listening: socket.socket) -> None:
     """Let no more connections in, and those that wait be accepted.
 
     Closing a listening socket resets the connections that wait in its queue, whose clients may have
-    sent their requests. Linux can drop the packets that would make new ones instead; their clients
+    sent their requests. Linux can drop the packets that ask for new ones instead; their clients
     go on trying until the socket is closed, and are refused.
     """
     if sys.platform == "linux":
-        code = ctypes.create_string_buffer(DROP_ALL)
-        program = struct.pack("HP", 1, ctypes.addressof(code))
+        code = ctypes.create_string_buffer(DROP_SYN)
+        program = struct.pack("HP", len(DROP_SYN) // 8, ctypes.addressof(code))
         with contextlib.suppress(OSError):  # then it is as without
             listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
