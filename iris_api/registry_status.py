@@ -11,7 +11,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 
 from iris_api import one_line
 from iris_api.staging import staging
-from iris_api.store import store_name
+from iris_api.store import exists, store_name
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,13 @@ def answered(name: str, version: int | None) -> None:
 def failed(name: str, error: object) -> None:
     """Write down a look without an answer; what was known before is kept.
 
+    Where there is no store, none is made: an import that fails leaves all as it was.
+
     Raises:
         OSError: as in `write()`.
     """
+    if not exists():
+        return
     known = read(name) or RegistryStatus()
     write(name, dataclasses.replace(known, error=one_line(error, 400)))
 
