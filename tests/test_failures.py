@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import shlex
 import signal
 import socket
 import sqlite3
@@ -491,7 +492,7 @@ def test_file_size_limit(tracking: Tracking, tmp_path: Path) -> None:
     """A file that may not grow, of the command line itself, on any machine."""
     home = tmp_path / "bentoml"
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} import_model.py"],
+        ["bash", "-c", f"ulimit -f 1; exec {shlex.quote(sys.executable)} import_model.py"],
         env=tracking.env | {"BENTOML_HOME": str(home)},
         cwd=servers.ROOT,
         capture_output=True,
