@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from iris_api import instruments
 from iris_api.classifier import Answer, Classifier
 from iris_api.instruments import Reason, Result
-from iris_api.metrics_page import LOCK_SECONDS, MetricsFolder, MetricsPage, Sample
+from iris_api.metrics_folder import LOCK_SECONDS, MetricsFolder, Sample
+from iris_api.metrics_page import MetricsPage
 from iris_api.request_metrics import take_all
 from iris_api.tally import Answered, Bins, Instruments, Tally
 
@@ -42,8 +43,9 @@ class Metrics:
 
     def __init__(self, name: str, *, follows: bool) -> None:
         self._folder = MetricsFolder()
-        # Left by a worker that was killed, and had the process id that is this one's now.
-        self._folder.clear(os.getpid())
+        with self._folder.lock():
+            # Left by a worker that was killed, and had the process id that is this one's now.
+            self._folder.forget(os.getpid())
         self._instruments = Instruments()
         self._tallies: dict[int, Tally] = {}
         self._pending: deque[tuple[int, Answered]] = deque()

@@ -1,12 +1,6 @@
 """The page of `GET /metrics`: the counters of all workers, and what is true now."""
 
-import json
-import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
-from pathlib import Path
 
 from bentoml._internal.server.metrics.prometheus import PrometheusClient
 from prometheus_client import Metric, generate_latest
@@ -14,79 +8,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from iris_api import instruments, registry_status
+from iris_api.metrics_folder import MetricsFolder, Sample
 from iris_api.process_metrics import ServiceProcesses
 
-Sample = tuple[str, dict[str, str], float]
-"""Name of an instrument, its labels, and the value."""
-
-MODEL_FILE = "irismodel_{}.json"
-"""What the model of the worker with that process id says of itself."""
-
-LOCK_SECONDS = 1.0
-"""Better a page that may have half of an update than none, should a worker hang in its update."""
-
 _BY_NAME = {instrument.name: instrument for instrument in instruments.INSTRUMENTS}
-
-
-class MetricsFolder:
-    """The files of all workers' metrics, which this version of the service began with."""
-
-    def __init__(self) -> None:
-        self.path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-
-    @contextmanager
-    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
-        """Keep pages from having half of an update, over threads and workers.
-
-        Args:
-            seconds: to wait at most.
-
-        Yields:
-            Whether the lock is held.
-        """
-        # Opened each time: two threads with one descriptor would both hold the lock.
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            yield _try_lock(descriptor, seconds)
-        finally:
-            os.close(descriptor)
-
-    def clear(self, pid: int) -> None:
-        """Remove what a worker said of its present, and keep what it counted."""
-        for path in self.path.glob(f"*_{pid}.*"):
-            if path.name.startswith("gauge_") or path.suffix == ".json":
-                path.unlink(missing_ok=True)
-
-    def clear_ended(self, living: set[int]) -> None:
-        """Do so for all workers that ended; prometheus_client wants to be told of each."""
-        known = {int(path.stem.rpartition("_")[2]) for path in self.path.glob("*_*.*")}
-        for pid in known - living:
-            self.clear(pid)
-
-    def write_model(self, samples: list[Sample]) -> None:
-        """Replace what this worker says of its model."""
-        path = self.path / MODEL_FILE.format(os.getpid())
-        written = path.with_suffix(".part")
-        written.write_text(json.dumps(samples), encoding="utf-8")
-        written.replace(path)
-
-    def models(self) -> Iterator[Sample]:
-        """Read what the workers say of their models."""
-        for path in sorted(self.path.glob(MODEL_FILE.format("*"))):
-            yield from json.loads(path.read_text("utf-8"))
-
-
-def _try_lock(descriptor: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            flock(descriptor, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.001)
-        else:
-            return True
 
 
 class MetricsPage(PrometheusClient):
@@ -109,9 +34,9 @@ class MetricsPage(PrometheusClient):
     def generate_latest(self) -> bytes:
         """Write the page. BentoML reads all files twice for it; here it is once."""
         self._settle()
-        living = self._processes.living()
-        with self._folder.lock():
-            self._folder.clear_ended(living)
+        with self._folder.lock() as held:
+            for pid in self._processes.ended(self._folder.workers()) if held else ():
+                self._folder.retire(pid)
             families = list(MultiProcessCollector(None, str(self._folder.path)).collect())
             samples = list(self._folder.models())
         for metric in families:

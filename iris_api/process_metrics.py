@@ -18,11 +18,15 @@ class ServiceProcesses:
     def __init__(self) -> None:
         self._parent = psutil.Process(os.getppid())
 
-    def living(self) -> set[int]:
-        """Return the process ids of the workers."""
+    def ended(self, workers: set[int]) -> set[int]:
+        """Return which of these were workers and are no more; of a lost parent nobody can tell.
+
+        Args:
+            workers: process ids that are or were workers'.
+        """
         if not self._parent.is_running():
-            return {os.getpid()}
-        return {worker.pid for worker in self._parent.children() if _is_alive(worker)}
+            return set()
+        return workers - {child.pid for child in self._parent.children() if _is_alive(child)}
 
     def samples(self) -> Iterator[tuple[Instrument, float]]:
         """Measure all of them; nothing where the first process is gone, and the service with it."""

@@ -198,11 +198,11 @@ def test_sums_are_exact_under_load(observed: servers.Server) -> None:
         calls = [pool.submit(ask, number) for number in range(40)]
         while not all(call.done() for call in calls):
             pages.append(scrape(observed.url))
-    pages.append(scrape(observed.url))
+    at_last = [scrape(observed.url) for _ in range(10)]  # from both workers
 
     assert {call.result() for call in calls} == {200}
     assert len(pages) > 2
-    for page in pages:
+    for page in [*pages, *at_last]:
         counted = _growth("iris_predictions_total", before, page)
         assert counted % 10_000 == 0
         assert _growth("iris_request_rows_sum", before, page) == counted
@@ -210,8 +210,9 @@ def test_sums_are_exact_under_load(observed: servers.Server) -> None:
         for feature in FEATURES:
             growth = _growth("iris_feature_rows_total", before, page, feature=feature)
             assert growth == counted, feature
-    assert _growth("iris_predictions_total", before, pages[-1]) == 400_000
-    assert _growth("iris_inference_seconds_count", before, pages[-1]) == 40
+    for page in at_last:
+        assert _growth("iris_predictions_total", before, page) == 400_000
+        assert _growth("iris_inference_seconds_count", before, page) == 40
 
 
 def _send_random(server: servers.Server, start: int, count: int) -> None:
@@ -335,7 +336,7 @@ def test_a_killed_worker(observed: servers.Server) -> None:
     pids = after.labels("bentoml_service_last_request_timestamp_seconds", "pid")
     assert pids <= {str(worker.pid) for worker in servers.workers(observed)}
     assert str(victim.pid) not in pids
-    assert not list(_files(observed).glob(f"gauge*_{victim.pid}.db"))
+    assert not list(_files(observed).glob(f"*_{victim.pid}.*"))
     assert other.is_running()
     for name in ("iris_predictions_total", "iris_feature_rows_total", "iris_request_rows_count"):
         assert after.value(name) == before.value(name) > 0

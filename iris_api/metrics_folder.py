@@ -1,0 +1,110 @@
+"""The files in which prometheus_client keeps the numbers of a service with several workers.
+
+Each worker has its own, named by its process id. The page adds them up, those of ended workers too:
+or else a counter would fall whenever a worker is replaced.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+
+from prometheus_client.mmap_dict import MmapedDict
+
+Sample = tuple[str, dict[str, str], float]
+"""Name of an instrument, its labels, and the value."""
+
+LOCK_SECONDS = 1.0
+"""Better a page that may have half of an update than none, should a worker hang in its update."""
+
+ENDED = 0
+"""In the place of a process id: the file of all workers that ended. No process has it."""
+
+
+class MetricsFolder:
+    """The folder that BentoML makes anew at each start of a service.
+
+    Attributes:
+        path: of it.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+
+    @contextmanager
+    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
+        """Keep pages from having half of an update, over threads and workers.
+
+        Args:
+            seconds: to wait at most.
+
+        Yields:
+            Whether the lock is held.
+        """
+        # Opened each time: two threads with one descriptor would both hold the lock.
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            yield _try_lock(descriptor, seconds)
+        finally:
+            os.close(descriptor)
+
+    def workers(self) -> set[int]:
+        """Return the process ids that have files."""
+        return {_pid(path) for path in self.path.glob("*_*.*")} - {ENDED}
+
+    def forget(self, pid: int) -> None:
+        """Remove what a worker that ended said of its present; what it counted stays."""
+        for path in self._of(pid):
+            if path.suffix != ".db" or path.name.startswith("gauge_"):
+                path.unlink(missing_ok=True)
+
+    def retire(self, pid: int) -> None:
+        """Forget a worker that ended, and add what it counted to all that ended before.
+
+        Its files would otherwise be read for each page, as long as the service runs. Whoever is
+        killed in here counts some of it twice, which is less of a harm than a counter that falls.
+        """
+        self.forget(pid)
+        for path in self._of(pid):
+            total = self.path / f"{path.stem.rpartition('_')[0]}_{ENDED}.db"
+            values = MmapedDict(str(path))
+            if total.exists():
+                for key, value, *_ in MmapedDict.read_all_values_from_file(str(total)):
+                    values.write_value(key, values.read_value(key)[0] + value, 0)
+            values.close()
+            path.replace(total)
+
+    def write_model(self, samples: list[Sample]) -> None:
+        """Replace what this worker says of its model."""
+        path = self.path / f"irismodel_{os.getpid()}.json"
+        written = path.with_suffix(".part")
+        written.write_text(json.dumps(samples), encoding="utf-8")
+        written.replace(path)
+
+    def models(self) -> Iterator[Sample]:
+        """Read what the workers say of their models."""
+        for path in sorted(self.path.glob("irismodel_*.json")):
+            yield from json.loads(path.read_text("utf-8"))
+
+    def _of(self, pid: int) -> list[Path]:
+        return [path for path in self.path.glob("*_*.*") if _pid(path) == pid]
+
+
+def _pid(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
+
+
+def _try_lock(descriptor: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.001)
+        else:
+            return True
