@@ -1,8 +1,11 @@
 """What Prometheus gets to know, from a real service with two workers."""
 
+import contextlib
+import fcntl
 import http.client
 import itertools
 import json
+import os
 import re
 import socket
 import time
@@ -77,6 +80,38 @@ def test_counts_of_predictions(observed: servers.Server) -> None:
     assert _growth("iris_request_rows_sum", before, after) == 40
     assert _growth("iris_request_rows_bucket", before, after, le="1.0") == 10
     assert _growth("iris_request_rows_bucket", before, after, le="5.0") == 20
+
+
+def test_a_page_has_all_that_was_answered_before(observed: servers.Server) -> None:
+    """A call is on the page that is asked for after its answer, whichever workers the two were."""
+    start = scrape(observed.url).value("iris_predictions_total")
+    for number in range(1, 31):
+        _predict(observed, [SETOSA])
+        assert scrape(observed.url).value("iris_predictions_total") == start + number
+
+
+def test_nothing_is_counted_while_a_page_is_read(observed: servers.Server) -> None:
+    """Workers answer while the files are locked, and count afterwards: no page has half a call."""
+    before = _entries(observed)
+    with _locked(_files(observed)):
+        _predict(observed, [SETOSA])
+        time.sleep(0.2)  # ten times as long as a call waits to be counted
+        during = _entries(observed)
+    after = scrape(observed.url)
+
+    ours = {key for key in before if key[1].startswith('["iris_')}
+    assert {key: during[key] for key in ours} == {key: before[key] for key in ours}
+    assert after.value("iris_request_rows_count") == 1 + sum(
+        value for (_, key), value in before.items() if '"iris_request_rows_bucket"' in key
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+    os.close(descriptor)
 
 
 def test_confidence_is_the_highest_probability(observed: servers.Server) -> None:
@@ -229,11 +264,12 @@ def _send_random(server: servers.Server, start: int, count: int) -> None:
     connection.close()
 
 
-def _entries(server: servers.Server) -> set[tuple[str, str]]:
+def _entries(server: servers.Server) -> dict[tuple[str, str], float]:
+    """Return what the workers' files have, by file and key."""
     return {
-        (path.name, key)
+        (path.name, key): value
         for path in _files(server).glob("*.db")
-        for key, *_ in MmapedDict.read_all_values_from_file(str(path))
+        for key, value, *_ in MmapedDict.read_all_values_from_file(str(path))
     }
 
 
@@ -259,7 +295,7 @@ def test_random_paths_leave_nothing(observed: servers.Server) -> None:
     assert {name: before.series(name).keys() for name in names} == {
         name: after.series(name).keys() for name in names
     }
-    assert _entries(observed) == entries
+    assert _entries(observed).keys() == entries.keys()
     grown = sum(worker.memory_info().rss for worker in servers.workers(observed)) - memory
     assert grown < 2 * 1024**2
     others = _growth("bentoml_service_request_total", before, after, endpoint="other")
