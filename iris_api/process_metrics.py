@@ -26,18 +26,21 @@ class ServiceProcesses:
         """
         if not self._parent.is_running():
             return set()
-        return workers - {child.pid for child in self._parent.children() if _is_alive(child)}
+        return workers - self._living()
 
     def samples(self) -> Iterator[tuple[Instrument, float]]:
         """Measure all of them; nothing where the first process is gone, and the service with it."""
         if not self._parent.is_running():
             return
         processes = [self._parent, *self._parent.children()]
-        yield instruments.WORKERS, len(self.living())
+        yield instruments.WORKERS, len(self._living())
         yield instruments.CPU_SECONDS, self._cpu_seconds()
         yield instruments.RESIDENT_BYTES, sum(map(_resident_bytes, processes))
         yield instruments.OPEN_FILES, sum(map(_open_files, processes))
         yield instruments.START_TIME, self._parent.create_time()
+
+    def _living(self) -> set[int]:
+        return {child.pid for child in self._parent.children() if _is_alive(child)}
 
     def _cpu_seconds(self) -> float:
         """Add up the times; the kernel keeps those of workers that ended with their parent's.
