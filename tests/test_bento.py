@@ -93,6 +93,7 @@ def test_pointed_at_a_registry(
     assert model["registry"]["error"] is None
 
 
+@pytest.mark.thorough
 def test_registry_that_is_down(bento_home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
     """Where the registry does not answer, the service starts with what it has and says so."""
     address = f"http://127.0.0.1:{servers.free_port()}"

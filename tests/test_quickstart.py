@@ -86,10 +86,19 @@ def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> 
     assert not [child for child in children if child.is_running()]
     assert spared
 
-    with _quickstart(clone, env, tmp_path / "second.log") as second:
-        again = httpx.get(f"http://127.0.0.1:{second.port}/model").json()
 
-    assert again["version"] == 1
+@pytest.mark.thorough
+def test_second_start(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """The registry survives: the second time nothing is trained."""
+    env = plain_env | {"BENTOML_HOME": str(tmp_path / "bentoml")}
+    with _quickstart(clone, env, tmp_path / "first.log") as first:
+        before = httpx.get(f"http://127.0.0.1:{first.port}/model").json()
+    with _quickstart(clone, env, tmp_path / "second.log") as second:
+        after = httpx.get(f"http://127.0.0.1:{second.port}/model").json()
+
+    assert after["version"] == before["version"] == 1
+    assert after["digest"] == before["digest"]
+    assert "training" in first.log.read_text("utf-8")
     assert "training" not in second.log.read_text("utf-8")
 
 
@@ -119,6 +128,7 @@ def test_port_that_is_no_port(plain_env: dict[str, str]) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_server_that_is_there(
     clone: Path, tracking: Tracking, plain_env: dict[str, str], tmp_path: Path
 ) -> None:

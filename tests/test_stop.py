@@ -102,6 +102,7 @@ def test_long_request_is_finished(env: dict[str, str], tmp_path: Path) -> None:
     assert len(answers[0].json()["predictions"]) == 100_000
 
 
+@pytest.mark.thorough
 def test_time_limit_of_the_drain(env: dict[str, str], tmp_path: Path) -> None:
     """A request that never ends cannot hold up the stop for longer than IRIS_DRAIN_SECONDS."""
     with servers.bentoml_service(tmp_path / "log", env=env) as server:

@@ -166,6 +166,7 @@ def test_metrics_of_a_swap(rivals: Rivals, service: servers.Server) -> None:
     assert after.value("iris_model_reloads_total", result="success") == 2  # one for each worker
 
 
+@pytest.mark.thorough
 def test_killed_worker_comes_back_with_the_active_version(
     rivals: Rivals, service: servers.Server
 ) -> None:
@@ -184,7 +185,14 @@ def test_killed_worker_comes_back_with_the_active_version(
     assert _all_answer_with(service, 2)()
 
 
-@pytest.mark.parametrize("damage", ["file", "answer", "metadata"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "file",
+        pytest.param("answer", marks=pytest.mark.thorough),
+        pytest.param("metadata", marks=pytest.mark.thorough),
+    ],
+)
 def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, damage: str) -> None:
     """A version that is not what was imported leaves the old one answering, and says so once."""
     entry = rivals.entry(2)
@@ -238,6 +246,7 @@ def test_first_import_while_the_service_runs(
     assert after.headers["X-Model-Version"] == "1"
 
 
+@pytest.mark.thorough
 def test_switched_off(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> None:
     """With IRIS_RELOAD_SECONDS=0 a service keeps the version that it started with."""
     env = plain_env | {

@@ -182,6 +182,7 @@ def test_promotion_and_back(registry: Registry, watch: Start, tmp_path: Path) ->
     assert running.told[-2:] == [f"watched:{entry.parent.name} is active again", "ended by SIGINT"]
 
 
+@pytest.mark.thorough
 def test_refused_version(registry: Registry, watch: Start, tmp_path: Path) -> None:
     """A version that is refused is told once, not tried again, and the active one stays."""
     assert _import(registry, tmp_path / "home", tmp_path / "import", 1).status == 0
@@ -256,6 +257,7 @@ def test_killed_import(registry: Registry, watch: Start) -> None:
     assert _active(running.home) == "v3"
 
 
+@pytest.mark.thorough
 def test_ended_in_an_import(registry: Registry, watch: Start) -> None:
     """A signal ends the watch and its import within a second, and the store is as it was."""
     registry.promote(4)
