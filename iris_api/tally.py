@@ -61,9 +61,9 @@ class Tally:
         _add(self._labels, np.bincount(labels))
         if self._confidence:
             found = [call.answer.probabilities for call in calls]
-            tops = [_highest(matrix) for matrix in found if matrix is not None]
-            if tops:
-                self._confidence.observe(np.concatenate(tops))
+            known = [matrix for matrix in found if matrix is not None]
+            if known:
+                self._confidence.observe(_highest(np.concatenate(known)))
         if self._features:
             rows = np.concatenate([call.rows for call in calls])
             for column, bins, _ in self._features:
