@@ -1,0 +1,59 @@
+"""Classifiers that are fitted on the irises, for the tests of what is compiled and proved."""
+
+import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from iris_api.compiler import Compiled, compile_classifier
+
+IRIS = load_iris()
+ROWS: NDArray[np.float64] = IRIS.data
+SPECIES: NDArray[Any] = IRIS.target_names[IRIS.target]
+RANGES = np.column_stack([ROWS.min(axis=0), ROWS.max(axis=0)])
+
+
+def logistic() -> LogisticRegression:
+    """Make one that converges without a warning."""
+    return LogisticRegression(max_iter=1000)
+
+
+def forest(trees: int = 20) -> RandomForestClassifier:
+    """Make one that is the same in each run."""
+    return RandomForestClassifier(trees, random_state=0)
+
+
+def scaled(classifier: Any) -> Any:
+    """Put a scaler in front."""
+    return make_pipeline(StandardScaler(), classifier)
+
+
+def kind(parameter: Any) -> str:
+    """Name a parameter of a test by its class."""
+    last = parameter[-1] if isinstance(parameter, Pipeline) else parameter
+    return type(last).__name__ if last is parameter else f"scaled {type(last).__name__}"
+
+
+def fit(classifier: Any, labels: NDArray[Any] = SPECIES) -> Any:
+    """Fit a copy of a classifier on the iris rows."""
+    return copy.deepcopy(classifier).fit(ROWS, labels)
+
+
+def compile_iris(estimator: ClassifierMixin, **options: Any) -> Compiled:
+    """Compile with the ranges of the iris rows."""
+    return compile_classifier(estimator, ranges=RANGES, **options)
+
+
+def fresh_rows(seed: int = 20) -> NDArray[np.float64]:
+    """Make rows that the proof has not seen, behind the iris rows themselves."""
+    rng = np.random.default_rng(seed)
+    low, high = RANGES.T
+    within = rng.uniform(low, high, (2000, 4))
+    return np.vstack([ROWS, within, within.round(1), rng.uniform(0, 100, (2000, 4))])

@@ -1,0 +1,200 @@
+"""The proof sees every kind of mistake, because its rows go where mistakes would show."""
+
+import copy
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from irises import (
+    RANGES,
+    compile_iris,
+    fit,
+    forest,
+    fresh_rows,
+    kind,
+    logistic,
+    scaled,
+)
+from sklearn.ensemble import (
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    VotingClassifier,
+)
+from sklearn.linear_model import (
+    LogisticRegression,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    StandardScaler,
+)
+from sklearn.tree import DecisionTreeClassifier
+
+from iris_api import probe
+from iris_api.compiler import CompileError, convert_and_prove
+from iris_api.proof import consult
+
+
+def test_almost_the_same_estimator_is_caught() -> None:
+    """A graph of one that was regularized a little more does not pass for this one."""
+    right, wrong = fit(logistic()), fit(LogisticRegression(C=0.99, max_iter=1000))
+    rows = probe.probe_rows(right, ranges=RANGES, examples=None, seed=0)
+
+    with pytest.raises(CompileError, match="differ"):
+        convert_and_prove(wrong, consult(right, rows), "float64")
+
+
+@pytest.mark.parametrize(
+    ("scaler", "precision", "share"),
+    [
+        pytest.param(None, "float32", 1.0, id="bare"),
+        # Its steps are looked for between random rows, so that those in small boxes are missed.
+        pytest.param(StandardScaler(), "float64", 0.5, id="scaled"),
+    ],
+)
+def test_a_split_moved_by_one_float32_is_caught(scaler: Any, precision: str, share: float) -> None:
+    """The smallest mistake in any split of a tree is seen, and in most of those behind a scaler."""
+    right = fit(make_pipeline(scaler, DecisionTreeClassifier(random_state=0)))
+    rows = probe.probe_rows(right, ranges=RANGES, examples=None, seed=0)
+    reference = consult(right, rows)
+    splits = np.flatnonzero(right[-1].tree_.feature >= 0)
+
+    caught = []
+    for node, side in product(splits, (-np.inf, np.inf)):
+        wrong = copy.deepcopy(right)
+        thresholds = wrong[-1].tree_.threshold
+        thresholds[node] = np.nextafter(np.float32(thresholds[node]), np.float32(side))
+        try:
+            convert_and_prove(wrong, reference, precision)
+        except CompileError:
+            caught.append((node, side))
+
+    assert len(caught) >= 2 * len(splits) * share
+
+
+@pytest.mark.parametrize(
+    ("method", "spoil", "reason"),
+    [
+        pytest.param("predict", lambda a: np.roll(a, 1), "labels differ", id="labels"),
+        pytest.param(
+            "predict",
+            lambda a: np.where(np.arange(len(a)) == 2000, "rose", a),
+            "not among its classes",
+            id="no class",
+        ),
+        pytest.param(
+            "predict",
+            lambda a: np.where(np.arange(len(a)) == 2000, np.roll(np.unique(a), 1)[0], a),
+            r"\b1 of \d+ labels",
+            id="one label",
+        ),
+        pytest.param("predict_proba", lambda a: a + 2e-5, "probability differs", id="probability"),
+        pytest.param("predict_proba", lambda a: a * np.nan, "probability differs", id="nan"),
+        pytest.param("predict_proba", lambda a: a[:, :2], "have the shape", id="shape"),
+    ],
+)
+def test_an_estimator_that_answers_otherwise_than_its_kind_is_caught(
+    method: str, spoil: Any, reason: str
+) -> None:
+    """A method that was overridden is what counts, not what the converter makes of its class."""
+    estimator = fit(logistic())
+    honest = getattr(estimator, method)
+    setattr(estimator, method, lambda rows: spoil(honest(rows)))
+
+    with pytest.raises(CompileError, match=reason):
+        compile_iris(estimator)
+
+
+def test_a_clear_vote_for_another_class_is_no_tie() -> None:
+    """Ties are few, and a forest without the others of the vote does not pass for the vote."""
+    estimator = fit(
+        VotingClassifier([("logistic", logistic()), ("forest", forest())], voting="soft")
+    )
+    rows = fresh_rows()
+
+    proof = compile_iris(estimator).proof
+
+    assert proof.ties < proof.rows / 100
+    with pytest.raises(CompileError, match="labels differ"):
+        convert_and_prove(fit(forest()), consult(estimator, rows), "float32")
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [forest(100), GradientBoostingClassifier(random_state=0), BaggingClassifier(random_state=0)],
+    ids=kind,
+)
+def test_every_split_is_probed_on_both_sides(classifier: Any) -> None:
+    """Each threshold of each tree, and its neighbours in both precisions, is among the rows."""
+    estimator = fit(classifier)
+
+    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+
+    probed = [set(column) for column in rows.T.tolist()]
+    for tree in (each.tree_ for each in np.ravel(estimator.estimators_)):
+        for feature, exact in zip(tree.feature, tree.threshold, strict=True):
+            for value in (exact, np.float32(exact)) if feature >= 0 else ():
+                sides = np.nextafter(value, np.array([0, 100], dtype=value.dtype))
+                assert {float(value), *sides.tolist()} <= probed[feature]
+
+
+def test_the_rows_on_a_split_come_to_it() -> None:
+    """The other features of a split's rows are such that every tree asks its question of them."""
+    estimator = fit(ExtraTreesClassifier(20, random_state=0))
+
+    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+
+    for tree in (each.tree_ for each in estimator.estimators_):
+        comes = tree.decision_path(rows.astype(np.float32)).tocsc()
+        for node in np.flatnonzero(tree.feature >= 0):
+            values = rows[comes[:, node].indices, tree.feature[node]]
+            assert tree.threshold[node] in values
+
+
+def test_a_huge_forest_is_sampled_and_the_proof_says_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Above the limit as many splits are drawn, always the same, and the rows are counted."""
+    estimator = fit(forest())
+    without_trees = compile_iris(fit(logistic())).proof.rows
+    monkeypatch.setattr(probe, "MAX_SPLITS", 10)
+
+    proofs = [compile_iris(estimator).proof for _ in range(2)]
+
+    assert proofs[0].rows == without_trees + 6 * 10 + 2 * probe.STEPS
+    assert proofs[0] == proofs[1]
+
+
+@pytest.mark.parametrize(
+    ("classifier", "rounds"),
+    [
+        (DecisionTreeClassifier(random_state=0), True),
+        (forest(), True),
+        (GradientBoostingClassifier(random_state=0), True),
+        (HistGradientBoostingClassifier(max_iter=3), False),
+    ],
+    ids=lambda value: value if isinstance(value, bool) else kind(value),
+)
+def test_which_trees_round_to_float32(classifier: Any, *, rounds: bool) -> None:
+    """The cast to float32 loses nothing for scikit-learn's trees, save for histogram boosting."""
+    estimator = fit(classifier)
+    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+
+    exact = estimator.predict_proba(rows)
+    rounded = estimator.predict_proba(rows.astype(np.float32).astype(np.float64))
+
+    assert np.array_equal(exact, rounded) is rounds
+
+
+def test_the_search_for_steps_ends_at_neighbours() -> None:
+    """Behind a scaler, rows come in pairs with nothing between them, on two sides of a step."""
+    estimator = fit(scaled(DecisionTreeClassifier(random_state=0)))
+
+    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+
+    low, high = rows[-2 * probe.STEPS :].reshape(2, probe.STEPS, 4)
+    step = (estimator.predict_proba(low) != estimator.predict_proba(high)).any(axis=1)
+    assert step.sum() > probe.STEPS / 2
+    assert np.abs(high[step] - low[step]).max() <= 2 * np.spacing(RANGES.max())
