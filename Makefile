@@ -26,7 +26,9 @@ check: $(BIN)/.installed ## formatting, lint, types, locks, shell and YAML
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	$(BIN)/shellcheck .ci/run .ci/packages
+	$(BIN)/shellcheck .ci/*
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	.ci/compose-config
 	cp requirements.txt requirements-dev.txt .venv
 	$(COMPILE) --output-file .venv/requirements.txt
 	$(COMPILE) --output-file .venv/requirements-dev.txt --group dev
