@@ -1,6 +1,7 @@
-"""What `kubectl kustomize FOLDER` prints, as far as deploy/kubernetes uses it: without kubectl.
+"""What `kubectl kustomize` prints, as far as deploy/kubernetes uses it: without kubectl.
 
-Of a kustomization: resources, namespace, images, and patches that are merged by name.
+Of a kustomization: resources, namespace, images, and patches that are merged by name. For
+`make check`: python tests/kustomize.py FOLDER… > manifests.yaml
 """
 
 import sys
@@ -74,4 +75,5 @@ def _merge(value: Any, change: Any, within: str = "") -> Any:
 
 
 if __name__ == "__main__":
-    print(yaml.safe_dump_all(render(Path(sys.argv[1])), sort_keys=False), end="")
+    rendered = [manifest for folder in sys.argv[1:] for manifest in render(Path(folder))]
+    print(yaml.safe_dump_all(rendered, sort_keys=False), end="")
