@@ -22,8 +22,8 @@ def _known(beginning: str) -> float:
     return float(value.replace(" ", ""))
 
 
-def _pods(times: float = 1) -> list[float]:
-    of_one = _known("requests/s of a worker") * _known("share of its limit") / times
+def _pods(limit: str = "requests/s of a worker", times: float = 1) -> list[float]:
+    of_one = _known(limit) * _known("share of its limit") / times
     return [max(3, math.ceil(rate / of_one)) for rate in RATES]
 
 
@@ -57,7 +57,8 @@ def test_what_it_comes_to() -> None:
     expected = {name: [pods * of for pods in _pods()] for name, of in of_a_pod.items()}
     expected["pods"] = _pods()
     separate = "pods, where each request has a connection of its own"
-    expected[separate] = _pods(_known("processor time of a request"))
+    expected[separate] = _pods(times=_known("processor time of a request"))
+    expected["pods, where it is that many rows, 100 in a body"] = _pods("rows/s of a worker")
     rows = _rows(SIZING)
 
     for name, values in expected.items():
