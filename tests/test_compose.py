@@ -1,6 +1,7 @@
 """compose.yaml holds together, and all of it that can run without images runs together."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from iris_api.settings import Settings
 from iris_api.supervision import SPARE_SECONDS
 from prometheus import picture
 
+README = (servers.ROOT / "README.md").read_text("utf-8")
 GRAFANA = composed.FILE.parent / "grafana"
 BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
@@ -116,6 +118,40 @@ def test_grafana() -> None:
     assert (composed.FILE.parent / mounted[dashboard]).resolve() == picture.DASHBOARD
     folders = {name.rsplit("/", 1)[0] for name in mounted if "/provisioning/" in name}
     assert folders == {f"/etc/grafana/provisioning/{of}" for of in ("datasources", "dashboards")}
+
+
+def test_readme() -> None:
+    """The README makes the image, the password and the training that the file asks for."""
+    section = README.split("\n## Run it with compose\n")[1].split("\n## ")[0]
+
+    assert f" IMAGE={SERVICES['iris-api']['image']}\n" in section
+    assert f"> {SPEC['secrets']['grafana_password']['file']}\n" in section
+    assert "docker compose run --rm trainer\n" in section
+    for name in ("mlflow", "prometheus", "grafana"):
+        assert composed.port(name) in section
+        assert SERVICES[name]["ports"][0].startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("env", "status", "said"),
+    [({}, 0, "SKIPPED"), ({"CI": "true"}, 1, "error:")],
+    ids=["by hand", "in CI"],
+)
+def test_without_docker(env: dict[str, str], status: int, said: str, tmp_path: Path) -> None:
+    """Where there is no docker compose, make check says so and goes on; CI does not go on."""
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(program(name, name))
+    done = subprocess.run(
+        [servers.ROOT / ".ci" / "compose-config"],
+        env={"PATH": str(tmp_path), **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+    assert "there is no docker compose" in done.stdout + done.stderr
 
 
 @pytest.fixture

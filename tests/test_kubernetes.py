@@ -196,7 +196,11 @@ def test_registry_is_followed() -> None:
         "MLFLOW_TRACKING_USERNAME": {"name": "iris-api-mlflow", "key": "username"},
         "MLFLOW_TRACKING_PASSWORD": {"name": "iris-api-mlflow", "key": "password"},
     }
-    assert "--from-literal" not in README  # which would be in the history of the shell
+    # From files: a literal would be in the history of the shell.
+    assert (
+        "create secret generic iris-api-mlflow \\\n  --from-file username --from-file password"
+        in (README)
+    )
 
 
 def test_ways_out() -> None:
@@ -207,6 +211,7 @@ def test_ways_out() -> None:
 
     assert _named(BASE)["NetworkPolicy"]["spec"]["egress"] == []
     assert registry["ports"] == [{"port": int(port)}]
+    assert f"--allowed-hosts {host}:{port}`" in README
     namespace = registry["to"][0]["namespaceSelector"]["matchLabels"]
     assert namespace == {"kubernetes.io/metadata.name": host.split(".")[1]}
     assert {of["port"] for of in dns["ports"]} == {53}
