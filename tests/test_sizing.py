@@ -9,6 +9,8 @@ import servers
 SIZING = (servers.ROOT / "deploy" / "SIZING.md").read_text("utf-8")
 RESULTS = (servers.ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
 RATES = (1_000, 100_000, 1_000_000)
+MONTH = 30 * 24 * 3600
+"""In seconds."""
 
 
 def _rows(text: str) -> dict[str, list[str]]:
@@ -49,6 +51,7 @@ def test_what_it_comes_to() -> None:
         "memory of Prometheus for them, MB": _known("series of a pod")
         * _known("memory of Prometheus for a series")
         / 1000,
+        "disk of Prometheus for 30 days, GB": _known("series of a pod") / 15 * MONTH * 2 / 1e9,
         "time of the drift rules, due each 15 s, s": _known("time of the drift rules for"),
         "looks at the registry a second": 1 / 30,
         "cores for all imports of a promotion within 30 s": _known("processor time of an import")
