@@ -248,7 +248,7 @@ def test_together(stack: Stack) -> None:
 
     # The watch brings what is promoted into the volume, and the service takes it up.
     _promote_again(registry)
-    servers.wait_for(lambda: httpx.get(f"{service}/model").json()["version"] == 2, 60)
+    servers.wait_for(lambda: httpx.get(f"{service}/model").json()["version"] == 2, 120)
 
     servers.wait_for(lambda: [of["health"] for of in known("targets")["activeTargets"]] == ["up"])
     (target,) = known("targets")["activeTargets"]
