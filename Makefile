@@ -20,13 +20,22 @@ test: $(BIN)/.installed ## the tests, on real servers
 thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, every estimator, older MLflow
 	$(BIN)/python -m pytest -m 'thorough or compat'
 
+# Kubernetes that has all that the manifests use; they are valid for the newest one as well.
+OLDEST := 1.30.0
+
 .PHONY: check
-check: $(BIN)/.installed ## formatting, lint, types, locks, shell and YAML
+check: $(BIN)/.installed ## formatting, lint, types, locks, shell, YAML, compose, Kubernetes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	$(BIN)/shellcheck .ci/run .ci/packages
+	$(BIN)/shellcheck .ci/*
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	.ci/compose-config
+	$(BIN)/python tests/kustomize.py deploy/kubernetes/base deploy/kubernetes/overlays/production \
+		> .venv/manifests.yaml
+	$(BIN)/kubernetes-validate --strict --quiet -k $(OLDEST) .venv/manifests.yaml
+	$(BIN)/kubernetes-validate --strict --quiet .venv/manifests.yaml
 	cp requirements.txt requirements-dev.txt .venv
 	$(COMPILE) --output-file .venv/requirements.txt
 	$(COMPILE) --output-file .venv/requirements-dev.txt --group dev

@@ -1,0 +1,247 @@
+"""The manifests are valid, are what kubectl makes of them, and fit the code that they run."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kustomize
+import pytest
+import servers
+import yaml
+
+import import_model
+from deploy import prometheus_rules
+from iris_api import __version__
+from iris_api.settings import Settings
+from iris_api.supervision import SPARE_SECONDS
+
+BASE = kustomize.FOLDER / "base"
+PRODUCTION = kustomize.FOLDER / "overlays" / "production"
+README = (servers.ROOT / "README.md").read_text("utf-8")
+RULES = servers.ROOT / "prometheus"
+
+Manifest = dict[str, Any]
+
+
+def _named(folder: Path) -> dict[str, Manifest]:
+    """Return the manifests of a folder by their kinds, of which each is there once."""
+    manifests = kustomize.render(folder)
+    named = {manifest["kind"]: manifest for manifest in manifests}
+    assert len(named) == len(manifests)
+    return named
+
+
+@pytest.fixture(params=[BASE, PRODUCTION], ids=["base", "production"])
+def manifests(request: pytest.FixtureRequest) -> dict[str, Manifest]:
+    """Give the manifests of each of the two folders."""
+    folder: Path = request.param
+    return _named(folder)
+
+
+def _pod(manifests: dict[str, Manifest]) -> Manifest:
+    pod: Manifest = manifests["Deployment"]["spec"]["template"]["spec"]
+    return pod
+
+
+def _container(manifests: dict[str, Manifest], name: str) -> Manifest:
+    found: Manifest
+    (found,) = (of for of in _pod(manifests)["containers"] if of["name"] == name)
+    return found
+
+
+def _env(container: Manifest) -> dict[str, str | None]:
+    return {of["name"]: of.get("value") for of in container["env"]}
+
+
+@pytest.mark.parametrize("folder", [BASE, PRODUCTION], ids=["base", "production"])
+def test_rendered_as_by_kubectl(folder: Path) -> None:
+    """What these tests see is what kubectl applies."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:  # Debian's is older than the kustomization's form, and so not asked for
+        pytest.skip("kubectl is not installed; the tests beside this one need none")
+    done = subprocess.run(
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    theirs = {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout)}
+    assert theirs == _named(folder)
+
+
+def test_every_file_is_used() -> None:
+    """No manifest lies in a folder that its kustomization does not name."""
+    for folder in (BASE, PRODUCTION):
+        file = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
+        named = {*file["resources"], *(patch["path"] for patch in file.get("patches", []))}
+        there = {path.name for path in folder.iterdir()} - {"kustomization.yaml"}
+        assert there == {name for name in named if name.endswith(".yaml")}
+
+
+def test_port(manifests: dict[str, Manifest]) -> None:
+    """The container's port is the service's, and all others mean it by its name."""
+    (port,) = _container(manifests, "iris-api")["ports"]
+    (of_service,) = manifests["Service"]["spec"]["ports"]
+    (let_in,) = manifests["NetworkPolicy"]["spec"]["ingress"]
+
+    assert port["containerPort"] == Settings().port
+    assert of_service["targetPort"] == port["name"]
+    assert let_in["ports"] == [{"port": port["name"]}]
+    if monitor := manifests.get("ServiceMonitor"):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] == of_service["name"]
+
+
+def test_probes(manifests: dict[str, Manifest]) -> None:
+    """Probes ask for paths that are documented, and a start may take as long as an import."""
+    container = _container(manifests, "iris-api")
+    probes = {kind: container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
+    paths = [probe["httpGet"]["path"] for probe in probes.values()]
+
+    assert paths == ["/livez", "/health", "/livez"]
+    assert {
+        path for path in paths if f"`{path}`" not in README and f" {path}`" not in README
+    } == set()
+    assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
+    patience = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
+    assert patience > import_model.TIMEOUT_SECONDS
+
+
+def test_stop(manifests: dict[str, Manifest]) -> None:
+    """The grace period has room for the wait before SIGTERM, the drain, and a worker's end."""
+    container = _container(manifests, "iris-api")
+    program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    drain = float(_env(container)["IRIS_DRAIN_SECONDS"] or 0)
+
+    assert program == "sleep"
+    assert drain == Settings().drain_seconds
+    grace = _pod(manifests)["terminationGracePeriodSeconds"]
+    assert grace > float(seconds) + drain + SPARE_SECONDS
+
+
+def test_variables(manifests: dict[str, Manifest]) -> None:
+    """Each variable is in the README's table, and each value is one that the service takes."""
+    for container in _pod(manifests)["containers"]:
+        env = _env(container)
+        assert len(env) == len(container["env"])
+        for name in env:
+            assert re.search(rf"^\|.*`{name}`.*\|", README, re.MULTILINE), name
+        Settings.model_validate({key: value for key, value in env.items() if value is not None})
+        # The one writable place is where the model store is.
+        assert [of["mountPath"] for of in container["volumeMounts"]] == ["/tmp"]  # noqa: S108 (in a pod)
+        assert (env["BENTOML_HOME"] or "").startswith("/tmp/")  # noqa: S108
+
+
+def test_locked_down(manifests: dict[str, Manifest]) -> None:
+    """No container is more than the image's user with a read-only root."""
+    pod = _pod(manifests)
+
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 1034
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+
+
+def test_resources(manifests: dict[str, Manifest]) -> None:
+    """A pod asks for a core for each worker, and each container has a bound to its memory."""
+    container = _container(manifests, "iris-api")
+
+    assert container["resources"]["requests"]["cpu"] == _env(container)["IRIS_WORKERS"]
+    for of in _pod(manifests)["containers"]:
+        assert of["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert of["resources"]["limits"].keys() == {"memory"}
+
+
+def test_selectors(manifests: dict[str, Manifest]) -> None:
+    """All of them mean the pods of the deployment."""
+    labels = manifests["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    scaled = manifests["HorizontalPodAutoscaler"]["spec"]
+
+    for kind, of in manifests.items():
+        spec = of.get("spec", {})
+        for selector in (spec.get("selector"), spec.get("podSelector")):
+            found = selector and selector.get("matchLabels", selector)
+            assert found in (None, labels), kind
+    for spread in _pod(manifests)["topologySpreadConstraints"]:
+        assert spread["labelSelector"]["matchLabels"] == labels
+    assert scaled["scaleTargetRef"]["kind"] == "Deployment"
+    assert scaled["scaleTargetRef"]["name"] == manifests["Deployment"]["metadata"]["name"]
+    (metric,) = scaled["metrics"]
+    assert metric["containerResource"]["container"] == "iris-api"
+    assert "replicas" not in manifests["Deployment"]["spec"]
+
+
+def test_registry_is_followed() -> None:
+    """In production, both containers have one image, one store, one registry and its login."""
+    manifests = _named(PRODUCTION)
+    serves, follows = (_container(manifests, name) for name in ("iris-api", "registry"))
+    secrets = {
+        of["name"]: of["valueFrom"]["secretKeyRef"] for of in follows["env"] if "valueFrom" in of
+    }
+
+    assert serves["image"] == follows["image"]
+    assert serves["image"].endswith(f":{__version__}")
+    assert follows["args"][:2] == ["python", "src/import_model.py"]
+    parsed = import_model._parse(follows["args"][2:])  # noqa: SLF001 (as the command line does)
+    assert parsed.watch > 0
+    assert all(of in serves["env"] for of in follows["env"])
+    assert secrets == {
+        "MLFLOW_TRACKING_USERNAME": {"name": "iris-api-mlflow", "key": "username"},
+        "MLFLOW_TRACKING_PASSWORD": {"name": "iris-api-mlflow", "key": "password"},
+    }
+    # From files: a literal would be in the history of the shell.
+    assert (
+        "create secret generic iris-api-mlflow \\\n  --from-file username --from-file password"
+        in (README)
+    )
+
+
+def test_ways_out() -> None:
+    """The base lets nothing out; production lets out to the registry's port and to DNS."""
+    (registry, dns) = _named(PRODUCTION)["NetworkPolicy"]["spec"]["egress"]
+    uri = _env(_container(_named(PRODUCTION), "registry"))["MLFLOW_TRACKING_URI"] or ""
+    host, port = uri.removeprefix("http://").split(":")
+
+    assert _named(BASE)["NetworkPolicy"]["spec"]["egress"] == []
+    assert registry["ports"] == [{"port": int(port)}]
+    assert f"--allowed-hosts {host}:{port}`" in README
+    namespace = registry["to"][0]["namespaceSelector"]["matchLabels"]
+    assert namespace == {"kubernetes.io/metadata.name": host.split(".")[1]}
+    assert {of["port"] for of in dns["ports"]} == {53}
+
+
+def test_metrics_are_those_of_the_rules() -> None:
+    """The job that the rules ask for is the Service, and it is scraped as often as elsewhere."""
+    manifests = _named(PRODUCTION)
+    config = yaml.safe_load((RULES / "prometheus.yml").read_text("utf-8"))
+    (endpoint,) = manifests["ServiceMonitor"]["spec"]["endpoints"]
+
+    assert config["scrape_configs"][0]["job_name"] == manifests["Service"]["metadata"]["name"]
+    assert "jobLabel" not in manifests["ServiceMonitor"]["spec"]
+    assert endpoint["interval"] == config["global"]["scrape_interval"]
+    assert f"GET {endpoint['path']}`" in README
+
+
+def test_rules_are_those_of_prometheus() -> None:
+    """The command of the README prints the files of prometheus/, unchanged, in the namespace."""
+    done = servers.run("-m", "deploy.prometheus_rules", env={})
+    manifests = list(yaml.safe_load_all(done.stdout))
+
+    assert done.returncode == 0, done.stderr
+    assert "-m deploy.prometheus_rules |" in README
+    files = [RULES / name for name in ("recording.yml", "alerts.yml")]
+    assert [of["spec"] for of in manifests] == [yaml.safe_load(file.read_text()) for file in files]
+    assert {of["metadata"]["namespace"] for of in manifests} == {
+        _named(PRODUCTION)["Namespace"]["metadata"]["name"]
+    }
+    for of in manifests:
+        names = [group["name"] for group in of["spec"]["groups"]]
+        assert sorted(set(names)) == sorted(names)  # which the operator asks for
+    assert prometheus_rules.NAMESPACE == "iris-api"
