@@ -52,7 +52,7 @@ def test_what_it_comes_to() -> None:
         * _known("memory of Prometheus for a series")
         / 1000,
         "disk of Prometheus for 30 days, GB": _known("series of a pod") / 15 * MONTH * 2 / 1e9,
-        "time of the drift rules, due each 15 s, s": _known("time of the drift rules for"),
+        "time of the drift rules, due each minute, s": _known("time of the drift rules for"),
         "looks at the registry a second": 1 / 30,
         "cores for all imports of a promotion within 30 s": _known("processor time of an import")
         / 30,
