@@ -26,12 +26,21 @@ check: $(BIN)/.installed ## formatting, lint, types, locks, shell and YAML
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	$(BIN)/shellcheck .ci/run .ci/packages
+	$(BIN)/shellcheck .ci/*
 	cp requirements.txt requirements-dev.txt .venv
 	$(COMPILE) --output-file .venv/requirements.txt
 	$(COMPILE) --output-file .venv/requirements-dev.txt --group dev
 	diff requirements.txt .venv/requirements.txt && diff requirements-dev.txt \
 		.venv/requirements-dev.txt || { echo 'the locks do not fit pyproject.toml: make lock'; exit 1; }
+
+# BENTOFILE=deploy/bentofile.yaml makes an image without a model.
+BENTOFILE := bentofile.yaml
+IMAGE := iris-api
+
+.PHONY: container
+container: $(BIN)/.installed ## the image iris-api, with the active model in it; needs an engine
+	$(BIN)/bentoml build --bentofile $(BENTOFILE)
+	$(BIN)/python -m deploy.containerize $(IMAGE)
 
 .PHONY: bench
 bench: $(BIN)/.installed ## this service and its peers side by side; needs wrk

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from iris_api import __version__, activation, contract, logs, openapi, store
 from iris_api.http import PredictRequest, error_page, error_response, json_response
+from iris_api.image import image
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
 from iris_api.settings import bentoml_config, settings
@@ -47,7 +48,7 @@ pages = Starlette(
 )
 
 
-@bentoml.service(name="iris_api", service_class=LeanService, **bentoml_config())
+@bentoml.service(name="iris_api", service_class=LeanService, image=image(), **bentoml_config())
 @bentoml.asgi_app(pages)
 class IrisClassifier:
     """Classifies irises with the active version of a registered scikit-learn model."""
