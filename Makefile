@@ -38,9 +38,10 @@ BENTOFILE := bentofile.yaml
 IMAGE := iris-api
 
 .PHONY: container
-container: $(BIN)/.installed ## the image iris-api, with the active model in it; needs an engine
+container: $(BIN)/.installed ## the image iris-api, with the active model in it; needs Docker
 	$(BIN)/bentoml build --bentofile $(BENTOFILE)
-	$(BIN)/python -m deploy.containerize $(IMAGE)
+	labels=$$($(BIN)/python -m deploy.labels) && \
+		$(BIN)/bentoml containerize iris_api:latest --image-tag $(IMAGE) $$labels
 
 .PHONY: bench
 bench: $(BIN)/.installed ## this service and its peers side by side; needs wrk

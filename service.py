@@ -81,8 +81,7 @@ class IrisClassifier:
         supervise()
         if _bento() is None:
             return
-        if follows_registry() and not import_at_start():
-            logger.error("the import failed, as said above; an earlier model is served, if any")
+        imported = not follows_registry() or import_at_start()
         name = ModelURI.parse(settings().model_uri).name
         if _carried() is None and activation.pointer(name) is None:
             logger.critical(
@@ -90,6 +89,8 @@ class IrisClassifier:
                 "or build the Bento with a model"
             )
             sys.exit(1)
+        if not imported:
+            logger.error("the import failed, as said above; serving the model that is here already")
 
     @bentoml.on_startup
     async def begin(self) -> None:

@@ -1,1 +1,1 @@
-"""What brings the service to where it runs: an image, compose, Kubernetes."""
+"""What brings the service to where it runs."""

@@ -1,8 +1,4 @@
-"""Build the image of the newest Bento, with labels that tell which model it carries."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""Print the options of `bentoml containerize` that label the image of the newest Bento."""
 
 import bentoml
 
@@ -10,19 +6,6 @@ from iris_api import store
 
 OCI = "org.opencontainers.image."
 MODEL = "iris-api.model."
-
-
-def main(image: str) -> int:
-    """Run `bentoml containerize`.
-
-    Args:
-        image: name of the image, with or without a tag.
-    """
-    bento = bentoml.get("iris_api:latest")
-    options = [f"--label={key}={value}" for key, value in labels(bento).items()]
-    bentoml_command = str(Path(sys.executable).parent / "bentoml")
-    command = [bentoml_command, "containerize", str(bento.tag), "--image-tag", image, *options]
-    return subprocess.run(command, check=False).returncode
 
 
 def labels(bento: bentoml.Bento) -> dict[str, str]:
@@ -42,4 +25,5 @@ def labels(bento: bentoml.Bento) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    for key, value in labels(bentoml.get("iris_api:latest")).items():
+        print(f"--label={key}={value}")
