@@ -1,7 +1,9 @@
 """Containers for the tests, run by the commands of the README, on the engine that answers."""
 
 import contextlib
+import datetime as dt
 import ipaddress
+import json
 import os
 import re
 import shlex
@@ -41,6 +43,27 @@ def docker(*arguments: str, env: Mapping[str, str] | None = None) -> str:
     return done.stdout.strip()
 
 
+def make(command: str, image: str, env: Mapping[str, str]) -> None:
+    """Build an image of another name by a command of the README, `make container …`."""
+    done = subprocess.run(
+        [*command.split(), f"IMAGE={image}"],
+        cwd=servers.ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def labels(image: str) -> dict[str, str]:
+    """Return the labels of an image."""
+    found: dict[str, str] = json.loads(
+        docker("image", "inspect", "-f", "{{json .Config.Labels}}", image)
+    )
+    return found
+
+
 def gateway() -> str:
     """Return the address of this machine as containers see it."""
     subnet = docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Subnet}}")
@@ -73,6 +96,13 @@ class Container:
             check=True,
         )
         return done.stdout
+
+    def stop(self) -> float:
+        """Have it stopped by `docker stop`, and return the seconds until its end."""
+        began = time.time()
+        docker("stop", self.id)
+        ended = self.inspect("{{.State.FinishedAt}}")  # in UTC, to the nanosecond
+        return dt.datetime.fromisoformat(ended).timestamp() - began
 
     def inspect(self, template: str) -> str:
         """Return what the engine knows of it, by a Go template."""

@@ -24,7 +24,7 @@ from iris_api.supervision import refuse_connections
 ROW = [[5.1, 3.5, 1.4, 0.2]]
 STOP_SECONDS = 5
 IP_MINTTL = 21
-"""Of linux/in.h: packets with a smaller time to live are dropped, and 64 is what they begin with."""
+"""Of linux/in.h: packets with less time to live are dropped, and most begin with 64."""
 
 
 @pytest.fixture
