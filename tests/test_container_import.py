@@ -16,7 +16,7 @@ from guarded import ADMIN, guarded_server
 pytestmark = pytest.mark.thorough
 
 PASSWORD = "hidden-pass-0123456789"
-LOGIN = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+TOKEN = "hidden-token-0123456789"
 IMAGE = f"iris-api:test-{os.getpid()}-without-model"
 PLAIN, LOCKED, POINTED = containers.documented_commands("docker run")
 _, MAKE = containers.documented_commands("make container")
@@ -51,9 +51,16 @@ def registry(
 
 
 def _imports(url: str, *options: str, env: dict[str, str], tag: str) -> None:
-    """Run a container by the README's command, and hold it to the model of the registry."""
+    """Run a container by the README's command, and hold it to the model of the registry.
+
+    Args:
+        url: of the tracking server.
+        options: more of them for docker run.
+        env: from which docker takes the login.
+        tag: of the model.
+    """
     command = POINTED.replace("http://HOST:5000", url)
-    with containers.running(command, IMAGE, *options, env=env | LOGIN) as container:
+    with containers.running(command, IMAGE, *options, env=env) as container:
         container.wait_until_ready()
         predicted = httpx.post(f"{container.url}/predict", json=BODY)
         model = httpx.get(f"{container.url}/model").json()
@@ -67,7 +74,7 @@ def _imports(url: str, *options: str, env: dict[str, str], tag: str) -> None:
     assert "iris_registry_up 1.0" in metrics
     assert f"{tag} is stored" in log
     assert "Traceback" not in log
-    assert PASSWORD not in log
+    assert "hidden" not in log
 
 
 @pytest.fixture
@@ -79,19 +86,26 @@ def tag(home: Path) -> str:
 
 def test_login(registry: servers.Server, plain_env: dict[str, str], tag: str) -> None:
     """With a username and a password, by the very command, the model is there when it is ready."""
-    _imports(registry.url, env=plain_env, tag=tag)
+    login = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    _imports(registry.url, env=plain_env | login, tag=tag)
 
 
-def test_self_signed_certificate(
-    registry: servers.Server, plain_env: dict[str, str], tag: str, tmp_path: Path
+def test_token_and_self_signed_certificate(
+    tracking: Tracking, plain_env: dict[str, str], tag: str, tmp_path: Path
 ) -> None:
-    """Behind TLS that nobody vouches for, locked down, MLFLOW_TRACKING_INSECURE_TLS lets it in."""
-    tls = proxies.server_tls(proxies.make_certificate(tmp_path, "server"))
-    locked = LOCKED.split()[4:-1]
-    with proxies.proxy(registry.url, tls=tls, host=containers.gateway()) as front:
-        _imports(front.url, *locked, "-eMLFLOW_TRACKING_INSECURE_TLS=true", env=plain_env, tag=tag)
-
-    assert front.asked
+    """Locked down, with a token, and where the check of the certificate is skipped, as well."""
+    options = (
+        *LOCKED.split()[4:-1],  # what is between the port and the image
+        "-eMLFLOW_TRACKING_TOKEN",
+        "-eMLFLOW_TRACKING_INSECURE_TLS=true",
+    )
+    with proxies.proxy(
+        tracking.url,
+        tls=proxies.server_tls(proxies.make_certificate(tmp_path, "server")),
+        authorization=f"Bearer {TOKEN}",
+        host=containers.gateway(),
+    ) as front:
+        _imports(front.url, *options, env=plain_env | {"MLFLOW_TRACKING_TOKEN": TOKEN}, tag=tag)
 
 
 @pytest.mark.parametrize(
