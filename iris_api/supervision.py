@@ -8,6 +8,7 @@ that starts them; `iris_api/drain.py` is for each worker.
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -90,4 +91,7 @@ def refuse_connections(listening: socket.socket) -> None:
 def supervise() -> None:
     """Have BentoML start the workers by our watcher; to be called before it does."""
     os.environ[PARENT] = str(os.getpid())
+    # Linux keeps SIGTERM from the first process of a container until it has a handler, and circus
+    # installs its own only after an import at the start.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     circus.watcher.Watcher = Watcher

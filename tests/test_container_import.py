@@ -1,6 +1,7 @@
 """The image without a model: its containers import one before they are ready, or end."""
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,22 @@ def test_token_and_self_signed_certificate(
         host=containers.gateway(),
     ) as front:
         _imports(front.url, *options, env=plain_env | {"MLFLOW_TRACKING_TOKEN": TOKEN}, tag=tag)
+
+
+def test_stop_during_the_import(plain_env: dict[str, str]) -> None:
+    """It need not be killed after ten seconds where the registry keeps it waiting."""
+    with socket.create_server((containers.gateway(), 0)) as silent:
+        url = "http://{}:{}".format(*silent.getsockname())
+        option = f"-eMLFLOW_TRACKING_URI={url}"
+        with containers.running(PLAIN, IMAGE, option, env=plain_env) as container:
+            silent.settimeout(60)
+            connection, _ = silent.accept()
+            with connection:
+                seconds = container.stop()
+            status = container.inspect("{{.State.ExitCode}}")
+
+    assert status == "0"
+    assert seconds < 5
 
 
 @pytest.mark.parametrize(
