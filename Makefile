@@ -17,7 +17,7 @@ test: $(BIN)/.installed ## the tests, on real servers
 	$(BIN)/python -m pytest
 
 .PHONY: thorough
-thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, every estimator, older MLflow
+thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, estimators, containers, older MLflow
 	$(BIN)/python -m pytest -m 'thorough or compat'
 
 .PHONY: check

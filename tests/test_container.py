@@ -26,12 +26,17 @@ BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 ANSWER = {"predictions": ["setosa", "versicolor"]}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """Need an engine for all of this file, before a server is started for it."""
+    containers.require_engine()
+
+
 @pytest.fixture(scope="module")
 def built(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Make the image, with a login in the environment; give the tag of its model."""
-    containers.require_engine()
     folder = tmp_path_factory.mktemp("bento")
     shutil.copytree(home / "models", folder / "models")
     env = plain_env | {"BENTOML_HOME": str(folder)} | dict.fromkeys(LOGIN, PASSWORD)

@@ -24,10 +24,15 @@ _, MAKE = containers.documented_commands("make container")
 BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """Need an engine for all of this file, before a server is started for it."""
+    containers.require_engine()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def built(plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Make the image, from an empty store."""
-    containers.require_engine()
     home = tmp_path_factory.mktemp("bento")
     try:
         containers.make(MAKE, IMAGE, plain_env | {"BENTOML_HOME": str(home)})
