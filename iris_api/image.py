@@ -15,7 +15,7 @@ cd /app/.venv/lib/python3.*/site-packages
 find . -type d '(' -name test -o -name tests ')' -prune -exec rm -r {} +
 find . -type f '(' -name '*.[ach]' -o -name '*.cpp' -o -name '*.py[ix]' -o -name '*.pxd' ')' -delete
 cd onnxruntime 2> /dev/null || exit 0
-rm -r capi/libonnxruntime.so* transformers tools quantization
+rm -rf capi/libonnxruntime.so* transformers tools quantization
 """
 """Stands in for uv, and leaves out what neither a request nor an import reads: 175 MB of 620.
 
