@@ -17,7 +17,7 @@ test: $(BIN)/.installed ## the tests, on real servers
 	$(BIN)/python -m pytest
 
 .PHONY: thorough
-thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, every estimator, older MLflow
+thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, estimators, containers, older MLflow
 	$(BIN)/python -m pytest -m 'thorough or compat'
 
 # Kubernetes that has all that the manifests use; they are valid for the newest one as well.
@@ -41,6 +41,16 @@ check: $(BIN)/.installed ## formatting, lint, types, locks, shell, YAML, compose
 	$(COMPILE) --output-file .venv/requirements-dev.txt --group dev
 	diff requirements.txt .venv/requirements.txt && diff requirements-dev.txt \
 		.venv/requirements-dev.txt || { echo 'the locks do not fit pyproject.toml: make lock'; exit 1; }
+
+# BENTOFILE=deploy/bentofile.yaml makes an image without a model.
+BENTOFILE := bentofile.yaml
+IMAGE := iris-api
+
+.PHONY: container
+container: $(BIN)/.installed ## the image iris-api, with the active model in it; needs Docker
+	$(BIN)/bentoml build --bentofile $(BENTOFILE)
+	labels=$$($(BIN)/python -m deploy.labels) && \
+		$(BIN)/bentoml containerize iris_api:latest --image-tag $(IMAGE) $$labels
 
 .PHONY: bench
 bench: $(BIN)/.installed ## this service and its peers side by side; needs wrk

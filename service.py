@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from iris_api import __version__, activation, contract, logs, openapi, store
 from iris_api.http import PredictRequest, error_page, error_response, json_response
+from iris_api.image import image
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
 from iris_api.settings import bentoml_config, settings
@@ -47,7 +48,7 @@ pages = Starlette(
 )
 
 
-@bentoml.service(name="iris_api", service_class=LeanService, **bentoml_config())
+@bentoml.service(name="iris_api", service_class=LeanService, image=image(), **bentoml_config())
 @bentoml.asgi_app(pages)
 class IrisClassifier:
     """Classifies irises with the active version of a registered scikit-learn model."""
@@ -80,8 +81,7 @@ class IrisClassifier:
         supervise()
         if _bento() is None:
             return
-        if follows_registry() and not import_at_start():
-            logger.error("the import failed, as said above; an earlier model is served, if any")
+        imported = not follows_registry() or import_at_start()
         name = ModelURI.parse(settings().model_uri).name
         if _carried() is None and activation.pointer(name) is None:
             logger.critical(
@@ -89,6 +89,8 @@ class IrisClassifier:
                 "or build the Bento with a model"
             )
             sys.exit(1)
+        if not imported:
+            logger.error("the import failed, as said above; serving the model that is here already")
 
     @bentoml.on_startup
     async def begin(self) -> None:

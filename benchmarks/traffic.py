@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+CONNECT_SECONDS = 5
+"""Where an address has gone with its container, Linux would try for two minutes."""
+
 
 @dataclass
 class Traffic:
@@ -96,7 +99,8 @@ async def _client(ask: Ask, traffic: Traffic, over: asyncio.Event) -> None:
     message = ask.message
     while not over.is_set():
         try:
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         except OSError:
             traffic.unconnected += 1
             await asyncio.sleep(0.05)

@@ -20,7 +20,7 @@ def import_at_start() -> bool:
     """Run the import as its users do, in a process, so that no worker ever loads mlflow.
 
     Returns:
-        Whether it succeeded; standard error says why not.
+        Whether it succeeded; standard error says why not. It ends with this process.
     """
     done = subprocess.run(
         [sys.executable, SCRIPT], cwd=SCRIPT.parent, stdout=subprocess.DEVNULL, check=False

@@ -137,14 +137,15 @@ def proxy(
     prefix: str = "",
     tls: ssl.SSLContext | None = None,
     authorization: str | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[Proxy]:
     """Run a proxy on a free port until the block ends."""
     handler = type("Handler", (Exchange,), {})
-    server = _Server(("127.0.0.1", 0), handler)
+    server = _Server((host, 0), handler)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     scheme = "https" if tls else "http"
-    url = f"{scheme}://127.0.0.1:{server.server_port}{prefix}"
+    url = f"{scheme}://{host}:{server.server_port}{prefix}"
     running = handler.proxy = Proxy(url, upstream, no_fault, authorization)  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -82,7 +82,11 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) ->
 
 @contextlib.contextmanager
 def mlflow_server(
-    folder: Path, *options: str, env: Mapping[str, str], database: Path | None = None
+    folder: Path,
+    *options: str,
+    env: Mapping[str, str],
+    database: Path | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """Run a tracking server with SQLite and a folder of artifacts.
 
@@ -91,17 +95,18 @@ def mlflow_server(
         options: of mlflow server; none serves the artifacts.
         env: of the process.
         database: of another server in the same folder as its artifacts, to serve the same models.
+        host: address of this machine to listen on.
     """
     database = database or folder / "mlflow.db"
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--host", host, "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{database}"),
         *("--artifacts-destination", str(database.parent / "artifacts")),
         *(options or ("--serve-artifacts",)),
     ]
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{host}:{port}"
     env = {**env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # five processes of no use here
     with running(command, url=url, ready="/health", log=folder / "mlflow.log", env=env) as server:
         yield server

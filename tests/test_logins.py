@@ -13,12 +13,12 @@ import proxies
 import pytest
 import servers
 from conftest import Tracking
+from guarded import ADMIN, guarded_server
 from inprocess import Run, runner, snapshot
 from proxies import Certificate
 
 pytestmark = pytest.mark.thorough
 
-ADMIN = "keeper"
 PASSWORD = "hidden-pass/word@1 %"
 """With characters that have a meaning in an address."""
 
@@ -32,22 +32,8 @@ def guarded(
 ) -> Iterator[servers.Server]:
     """Run a tracking server with --app-name basic-auth and the models of the other one."""
     folder = tmp_path_factory.mktemp("guarded")
-    settings = folder / "auth.ini"
-    settings.write_text(
-        "[mlflow]\n"
-        "default_permission = NO_PERMISSIONS\n"
-        f"database_uri = sqlite:///{folder / 'auth.db'}\n"
-        f"admin_username = {ADMIN}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-    )
-    env = plain_env | {
-        "MLFLOW_AUTH_CONFIG_PATH": str(settings),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "of this test",
-    }
-    options = ("--serve-artifacts", "--app-name", "basic-auth")
     database = tracking.folder / "mlflow.db"
-    with servers.mlflow_server(folder, *options, env=env, database=database) as server:
+    with guarded_server(folder, PASSWORD, env=plain_env, database=database) as server:
         made = httpx.post(
             f"{server.url}/api/2.0/mlflow/users/create",
             json={"username": "stranger", "password": PASSWORD},

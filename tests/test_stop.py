@@ -1,9 +1,11 @@
 """How the service ends and what it survives: stops under load, killed workers, all killed."""
 
 import asyncio
+import errno
 import json
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,9 +19,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from benchmarks.traffic import Ask, Traffic, asking
+from iris_api.supervision import refuse_connections
 
 ROW = [[5.1, 3.5, 1.4, 0.2]]
 STOP_SECONDS = 5
+IP_MINTTL = 21
+"""Of linux/in.h: packets with less time to live are dropped, and most begin with 64."""
 
 
 @pytest.fixture
@@ -78,6 +83,32 @@ def test_twenty_stops_under_load(env: dict[str, str], tmp_path: Path) -> None:
     """The same twenty times."""
     for number in range(20):
         _stop_under_load(env, tmp_path / "log", keep_alive=number % 2 == 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
+def test_handshakes_at_the_stop() -> None:
+    """One that has begun ends with a connection that works, and one more is refused."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket() as begun,
+        socket.socket() as late,
+    ):
+        begun.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 255)  # deaf to the server's answer
+        begun.setblocking(False)
+        begun.connect_ex(listening.getsockname())
+        refuse_connections(listening)
+        refused = late.connect_ex(listening.getsockname())
+        begun.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 0)  # which is sent again after a second
+        listening.settimeout(5)
+        accepted, _ = listening.accept()
+        with accepted:
+            time.sleep(0.1)  # the request is a packet of its own, and not the end of the handshake
+            begun.send(b"request")
+            accepted.settimeout(5)
+            received = accepted.recv(100)
+
+    assert refused == errno.ECONNREFUSED
+    assert received == b"request"
 
 
 def test_long_request_is_finished(env: dict[str, str], tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Containers for the tests, run by the commands of the README, on the engine that answers."""
+
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import servers
+from programs import program
+
+README = (servers.ROOT / "README.md").read_text("utf-8")
+SECTION = "Run it in a container"
+START_SECONDS = 60
+
+
+def require_engine() -> None:
+    """Skip the test where no container engine answers; where `CI` is set, fail instead."""
+    docker_path = program("docker", "docker.io")
+    done = subprocess.run([docker_path, "info"], capture_output=True, text=True, check=False)
+    if done.returncode == 0 and "ERROR" not in done.stdout:
+        return
+    reason = "no container engine answers docker info"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def docker(*arguments: str, env: Mapping[str, str] | None = None) -> str:
+    """Run a docker command to its end and return what it printed on standard output."""
+    done = subprocess.run(
+        ["docker", *arguments], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"docker {shlex.join(arguments)}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def make(command: str, image: str, env: Mapping[str, str]) -> None:
+    """Build an image of another name by a command of the README, `make container …`."""
+    done = subprocess.run(
+        [*command.split(), f"IMAGE={image}"],
+        cwd=servers.ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def labels(image: str) -> dict[str, str]:
+    """Return the labels of an image."""
+    found: dict[str, str] = json.loads(
+        docker("image", "inspect", "-f", "{{json .Config.Labels}}", image)
+    )
+    return found
+
+
+def gateway() -> str:
+    """Return the address of this machine as containers see it."""
+    subnet = docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Subnet}}")
+    return str(ipaddress.ip_network(subnet)[1])
+
+
+def documented_commands(beginning: str) -> list[str]:
+    """Return the commands of the README's section on containers that begin with this."""
+    section = README.split(f"\n## {SECTION}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    commands = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [command for command in commands if command.startswith(beginning)]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that was started, and may have ended."""
+
+    id: str
+    url: str
+    began: float
+
+    def logs(self) -> str:
+        """Return what it printed, standard error included."""
+        done = subprocess.run(
+            ["docker", "logs", self.id],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def stop(self) -> float:
+        """Have it stopped by `docker stop`, and return the seconds until its end."""
+        began = time.time()
+        docker("stop", self.id)
+        ended = self.inspect("{{.State.FinishedAt}}")  # in UTC, to the nanosecond
+        return dt.datetime.fromisoformat(ended).timestamp() - began
+
+    def inspect(self, template: str) -> str:
+        """Return what the engine knows of it, by a Go template."""
+        return docker("inspect", "-f", template, self.id)
+
+    def execute(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command inside of it."""
+        return subprocess.run(
+            ["docker", "exec", self.id, *command], capture_output=True, text=True, check=False
+        )
+
+    def wait_until_ready(self) -> float:
+        """Wait until its probe answers, and return the seconds since `docker run`."""
+        while time.monotonic() - self.began < START_SECONDS:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz", timeout=5).is_success:
+                    return time.monotonic() - self.began
+            assert self.inspect("{{.State.Running}}") == "true", self.logs()
+            time.sleep(0.05)
+        raise AssertionError(f"not ready within {START_SECONDS} s\n{self.logs()}")
+
+    def wait_until_ended(self) -> int:
+        """Wait until it ends by itself, and return its exit status."""
+        servers.wait_for(lambda: self.inspect("{{.State.Running}}") == "false", START_SECONDS)
+        return int(self.inspect("{{.State.ExitCode}}"))
+
+
+@contextlib.contextmanager
+def running(command: str, image: str, *options: str, env: Mapping[str, str]) -> Iterator[Container]:
+    """Start a container by a command of the README, on a free port of 127.0.0.1, and remove it.
+
+    Args:
+        command: `docker run …`, as documented.
+        image: to run instead of `iris-api`.
+        options: more of them for docker run.
+        env: from which docker takes the variables that the command gives no value.
+    """
+    port = servers.free_port()
+    words = shlex.split(command.replace("8000:8000", f"127.0.0.1:{port}:8000"))
+    assert words[:2] == ["docker", "run"], words
+    place = words.index("iris-api")
+    words = ["run", "--detach", *options, *words[2:place], image, *words[place + 1 :]]
+    began = time.monotonic()
+    container = Container(docker(*words, env=env), f"http://127.0.0.1:{port}", began)
+    try:
+        yield container
+    except BaseException:
+        print(f"--- {command}\n{container.logs()[-5000:]}")
+        raise
+    finally:
+        docker("rm", "--force", "--volumes", container.id)

@@ -1,0 +1,161 @@
+"""The image without a model: its containers import one before they are ready, or end."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import containers
+import httpx
+import proxies
+import pytest
+import servers
+from conftest import Tracking
+from guarded import ADMIN, guarded_server
+
+pytestmark = pytest.mark.thorough
+
+PASSWORD = "hidden-pass-0123456789"
+TOKEN = "hidden-token-0123456789"
+IMAGE = f"iris-api:test-{os.getpid()}-without-model"
+PLAIN, LOCKED, POINTED = containers.documented_commands("docker run")
+_, MAKE = containers.documented_commands("make container")
+BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """Need an engine for all of this file, before a server is started for it."""
+    containers.require_engine()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make the image, from an empty store."""
+    home = tmp_path_factory.mktemp("bento")
+    try:
+        containers.make(MAKE, IMAGE, plain_env | {"BENTOML_HOME": str(home)})
+        yield
+    finally:
+        subprocess.run(["docker", "rmi", IMAGE], capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def registry(
+    tracking: Tracking, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[servers.Server]:
+    """Run a tracking server that asks for a login, where containers reach it."""
+    with guarded_server(
+        tmp_path_factory.mktemp("guarded"),
+        PASSWORD,
+        env=plain_env,
+        database=tracking.folder / "mlflow.db",
+        host=containers.gateway(),
+    ) as server:
+        yield server
+
+
+def _imports(url: str, *options: str, env: dict[str, str], tag: str) -> None:
+    """Run a container by the README's command, and hold it to the model of the registry.
+
+    Args:
+        url: of the tracking server.
+        options: more of them for docker run.
+        env: from which docker takes the login.
+        tag: of the model.
+    """
+    command = POINTED.replace("http://HOST:5000", url)
+    with containers.running(command, IMAGE, *options, env=env) as container:
+        container.wait_until_ready()
+        predicted = httpx.post(f"{container.url}/predict", json=BODY)
+        model = httpx.get(f"{container.url}/model").json()
+        metrics = httpx.get(f"{container.url}/metrics").text
+        log = container.logs()
+
+    assert predicted.json() == {"predictions": ["setosa", "versicolor"]}
+    assert predicted.headers["X-Model-Version"] == "1"
+    assert (model["tag"], model["origin"]) == (tag, "store")
+    assert model["registry"]["error"] is None
+    assert "iris_registry_up 1.0" in metrics
+    assert f"{tag} is stored" in log
+    assert "Traceback" not in log
+    assert "hidden" not in log
+
+
+@pytest.fixture
+def tag(home: Path) -> str:
+    """Give the tag that version 1 has in any store."""
+    (entry,) = (home / "models/irismodel").glob("v1-*")
+    return f"irismodel:{entry.name}"
+
+
+def test_login(registry: servers.Server, plain_env: dict[str, str], tag: str) -> None:
+    """With a username and a password, by the very command, the model is there when it is ready."""
+    login = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    _imports(registry.url, env=plain_env | login, tag=tag)
+
+
+def test_token_and_self_signed_certificate(
+    tracking: Tracking, plain_env: dict[str, str], tag: str, tmp_path: Path
+) -> None:
+    """Locked down, with a token, and where the check of the certificate is skipped, as well."""
+    options = (
+        *LOCKED.split()[4:-1],  # what is between the port and the image
+        "-eMLFLOW_TRACKING_TOKEN",
+        "-eMLFLOW_TRACKING_INSECURE_TLS=true",
+    )
+    with proxies.proxy(
+        tracking.url,
+        tls=proxies.server_tls(proxies.make_certificate(tmp_path, "server")),
+        authorization=f"Bearer {TOKEN}",
+        host=containers.gateway(),
+    ) as front:
+        _imports(front.url, *options, env=plain_env | {"MLFLOW_TRACKING_TOKEN": TOKEN}, tag=tag)
+
+
+def test_stop_during_the_import(plain_env: dict[str, str]) -> None:
+    """It need not be killed after ten seconds where the registry keeps it waiting."""
+    with socket.create_server((containers.gateway(), 0)) as silent:
+        url = "http://{}:{}".format(*silent.getsockname())
+        option = f"-eMLFLOW_TRACKING_URI={url}"
+        with containers.running(PLAIN, IMAGE, option, env=plain_env) as container:
+            silent.settimeout(60)
+            connection, _ = silent.accept()
+            with connection:
+                seconds = container.stop()
+            status = container.inspect("{{.State.ExitCode}}")
+
+    assert status == "0"
+    assert seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        pytest.param([], "there is no model: set MLFLOW_TRACKING_URI to a ", id="not pointed"),
+        pytest.param(
+            ["-eMLFLOW_TRACKING_URI=http://127.0.0.1:9"],
+            "error: http://127.0.0.1:9 refuses the connection",
+            id="nobody there",
+        ),
+    ],
+)
+def test_no_model(plain_env: dict[str, str], options: list[str], last: str) -> None:
+    """Without a model in the image and from a registry, it ends and says why in one line."""
+    with containers.running(PLAIN, IMAGE, *options, env=plain_env) as container:
+        status = container.wait_until_ended()
+        log = container.logs()
+
+    assert status == 1
+    assert len([line for line in log.splitlines() if last in line]) == 1
+    assert "there is no model" in log.splitlines()[-1]
+    assert "Traceback" not in log
+
+
+def test_labels() -> None:
+    """No label speaks of a model."""
+    found = containers.labels(IMAGE)
+
+    assert found["org.opencontainers.image.title"] == "iris-api"
+    assert not [name for name in found if "model" in name]
