@@ -1,13 +1,13 @@
 """HTTP as the contract has it: what a prediction call may send, and JSON for every error."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from bentoml import IODescriptor
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from iris_api.contract import InvalidRequestError
@@ -18,6 +18,10 @@ NOT_JSON = "send JSON, with Content-Type: application/json"
 
 class ClientLeftError(InvalidRequestError):
     """A body without its end, because the client closed the connection."""
+
+
+CLOSE = {"Connection": "close"}
+"""Of an answer that comes before the end of a body, whose rest the server would read otherwise."""
 
 
 class PredictRequest(IODescriptor):
@@ -46,12 +50,17 @@ class PredictRequest(IODescriptor):
         return schema
 
 
-async def read_json(request: Request) -> bytes:
+async def read_json(request: Request, kept: Callable[[int], None] | None = None) -> bytes:
     """Read the body of a request that says it is JSON, or does not say.
+
+    Args:
+        request: whose body has not been read.
+        kept: is told the bytes of each part that came.
 
     Raises:
         InvalidRequestError: it says that it is something else, or it is too large, in which case
             the rest is not read.
+        ClientLeftError: the client left.
     """
     limit = settings().max_body_bytes
     # The raw list, because an object for the headers costs as much as reading the body.
@@ -61,13 +70,18 @@ async def read_json(request: Request) -> bytes:
         if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
     body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
-    except ClientDisconnect:
-        raise ClientLeftError("the client left before the end of its body") from None
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError("the client left before the end of its body")
+        part = message["body"]
+        body += part
+        if len(body) > limit:
+            raise _too_large(limit)
+        if kept:
+            kept(len(part))
+        more = message["more_body"]
     return bytes(body)
 
 
@@ -90,9 +104,7 @@ def json_response(
 def invalid_request(error: InvalidRequestError) -> Response:
     """Answer a request that breaks the contract."""
     too_large = error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    # Otherwise the server would read what may be left of the body.
-    headers = {"Connection": "close"} if too_large else None
-    return error_response(error.status, str(error), error.detail, headers)
+    return error_response(error.status, str(error), error.detail, CLOSE if too_large else None)
 
 
 def error_response(
