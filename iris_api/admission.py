@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -103,27 +103,8 @@ class Admission:
     async def compute(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Run a function beside the loop, one at a time.
 
-        Cancelled while it waits for its turn, it is not run; while it runs, it goes on to its end
-        and keeps its slot until then.
+        Cancelled while it waits for its turn, it is not run; while it runs, it goes on to its end.
         """
         context = contextvars.copy_context()  # with the request's trace
-        future = self._thread.submit(context.run, function, *arguments)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if not future.cancel():
-                self._keep_slot(future)
-            raise
-
-    def _keep_slot(self, future: "Future[Result]") -> None:
         loop = asyncio.get_running_loop()
-
-        def release() -> None:
-            self.held -= 1
-
-        def ended(_: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(release)
-
-        self.held += 1
-        future.add_done_callback(ended)
+        return await loop.run_in_executor(self._thread, context.run, function, *arguments)

@@ -83,9 +83,9 @@ class Metrics:
         else:
             self.count_soon()
 
-    def reject(self, reason: Reason, calls: int = 1) -> None:
-        """Count prediction calls that get no prediction."""
-        self._rejected[reason].inc(calls)
+    def reject(self, reason: Reason) -> None:
+        """Count a prediction call that gets no prediction."""
+        self._rejected[reason].inc()
 
     def reloaded(self, result: Result) -> None:
         """Count a change to another model version, or one that did not work."""

@@ -87,11 +87,11 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
         if self._last_request:
             self.metrics_last_request_timestamp.labels(**self._fixed).set(self._last_request)
 
-    def count_refused(self, path: str, requests: int) -> None:
-        """Count requests that were answered with 429, which took no time."""
+    def count_refused(self, path: str) -> None:
+        """Count a request that was answered with 429, which took no time."""
         path = path if path in self._paths else OTHER_PATHS
         if self._metrics:  # which sets up the counters
-            self._of_answer(path, 429)[0].inc(requests)
+            self._of_answer(path, 429)[0].inc()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Note and time one request."""

@@ -1,0 +1,74 @@
+"""Refusals: 429 for requests that find no place, each at half the price of a prediction.
+
+They are sent in a share of the worker's time. Were each sent at once, clients that do not wait as
+they are told would take all of it, and the accepted requests would wait for their refusals.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
+
+from iris_api.admission import RETRY, OverloadedError
+from iris_api.http import CLOSE, error_response, written
+from iris_api.metrics import Metrics
+from iris_api.request_metrics import RequestMetrics
+
+TURN_SECONDS = 0.005
+"""Between two times that refusals are sent, at least."""
+
+PER_TURN = 64
+"""Refusals that are sent then. They take 35 us each, reading included: a third of the time, where
+64 requests are accepted beside them."""
+
+
+class Refusable(Protocol):
+    """A connection, as far as refusals need it."""
+
+    transport: asyncio.Transport
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request."""
+
+
+class Refusals:
+    """The refusals of one worker.
+
+    Args:
+        state: of the server, with the headers of every answer.
+        metrics: that count them.
+    """
+
+    def __init__(self, state: ServerState, metrics: Metrics) -> None:
+        self._state = state
+        self._metrics = metrics
+        self._waiting: deque[tuple[Refusable, RequestResponseCycle]] = deque()
+
+    def refuse(self, connection: Refusable, cycle: RequestResponseCycle) -> None:
+        """Count a request that finds no place, and have it answered when there is time."""
+        self._metrics.reject("overloaded")
+        if RequestMetrics.of_worker:
+            RequestMetrics.of_worker.count_refused(cycle.scope["path"])
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(TURN_SECONDS, self._send)
+        self._waiting.append((connection, cycle))
+
+    def _send(self) -> None:
+        kept, last = (self._message(headers) for headers in (RETRY, RETRY | CLOSE))
+        for _ in range(min(len(self._waiting), PER_TURN)):
+            connection, cycle = self._waiting.popleft()
+            if cycle.disconnected:
+                continue
+            connection.transport.write(kept if cycle.keep_alive else last)
+            cycle.response_started = cycle.response_complete = True
+            if not cycle.keep_alive:
+                connection.transport.close()
+            connection.on_response_complete()
+        if self._waiting:
+            asyncio.get_running_loop().call_later(TURN_SECONDS, self._send)
+
+    def _message(self, headers: dict[str, str]) -> bytes:
+        response = error_response(429, str(OverloadedError()), headers=headers)
+        return written(response, self._state.default_headers)
