@@ -36,18 +36,19 @@ class OverloadedError(IrisError):
 
 
 class Admission:
-    """The slots of one worker.
+    """The places of one worker.
 
-    A POST holds a slot from its head to its answer, except while its body is on the way: a client
+    A POST holds a place from its head to its answer, except while its body is on the way: a client
     that is slow must not keep others out.
 
     Attributes:
-        held: slots that are taken.
+        limit: places that there are.
+        held: places that are taken.
     """
 
     def __init__(self) -> None:
+        self.limit = settings().max_concurrency
         self.held = 0
-        self._limit = settings().max_concurrency
         self._body_bytes = 0
         self._max_body_bytes = HELD_BODIES * settings().max_body_bytes
         # Long bodies wait for each other: workers are the unit that scales.
@@ -55,11 +56,11 @@ class Admission:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether there is no slot left."""
-        return self.held >= self._limit
+        """Tell whether there is no place left."""
+        return self.held >= self.limit
 
     def releasing(self, app: ASGIApp) -> ASGIApp:
-        """Return an application that gives a slot back, which its server took, with its answer."""
+        """Return an application that gives a place back, which its server took, with its answer."""
 
         async def released(scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -72,10 +73,10 @@ class Admission:
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Do without the slot while the body is on the way.
+        """Do without the place while the body is on the way.
 
         Raises:
-            OverloadedError: others have all slots when the body is there.
+            OverloadedError: others have all places when the body is there.
         """
         self.held -= 1
         try:

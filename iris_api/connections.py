@@ -52,7 +52,7 @@ class Guard:
     def __init__(self, server: uvicorn.Server, admission: Admission, metrics: Metrics) -> None:
         self.admission = admission
         self.app = admission.releasing(server.config.loaded_app)
-        self.refusals = Refusals(server.server_state, metrics)
+        self.refusals = Refusals(server.server_state, metrics, admission.limit)
         self.max_connections = _raise_file_limit() - OTHER_FILES
         self._connections = cast("set[Connection]", server.server_state.connections)
 

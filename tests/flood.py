@@ -10,6 +10,9 @@ import httpx
 import numpy as np
 import uvloop
 
+START_SECONDS = 1
+"""Over which the clients begin, so that they do not all ask at once, for ever."""
+
 
 @dataclass
 class Seen:
@@ -38,11 +41,12 @@ class _Client(asyncio.Protocol):
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._seen.lost += not self._ended
+        self._ended = True
 
     def send(self) -> None:
         if not self._ended:
@@ -92,8 +96,8 @@ def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 
             )
             for _ in range(clients)
         ]
-        for _, client in opened:
-            client.send()
+        for number, (_, client) in enumerate(opened):
+            loop.call_later(START_SECONDS * number / clients, client.send)
         await asyncio.sleep(seconds)
         for _, client in opened:
             client.end()
