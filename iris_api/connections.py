@@ -143,7 +143,8 @@ class Connection(HttpToolsProtocol):
             now: in seconds, of the loop's clock.
         """
         unsent = self.transport.get_write_buffer_size()
-        if not self.is_idle() or (self.cycle, unsent) != self._stage:
+        works = not unsent and not self.is_idle()
+        if works or (self.cycle, unsent) != self._stage:
             self._stage, self._since = (self.cycle, unsent), now
         elif now - self._since > STALL_SECONDS and (unsent or not self.timeout_keep_alive_task):
             self.transport.abort()
