@@ -153,6 +153,7 @@ def test_expect_continue(
     assert b"connection: close" in answer.lower()
 
 
+@pytest.mark.thorough
 def test_clients_that_do_not_get_on(service: servers.Server) -> None:
     """Whoever says no whole request, or takes nothing of an answer, is cut off; nobody waits."""
     wanted = b"GET /static_content/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"

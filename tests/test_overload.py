@@ -190,7 +190,7 @@ def test_bytes_of_bodies(small: servers.Server) -> None:
     assert httpx.post(f"{small.url}/predict", content=ROW).status_code == 200
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.thorough)])
 def test_hundredfold_overload(
     small: servers.Server, elsewhere: ProcessPoolExecutor, seconds: float
 ) -> None:
@@ -206,7 +206,7 @@ def test_hundredfold_overload(
             seen = flood(small.url, ROW, clients=1, seconds=seconds, wait=0.002)
         return seen, flooded.result()
 
-    calm, _ = measure(PLACES - 1, 3)
+    calm, _ = measure(PLACES - 1, 2)
     memory = worker.memory_info().rss
     loaded, others = measure(100 * PLACES, seconds)
     answers = [httpx.post(f"{small.url}/predict", content=ROW) for _ in range(20)]
