@@ -161,7 +161,7 @@ def _raise_file_limit() -> int:
 def guard_connections(server: uvicorn.Server, admission: Admission, metrics: Metrics) -> Guard:
     """Have a server, which does not listen yet, guard its connections."""
     config = server.config
-    config.encoded_headers[:] = security_headers(tls=config.is_ssl)  # and no "server"
+    config.encoded_headers.extend(security_headers(tls=config.is_ssl))
     config.ws_protocol_class = None  # there are no WebSockets here
     guard = Guard(server, admission, metrics)
     config.http_protocol_class = functools.partial(Connection, guard)  # type: ignore[assignment]

@@ -23,12 +23,6 @@ class ClientLeftError(InvalidRequestError):
 CLOSE = {"Connection": "close"}
 """Of an answer that comes before the end of a body, whose rest the server would read otherwise."""
 
-CONTENT_POLICY = (
-    b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-"""Of the page at /, whose styles are in line and whose icons in its style sheet."""
-
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -131,7 +125,7 @@ def security_headers(*, tls: bool) -> Headers:
     """
     headers = [
         (b"cache-control", b"no-store"),
-        (b"content-security-policy", CONTENT_POLICY),
+        (b"content-security-policy", b"frame-ancestors 'none'"),
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
     ]
