@@ -1,6 +1,6 @@
 """HTTP as the contract has it: what a prediction call may send, and JSON for every error."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -95,12 +95,24 @@ def _is_json(media_type: bytes) -> bool:
     return media_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
+class _JSON(Response):
+    """Starlette's response, whose general way to its headers takes three times as long."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Write the headers of an answer that has a body, and is JSON."""
+        self.raw_headers = [
+            *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+        ]
+
+
 def json_response(
     content: Any, headers: dict[str, str] | None = None, *, status: int = 200
 ) -> Response:
     """Answer with JSON; numpy arrays are written without a Python object for each number."""
     body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status, media_type="application/json", headers=headers)
+    return _JSON(body, status, headers)
 
 
 def invalid_request(error: InvalidRequestError) -> Response:
