@@ -44,29 +44,34 @@ class Refusals:
         self._metrics = metrics
         self._per_turn = per_turn
         self._waiting: deque[tuple[Refusable, RequestResponseCycle]] = deque()
+        self._has_turn = False
 
     def refuse(self, connection: Refusable, cycle: RequestResponseCycle) -> None:
         """Count a request that finds no place, and have it answered when there is time."""
         self._metrics.reject("overloaded")
         if RequestMetrics.of_worker:
             RequestMetrics.of_worker.count_refused(cycle.scope["path"])
-        if not self._waiting:
-            asyncio.get_running_loop().call_later(TURN_SECONDS, self._send)
         self._waiting.append((connection, cycle))
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        if self._waiting and not self._has_turn:
+            self._has_turn = True
+            asyncio.get_running_loop().call_later(TURN_SECONDS, self._send)
 
     def _send(self) -> None:
         kept, last = (self._message(headers) for headers in (RETRY, RETRY | CLOSE))
         for _ in range(min(len(self._waiting), self._per_turn)):
             connection, cycle = self._waiting.popleft()
-            if cycle.disconnected:
+            if cycle.disconnected or connection.transport.is_closing():
                 continue
             connection.transport.write(kept if cycle.keep_alive else last)
             cycle.response_started = cycle.response_complete = True
             if not cycle.keep_alive:
                 connection.transport.close()
             connection.on_response_complete()
-        if self._waiting:
-            asyncio.get_running_loop().call_later(TURN_SECONDS, self._send)
+        self._has_turn = False
+        self._take_turn()
 
     def _message(self, headers: dict[str, str]) -> bytes:
         response = error_response(429, str(OverloadedError()), headers=headers)

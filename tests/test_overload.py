@@ -135,6 +135,22 @@ def test_pages_under_overload(small: servers.Server, elsewhere: ProcessPoolExecu
     assert flooded.result().seconds[429]
 
 
+def test_clients_that_leave(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
+    """Clients that leave or break off before they are refused keep nobody else from it."""
+    request = (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(ROW)) + ROW
+    address = httpx.URL(small.url)
+    with _flooding(elsewhere, small.url, BATCH, clients=2 * PLACES, seconds=4) as flooded:
+        for sent in [request, request * 5, request + b"\0\0\0"] * 30:
+            with socket.create_connection((address.host, address.port)) as connection:
+                connection.sendall(sent)
+        answers = [httpx.post(f"{small.url}/predict", content=ROW) for _ in range(10)]
+        late = flooded.done()
+
+    assert not late
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert "Traceback" not in small.log.read_text()
+
+
 def test_slow_bodies(small: servers.Server) -> None:
     """Bodies on the way take no place, have limited time, and are told so."""
     before = scrape(small.url)
