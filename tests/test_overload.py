@@ -140,7 +140,7 @@ def test_clients_that_leave(small: servers.Server, elsewhere: ProcessPoolExecuto
     request = (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(ROW)) + ROW
     address = httpx.URL(small.url)
     with _flooding(elsewhere, small.url, BATCH, clients=2 * PLACES, seconds=4) as flooded:
-        for sent in [request, request * 5, request + b"\0\0\0"] * 30:
+        for sent in [request, request * 5, request + b"\0\0\0"] * 100:
             with socket.create_connection((address.host, address.port)) as connection:
                 connection.sendall(sent)
         answers = [httpx.post(f"{small.url}/predict", content=ROW) for _ in range(10)]
