@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import uvloop
 
-START_SECONDS = 1
+START_SECONDS = 0.5
 """Over which the clients begin, so that they do not all ask at once, for ever."""
 
 

@@ -142,7 +142,7 @@ def test_changes_of_the_file(guarded: Guarded) -> None:
     assert f"nobody is let in: IRIS_API_KEYS_FILE: {guarded.keys}: No such file" in log
 
 
-@pytest.mark.parametrize("content", [None, "# none\n"])
+@pytest.mark.parametrize("content", [None, pytest.param("# none\n", marks=pytest.mark.thorough)])
 def test_start_without_a_key(
     home: Path, plain_env: dict[str, str], tmp_path: Path, content: str | None
 ) -> None:

@@ -60,7 +60,7 @@ def estimator(home: Path) -> Any:
     return estimator
 
 
-@pytest.mark.parametrize("examples", [100, pytest.param(1000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("rows", [ROWS, FLOWERS], ids=["any", "flowers"])
 def test_rows_against_sklearn(
     client: httpx.Client, estimator: Any, rows: Any, examples: int
@@ -85,7 +85,7 @@ def test_rows_against_sklearn(
     check()
 
 
-@pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.thorough)])
 def test_any_json(client: httpx.Client, examples: int) -> None:
     """Any JSON is answered, or refused with a reason that names no more than is there."""
 

@@ -25,7 +25,7 @@ def _shown(way: str, own: Certificate) -> tuple[list[str], dict[str, str]]:
     return [], {"BENTOML_CONFIG_OPTIONS": value}
 
 
-@pytest.mark.parametrize("way", ["options", "variable"])
+@pytest.mark.parametrize("way", ["options", pytest.param("variable", marks=pytest.mark.thorough)])
 def test_tls(
     home: Path,
     plain_env: dict[str, str],
