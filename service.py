@@ -5,6 +5,7 @@ import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import cast
 
 import bentoml
@@ -14,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import __version__, activation, contract, logs, openapi, store
+from iris_api import __version__, activation, contract, index, logs, openapi, store
+from iris_api.access import KeysError, read_keys
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.image import image
 from iris_api.lean import LeanService
@@ -43,6 +45,7 @@ pages = Starlette(
         Route("/health", _page("health"), methods=["GET"]),
         Route("/model", _page("provenance"), methods=["GET"]),
         Route("/docs.json", _page("docs"), methods=["GET"]),
+        *index.ROUTES,
     ],
     exception_handlers={HTTPException: error_page},
 )
@@ -78,6 +81,8 @@ class IrisClassifier:
         """Import the registry's model and have workers looked after; once, before they start."""
         from iris_api.supervision import supervise  # noqa: PLC0415 (a worker need not load it)
 
+        if keys_file := settings().api_keys_file:
+            _require_keys(keys_file)
         supervise()
         if _bento() is None:
             return
@@ -95,9 +100,14 @@ class IrisClassifier:
     @bentoml.on_startup
     async def begin(self) -> None:
         """Begin what goes on beside the requests."""
-        from iris_api.drain import drain_on_sigterm, end_with_parent  # noqa: PLC0415 (uvicorn)
+        # Not at the top: the process that only starts the workers need not load uvicorn.
+        from iris_api.connections import guard_connections  # noqa: PLC0415
+        from iris_api.drain import drain_on_sigterm, end_with_parent, running_server  # noqa: PLC0415
 
-        drain_on_sigterm()
+        if (server := running_server()) is not None:
+            drain_on_sigterm(server)
+            guard = guard_connections(server, self._answers.admission, self.metrics)
+            self._tasks.append(asyncio.create_task(guard.look()))
         self._tasks.append(asyncio.create_task(end_with_parent()))
         if settings().reload_seconds:
             self._tasks.append(asyncio.create_task(self.models.follow(settings().reload_seconds)))
@@ -134,6 +144,14 @@ class IrisClassifier:
     def docs(self) -> Response:
         """Describe every route; in the place of the document that BentoML generates."""
         return json_response(openapi.document(__version__))
+
+
+def _require_keys(path: Path) -> None:
+    try:
+        read_keys(path)
+    except KeysError as error:
+        logger.critical("%s", error)
+        sys.exit(1)
 
 
 def _bento() -> bentoml.Bento | None:

@@ -1,19 +1,21 @@
 """Prediction calls: a request in, its response out."""
 
+import asyncio
 from http import HTTPStatus
 from time import perf_counter
 
-import anyio
-import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
 from iris_api import tracing
+from iris_api.access import ApiKeys
+from iris_api.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
 from iris_api.classifier import Answer, Classifier
 from iris_api.contract import InvalidRequestError
 from iris_api.http import (
+    CLOSE,
     ClientLeftError,
     error_response,
     invalid_request,
@@ -41,6 +43,9 @@ So long other requests would wait, and the hand-over to a thread costs 0.1 ms.
 """
 
 
+UNAUTHORIZED = "send the header Authorization: Bearer, with one of the keys of this service"
+
+
 class Answers:
     """Answers with whatever model is the worker's when a request comes."""
 
@@ -48,8 +53,9 @@ class Answers:
         self._models = models
         self._metrics = metrics
         self._begin = tracing.beginner()
-        # Long bodies wait for each other: workers are the unit that scales.
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self.admission = Admission()
+        keys_file = settings().api_keys_file
+        self._keys = ApiKeys(keys_file) if keys_file else None
 
     async def predict(self, request: Request) -> Response:
         """Answer with the label of each row."""
@@ -57,28 +63,47 @@ class Answers:
 
     async def predict_proba(self, request: Request) -> Response:
         """Answer with each class's probability for each row."""
-        model = self._models.model
-        if model is not None and not model.has_probabilities:
-            return error_response(404, "this model gives no probabilities; use POST /predict")
         return await self._answer(request, probabilities=True)
 
     async def _answer(self, request: Request, *, probabilities: bool) -> Response:
+        if self._keys is not None and not self._keys.allow(request.scope["headers"]):
+            self._metrics.reject("unauthorized")
+            return error_response(401, UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"})
         model = self._models.model
         if model is None:
             self._metrics.reject("no_model")
             return error_response(503, self._models.reason)
+        if probabilities and not model.has_probabilities:
+            return error_response(404, "this model gives no probabilities; use POST /predict")
         self._begin(model.version)
         try:
-            body = await read_json(request)
-            if len(body) <= LONG_BODY_BYTES:
-                return self._compute(model, body, probabilities)
-            return await anyio.to_thread.run_sync(
-                self._compute, model, body, probabilities, limiter=self._one_at_a_time
-            )
+            return await self._in_time(model, request, probabilities)
         except InvalidRequestError as error:
             left = isinstance(error, ClientLeftError)
             self._metrics.reject("disconnected" if left else REASONS[error.status])
             return invalid_request(error)
+        except OverloadedError as error:
+            self._metrics.reject("overloaded")
+            return error_response(429, str(error), headers=RETRY | CLOSE)
+        except TimeoutError:
+            self._metrics.reject("timeout")
+            where = "computed" if WHOLE_BODY in request.scope else "received"
+            text = f"the body was not {where} within {settings().timeout_seconds:g} s"
+            return error_response(504, text, headers=CLOSE)
+
+    async def _in_time(self, model: Classifier, request: Request, probabilities: bool) -> Response:
+        if came_whole := WHOLE_BODY in request.scope:
+            body = await read_json(request)
+            if len(body) <= LONG_BODY_BYTES:
+                # Done before any timer would be.
+                return self._compute(model, body, probabilities)
+        async with asyncio.timeout(settings().timeout_seconds):
+            if not came_whole:
+                async with self.admission.waiting():
+                    body = await read_json(request, self.admission.keeping(request.scope))
+                if len(body) <= LONG_BODY_BYTES:
+                    return self._compute(model, body, probabilities)
+            return await self.admission.compute(self._compute, model, body, probabilities)
 
     def _compute(self, model: Classifier, body: bytes, probabilities: bool) -> Response:
         rows = _parse(body)

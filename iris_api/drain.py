@@ -28,16 +28,17 @@ PARENT = "_IRIS_PARENT"
 logger = logging.getLogger("bentoml.service")
 
 
-def drain_on_sigterm() -> None:
-    """Have SIGTERM end this worker without a loss; to be called in its loop.
+def running_server() -> uvicorn.Server | None:
+    """Find the server of this worker, which BentoML makes itself and hands out nowhere.
 
-    BentoML makes uvicorn's server itself and hands it out nowhere. But the handler of the signal,
-    installed by now, is a method of it.
+    But the handler of SIGTERM, installed by the time that a service starts, is a method of it.
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    server = getattr(handler, "__self__", None)
-    if not isinstance(server, uvicorn.Server):
-        return
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) else None
+
+
+def drain_on_sigterm(server: uvicorn.Server) -> None:
+    """Have SIGTERM end this worker without a loss; to be called in its loop."""
     loop = asyncio.get_running_loop()
     # BentoML only takes this limit from its command line.
     if server.config.timeout_graceful_shutdown is None:

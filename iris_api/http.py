@@ -1,13 +1,13 @@
 """HTTP as the contract has it: what a prediction call may send, and JSON for every error."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from bentoml import IODescriptor
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from iris_api.contract import InvalidRequestError
@@ -18,6 +18,12 @@ NOT_JSON = "send JSON, with Content-Type: application/json"
 
 class ClientLeftError(InvalidRequestError):
     """A body without its end, because the client closed the connection."""
+
+
+CLOSE = {"Connection": "close"}
+"""Of an answer that comes before the end of a body, whose rest the server would read otherwise."""
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class PredictRequest(IODescriptor):
@@ -46,12 +52,17 @@ class PredictRequest(IODescriptor):
         return schema
 
 
-async def read_json(request: Request) -> bytes:
+async def read_json(request: Request, kept: Callable[[int], None] | None = None) -> bytes:
     """Read the body of a request that says it is JSON, or does not say.
+
+    Args:
+        request: whose body has not been read.
+        kept: is told the bytes of each part that came.
 
     Raises:
         InvalidRequestError: it says that it is something else, or it is too large, in which case
             the rest is not read.
+        ClientLeftError: the client left.
     """
     limit = settings().max_body_bytes
     # The raw list, because an object for the headers costs as much as reading the body.
@@ -61,13 +72,18 @@ async def read_json(request: Request) -> bytes:
         if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
     body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
-    except ClientDisconnect:
-        raise ClientLeftError("the client left before the end of its body") from None
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError("the client left before the end of its body")
+        part = message["body"]
+        body += part
+        if len(body) > limit:
+            raise _too_large(limit)
+        if kept:
+            kept(len(part))
+        more = message["more_body"]
     return bytes(body)
 
 
@@ -79,20 +95,30 @@ def _is_json(media_type: bytes) -> bool:
     return media_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
+class _JSON(Response):
+    """Starlette's response, whose general way to its headers takes three times as long."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Write the headers of an answer that has a body, and is JSON."""
+        self.raw_headers = [
+            *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+        ]
+
+
 def json_response(
     content: Any, headers: dict[str, str] | None = None, *, status: int = 200
 ) -> Response:
     """Answer with JSON; numpy arrays are written without a Python object for each number."""
     body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status, media_type="application/json", headers=headers)
+    return _JSON(body, status, headers)
 
 
 def invalid_request(error: InvalidRequestError) -> Response:
     """Answer a request that breaks the contract."""
     too_large = error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    # Otherwise the server would read what may be left of the body.
-    headers = {"Connection": "close"} if too_large else None
-    return error_response(error.status, str(error), error.detail, headers)
+    return error_response(error.status, str(error), error.detail, CLOSE if too_large else None)
 
 
 def error_response(
@@ -101,6 +127,29 @@ def error_response(
     """Answer with the one shape that all errors have."""
     content = {"error": message} | ({"detail": detail} if detail else {})
     return json_response(content, headers, status=status)
+
+
+def security_headers(*, tls: bool) -> Headers:
+    """Return the headers of every answer, which OWASP's cheat sheet for REST asks for.
+
+    Args:
+        tls: whether the service speaks it, and browsers shall stay with it for a year.
+    """
+    headers = [
+        (b"cache-control", b"no-store"),
+        (b"content-security-policy", b"frame-ancestors 'none'"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+    ]
+    return [*headers, (b"strict-transport-security", b"max-age=31536000")] if tls else headers
+
+
+def written(response: Response, headers: Headers) -> bytes:
+    """Write a response as it goes over a connection, with more headers."""
+    status = HTTPStatus(response.status_code)
+    lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
+    lines += [name + b": " + value for name, value in (*headers, *response.raw_headers)]
+    return b"\r\n".join((*lines, b"", bytes(response.body)))
 
 
 async def error_page(request: Request, error: Exception) -> Response:

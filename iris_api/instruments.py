@@ -22,6 +22,9 @@ Reason = Literal[
     "unsupported_media_type",
     "too_large",
     "no_model",
+    "unauthorized",
+    "overloaded",
+    "timeout",
     "disconnected",
 ]
 """Why a prediction call got no prediction."""

@@ -10,16 +10,30 @@ from pydantic.json_schema import models_json_schema
 
 from iris_api import contract
 
+
+def _header(name: str, description: str, kind: str) -> dict[str, Any]:
+    return {"headers": {name: {"description": description, "schema": {"type": kind}}}}
+
+
 REF = "#/components/schemas/{model}"
 
 ERRORS = {
     400: "The body breaks the contract; `detail` names the places.",
+    401: "The service has API keys, and the request has none of them.",
     404: "The model gives no probabilities.",
     405: "Another method than POST.",
     413: "The body has too many bytes or rows.",
     415: "The body does not say that it is JSON.",
+    429: "The worker has as many requests as it takes.",
     500: "The service failed; its log says why.",
     503: "No model can answer; the reason is in the error.",
+    504: "The body was not received, or the answer not computed, in time.",
+}
+
+ERROR_HEADERS: dict[int, dict[str, Any]] = {
+    401: _header("WWW-Authenticate", "The scheme to use.", "string"),
+    405: _header("Allow", "The methods that are possible.", "string"),
+    429: _header("Retry-After", "Seconds to wait.", "integer"),
 }
 
 
@@ -87,7 +101,16 @@ def document(version: str) -> dict[str, Any]:
             "/livez": {"get": _text("livez", "Answers while the process lives.")},
             "/readyz": {"get": _text("readyz", "Answers once the process takes requests.")},
         },
-        "components": {"schemas": schemas["$defs"]},
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key of the service, where it has been given any.",
+                }
+            },
+        },
     }
 
 
@@ -96,6 +119,7 @@ def _prediction(operation: str, summary: str, answer: str) -> dict[str, Any]:
     return {
         "operationId": operation,
         "summary": summary,
+        "security": [{"key": []}, {}],
         "requestBody": {
             "required": True,
             "content": {
@@ -113,21 +137,21 @@ def _prediction(operation: str, summary: str, answer: str) -> dict[str, Any]:
         },
         "responses": {
             "200": _json("One entry for each row, in the order of the rows.", answer)
-            | {
-                "headers": {
-                    "X-Model-Version": {
-                        "description": "Registry version of the model that computed the answer.",
-                        "schema": {"type": "integer"},
-                    }
-                }
-            },
+            | _header(
+                "X-Model-Version",
+                "Registry version of the model that computed the answer.",
+                "integer",
+            ),
             **_errors(*(status for status in ERRORS if status != 404 or operation != "predict")),
         },
     }
 
 
 def _errors(*statuses: int) -> dict[str, Any]:
-    return {str(status): _json(ERRORS[status], "ErrorBody") for status in statuses}
+    return {
+        str(status): _json(ERRORS[status], "ErrorBody") | ERROR_HEADERS.get(status, {})
+        for status in statuses
+    }
 
 
 def _json(description: str, model: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import functools
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from time import perf_counter, time
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from _bentoml_sdk.service import get_current_service
 from bentoml._internal.context import server_context
@@ -33,10 +33,16 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
         app: what is measured.
         paths: that keep their own label.
         options: of BentoML's middleware.
+
+    Attributes:
+        of_worker: the one of this process, for what is answered before it comes here.
     """
+
+    of_worker: "ClassVar[RequestMetrics | None]" = None
 
     def __init__(self, app: ASGIApp, paths: frozenset[str], **options: Any) -> None:
         super().__init__(app, **options)
+        RequestMetrics.of_worker = self
         self._paths = paths
         self._probes = tuple(self.skip_paths)
         self._fixed = {
@@ -80,6 +86,12 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
             self.metrics_request_in_progress.labels(endpoint=path, **self._fixed).set(number)
         if self._last_request:
             self.metrics_last_request_timestamp.labels(**self._fixed).set(self._last_request)
+
+    def count_refused(self, path: str) -> None:
+        """Count a request that was answered with 429, which took no time."""
+        path = path if path in self._paths else OTHER_PATHS
+        if self._metrics:  # which sets up the counters
+            self._of_answer(path, 429)[0].inc()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Note and time one request."""

@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
@@ -38,6 +39,9 @@ class Settings(BaseModel):
     otlp_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     max_body_bytes: ByteSize = Field(default=ByteSize(16 * 1024**2), gt=0)
     max_rows: int = Field(default=100_000, ge=1)
+    max_concurrency: int = Field(default=64, ge=1)
+    timeout_seconds: float = Field(default=30, gt=0, allow_inf_nan=False)
+    api_keys_file: Path | None = None
     import_max_bytes: ByteSize = Field(default=ByteSize(512 * 1024**2), gt=0)
     keep_versions: int = Field(default=5, ge=1)
 

@@ -115,20 +115,36 @@ def mlflow_server(
 @contextlib.contextmanager
 def bentoml_service(
     log: Path,
-    *,
+    *options: str,
     env: Mapping[str, str],
     target: str = "service:IrisClassifier",
     cwd: Path = ROOT,
     port: int | None = None,
+    scheme: str = "http",
+    files: int | None = None,
 ) -> Iterator[Server]:
-    """Run the service as its users do, with bentoml serve; one worker unless the env says more."""
+    """Run the service as its users do, with bentoml serve; one worker unless the env says more.
+
+    Args:
+        log: to write to.
+        options: of bentoml serve.
+        env: of the process.
+        target: what is served.
+        cwd: where it is.
+        port: to listen on; without one, any.
+        scheme: of its address.
+        files: handles that each process may have; without a number, as many as this one.
+    """
     port = port or free_port()
     env = {"IRIS_WORKERS": "1", **env}
     command = [
         *(sys.executable, "-m", "bentoml", "serve", target),
         *("--host", "127.0.0.1", "--port", str(port)),
+        *options,
     ]
-    url = f"http://127.0.0.1:{port}"
+    if files:
+        command = ["bash", "-c", f'ulimit -n {files} && exec "$@"', "bash", *command]
+    url = f"{scheme}://127.0.0.1:{port}"
     with running(command, url=url, ready="/readyz", log=log, env=env, cwd=cwd) as server:
         yield server
 

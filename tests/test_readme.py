@@ -14,6 +14,7 @@ import pytest
 import servers
 
 from iris_api import openapi
+from iris_api.instruments import REASONS
 from iris_api.settings import Settings
 
 README = (servers.ROOT / "README.md").read_text("utf-8")
@@ -179,6 +180,15 @@ def test_errors_are_in_the_readme() -> None:
     section = README.split("| status | when |")[1].split("\n\n")[0]
 
     assert {int(status) for status in re.findall(r"\n\| (\d+) \|", section)} == set(openapi.ERRORS)
+
+
+def test_reasons_are_in_the_readme() -> None:
+    """Each reason of a refusal is in the list, and in the runbook of the alert that counts it."""
+    listed = README.split("A `reason` is one of ")[1].split(";")[0]
+    runbook = README.split("\n### IrisApiRefusalsRising\n")[1].split("\n### ")[0]
+
+    assert set(re.findall(r"`(\w+)`", listed)) == set(REASONS)
+    assert set(re.findall(r"`(\w+)`", runbook)) == set(REASONS) - {"no_model"}  # has its own alert
 
 
 def test_modules_are_in_the_readme() -> None:

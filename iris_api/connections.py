@@ -1,0 +1,168 @@
+"""Connections: what uvicorn leaves to a proxy in front, for a service that may have none.
+
+uvicorn waits without end for the head of a request and for an answer to be taken, takes heads of
+any size and as many connections as there are file handles, and begins every request that it has
+read. Here a worker gives up on clients that do not get on, and refuses what it has no place for.
+"""
+
+import asyncio
+import functools
+import resource
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from iris_api.admission import WHOLE_BODY, Admission
+from iris_api.http import error_response, security_headers, written
+from iris_api.metrics import Metrics
+from iris_api.refusals import Refusals
+
+STALL_SECONDS = 10
+"""For a client to say its request, to send what is left of a body that was answered already, and to
+take some of an answer."""
+
+MAX_HEAD_BYTES = 64 * 1024
+"""As h11, uvicorn's other parser, has it. Also of trailers, and of a body that is not wanted."""
+
+LOOK_SECONDS = 1
+"""Between two looks after the connections: a timer for each request would cost more."""
+
+MAX_FILES = 65_536
+"""Handles that a worker asks the system for; each connection takes one."""
+
+OTHER_FILES = 256
+"""Handles that are kept for all else."""
+
+
+class Guard:
+    """What the connections of one worker share.
+
+    Args:
+        server: that does not listen yet.
+        admission: the worker's places.
+        metrics: that count what is refused.
+
+    Attributes:
+        refusals: for requests that find no place.
+        app: that answers and gives its place back.
+        max_connections: that are held at once.
+    """
+
+    def __init__(self, server: uvicorn.Server, admission: Admission, metrics: Metrics) -> None:
+        self.admission = admission
+        self.app = admission.releasing(server.config.loaded_app)
+        self.refusals = Refusals(server.server_state, metrics, admission.limit)
+        self.max_connections = _raise_file_limit() - OTHER_FILES
+        self._connections = cast("set[Connection]", server.server_state.connections)
+
+    def drop_one(self, new: "Connection") -> None:
+        """Close a connection that only waits, or else the new one."""
+        waits = (each for each in self._connections if each is not new and each.is_idle())
+        next(waits, new).transport.abort()
+
+    async def look(self) -> None:
+        """Look after the connections; never ends."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for connection in list(self._connections):
+                connection.look(loop.time())
+
+
+class Connection(HttpToolsProtocol):
+    """A connection of uvicorn that can be refused a request, and that can be given up.
+
+    Args:
+        guard: what it shares with the others.
+        options: of uvicorn.
+    """
+
+    def __init__(self, guard: Guard, **options: Any) -> None:
+        super().__init__(**options)
+        self._guard = guard
+        self._fruitless = 0  # bytes since the last head or part of a body
+        self._stage: Any = None
+        self._since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, if need be in the place of one that only waits."""
+        super().connection_made(transport)
+        if len(self.connections) > self._guard.max_connections:
+            self._guard.drop_one(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, unless it is too much before anything comes of it."""
+        self._fruitless += len(data)
+        super().data_received(data)
+        if self._fruitless <= MAX_HEAD_BYTES or self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.body:
+            self._fruitless = 0  # it was a body that is being read
+        elif self.scope is not None and "method" in self.scope:
+            self.transport.close()  # trailers, or a body that is not wanted
+        else:
+            self.send_400_response(f"the head has more than {MAX_HEAD_BYTES} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Begin a request."""
+        self._fruitless = 0
+        super().on_headers_complete()
+        if self.expect_100_continue:
+            # After an answer instead of "100 Continue" a client may leave its body out.
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """Note that nothing is left to be received of a request."""
+        super().on_message_complete()
+        self.scope[WHOLE_BODY] = True  # type: ignore[literal-required]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if cycle.scope["method"] == "POST":
+            if self._guard.admission.is_full:
+                self._guard.refusals.refuse(self, cycle)
+                return
+            self._guard.admission.held += 1
+            app = self._guard.app
+        super()._start_asgi_task(cycle, app)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, as all errors are answered."""
+        answer = error_response(400, msg, headers={"Connection": "close"})
+        self.transport.write(written(answer, self.server_state.default_headers))
+        self.transport.close()
+
+    def is_idle(self) -> bool:
+        """Tell whether no request of this connection is at work."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def look(self, now: float) -> None:
+        """Give the connection up when its client did not get on since some looks before.
+
+        Args:
+            now: in seconds, of the loop's clock.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        works = not unsent and not self.is_idle()
+        if works or (self.cycle, unsent) != self._stage:
+            self._stage, self._since = (self.cycle, unsent), now
+        elif now - self._since > STALL_SECONDS and (unsent or not self.timeout_keep_alive_task):
+            self.transport.abort()
+
+
+def _raise_file_limit() -> int:
+    """Have as many file handles as the system allows, and return their number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    return count
+
+
+def guard_connections(server: uvicorn.Server, admission: Admission, metrics: Metrics) -> Guard:
+    """Have a server, which does not listen yet, guard its connections."""
+    config = server.config
+    config.encoded_headers.extend(security_headers(tls=config.is_ssl))
+    config.ws_protocol_class = None  # there are no WebSockets here
+    guard = Guard(server, admission, metrics)
+    config.http_protocol_class = functools.partial(Connection, guard)  # type: ignore[assignment]
+    return guard

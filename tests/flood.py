@@ -1,0 +1,106 @@
+"""Many clients at once, each of which sends a request again as soon as it is answered."""
+
+import asyncio
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import cast
+
+import httpx
+import numpy as np
+import uvloop
+
+START_SECONDS = 0.5
+"""Over which the clients begin, so that they do not all ask at once, for ever."""
+
+
+@dataclass
+class Seen:
+    """What the clients got.
+
+    Attributes:
+        seconds: from each request to its answer, by status.
+        lost: connections that the service ended.
+    """
+
+    seconds: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    lost: int = 0
+
+    def milliseconds(self, status: int, percent: float) -> float:
+        """Return what some percent of the answers of a status did not take longer than."""
+        return 1000 * float(np.percentile(self.seconds[status], percent))
+
+
+class _Client(asyncio.Protocol):
+    def __init__(self, request: bytes, seen: Seen, wait: float) -> None:
+        self._request = request
+        self._seen = seen
+        self._wait = wait
+        self._received = bytearray()
+        self._sent = 0.0
+        self._ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._seen.lost += not self._ended
+        self._ended = True
+
+    def send(self) -> None:
+        if not self._ended:
+            self._sent = time.perf_counter()
+            self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = bytes(self._received).partition(b"\r\n\r\n")
+        if not found or len(body) < int(head.partition(b"content-length: ")[2].split()[0]):
+            return
+        self._received.clear()
+        status = int(head[9:12])
+        self._seen.seconds[status].append(time.perf_counter() - self._sent)
+        if status == 429 and self._wait:
+            asyncio.get_running_loop().call_later(self._wait, self.send)
+        else:
+            self.send()
+
+    def end(self) -> None:
+        self._ended = True
+        self._transport.abort()
+
+
+def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 0) -> Seen:
+    """Have clients post the same body to /predict for some seconds.
+
+    Args:
+        url: of the service.
+        body: of each request.
+        clients: connections, each with one request at a time.
+        seconds: that it takes.
+        wait: seconds of each client after a 429.
+    """
+    address = httpx.URL(url)
+    request = (
+        "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    seen = Seen()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        opened = [
+            await loop.create_connection(
+                lambda: _Client(request, seen, wait), address.host, address.port or 80
+            )
+            for _ in range(clients)
+        ]
+        for number, (_, client) in enumerate(opened):
+            loop.call_later(START_SECONDS * number / clients, client.send)
+        await asyncio.sleep(seconds)
+        for _, client in opened:
+            client.end()
+
+    uvloop.run(run())
+    return seen

@@ -1,0 +1,207 @@
+"""What no client sends by mistake, over plain sockets: answered or cut off, and nothing is left."""
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import servers
+
+ROW = b'{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0.2}'
+POST = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+WHOLE = POST + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
+END = b"Host: x\r\nConnection: close\r\n\r\n"
+
+ATTACKS: dict[str, tuple[bytes, list[int]]] = {
+    "garbage": (bytes(range(256)) * 4, [400]),
+    "nothing": (b"", []),
+    "line ends": (b"\r\n" * 40_000, [400]),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), [400]),
+    "HTTP/0.9": (b"GET /health\r\n\r\n", [200]),
+    "HTTP/1.0": (b"GET /health HTTP/1.0\r\n\r\n", [200]),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [400]),
+    "HTTP/9.9": (b"GET /health HTTP/9.9\r\n" + END, [400]),
+    "no method": (b" /health HTTP/1.1\r\n" + END, [400]),
+    "unknown method": (b"EAT /health HTTP/1.1\r\n" + END, [400]),
+    "CONNECT": (b"CONNECT other.example:443 HTTP/1.1\r\n" + END, [400]),
+    "absolute form": (b"GET http://other.example/health HTTP/1.1\r\n" + END, [200]),
+    "asterisk form": (b"OPTIONS * HTTP/1.1\r\n" + END, [404]),
+    "null byte in the path": (b"GET /hea\0lth HTTP/1.1\r\n" + END, [400]),
+    "null byte, escaped": (b"GET /health%00 HTTP/1.1\r\n" + END, [404]),
+    "high bytes in the path": (b"GET /\xff\xfe HTTP/1.1\r\n" + END, [400]),
+    "broken escape": (b"GET /%zz%u0000 HTTP/1.1\r\n" + END, [404]),
+    "way out": (b"GET /static_content/../../../../etc/passwd HTTP/1.1\r\n" + END, [404]),
+    "way out, escaped": (
+        b"GET /static_content/%2e%2e%2f%2e%2e%2fetc/passwd HTTP/1.1\r\n" + END,
+        [404],
+    ),
+    "long path": (b"GET /" + b"a" * 100_000, [400]),
+    "huge header": (b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000, [400]),
+    "many headers": (b"GET /health HTTP/1.1\r\n" + b"X: a\r\n" * 20_000, [400]),
+    "headers to the limit": (b"GET /health HTTP/1.1\r\n" + b"X: a\r\n" * 10_000 + END, [200]),
+    "null byte in a header": (b"GET /health HTTP/1.1\r\nX: a\0b\r\n" + END, [400]),
+    "no colon": (b"GET /health HTTP/1.1\r\nX\r\n" + END, [400]),
+    "space before the colon": (POST + b"Content-Length : 3\r\n\r\n{}", [400]),
+    "websocket": (
+        b"GET /predict HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        [405],
+    ),
+    "two lengths": (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", [400]),
+    "negative length": (POST + b"Content-Length: -1\r\n\r\n{}", [400]),
+    "no number as length": (POST + b"Content-Length: 2x\r\n\r\n{}", [400]),
+    "length without end": (POST + b"Content-Length: " + b"9" * 40 + b"\r\n\r\n{}", [400]),
+    "length and chunks": (
+        POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        [400],
+    ),
+    "unknown encoding": (POST + b"Transfer-Encoding: gzip\r\n\r\n{}", [400]),
+    "chunked is not last": (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", [400]),
+    "no number as chunk": (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", [400]),
+    "chunk without end": (CHUNKED + b"f" * 17 + b"\r\n{}", [400]),
+    "chunk that is longer": (CHUNKED + b"1\r\n{}\r\n0\r\n\r\n", [400]),
+    "extension without end": (CHUNKED + b"1;" + b"a" * 200_000, []),
+    "trailers without end": (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: a\r\n" * 20_000, []),
+    "pipelining": (WHOLE * 50 + b"GET /health HTTP/1.1\r\n" + END, [200] * 51),
+    "pipelining of garbage": (WHOLE + b"\0\0\0", [400]),
+}
+"""What is sent, and the statuses of the answers; none where the connection is only closed."""
+
+STALL_SECONDS = 10
+"""As iris_api/connections.py has it."""
+
+
+def _connect(server: servers.Server) -> socket.socket:
+    address = httpx.URL(server.url)
+    return socket.create_connection((address.host, address.port), timeout=STALL_SECONDS + 20)
+
+
+def _read(connection: socket.socket) -> bytes:
+    """Return what comes until the service closes the connection."""
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        while received := connection.recv(65536):
+            answer += received
+    return answer
+
+
+def _attack(server: servers.Server, sent: bytes) -> list[int]:
+    """Send something, and say so where it does not; return the statuses of what is answered."""
+    with _connect(server) as connection:
+        with contextlib.suppress(OSError):  # it may be cut off by now
+            connection.sendall(sent)
+            if not sent.endswith(END):
+                connection.shutdown(socket.SHUT_WR)
+        answer = _read(connection)
+    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+
+
+def _is_well(server: servers.Server) -> bool:
+    answer = httpx.post(f"{server.url}/predict", content=ROW, timeout=5)
+    return answer.status_code == 200 and answer.json() == {"predictions": ["setosa"]}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack(service: servers.Server, name: str) -> None:
+    """Each is answered with its statuses at once, and the next request as if nothing had been."""
+    sent, statuses = ATTACKS[name]
+
+    assert _attack(service, sent) == statuses
+    assert _is_well(service)
+
+
+@pytest.mark.parametrize("rounds", [10, pytest.param(300, marks=pytest.mark.thorough)])
+def test_attacks_leave_nothing(service: servers.Server, rounds: int) -> None:
+    """However often they come, memory and handles are as before, and no fault is in the log."""
+    (worker,) = servers.workers(service)
+
+    def attack(rounds: int) -> None:
+        for _ in range(rounds):
+            for sent, _statuses in ATTACKS.values():
+                _attack(service, sent)
+
+    attack(3)
+    memory, files = worker.memory_info().rss, worker.num_fds()
+    attack(rounds)
+
+    servers.wait_for(lambda: worker.num_fds() <= files, seconds=5)
+    assert worker.memory_info().rss - memory < 8 * 2**20
+    assert servers.workers(service) == [worker]
+    assert "Traceback" not in service.log.read_text()
+    assert _is_well(service)
+
+
+@pytest.mark.parametrize(
+    ("length", "sent", "statuses"),
+    [(len(ROW), ROW, [b"100", b"200"]), (100_000_000, b"", [b"413"])],
+)
+def test_expect_continue(
+    service: servers.Server, length: int, sent: bytes, statuses: list[bytes]
+) -> None:
+    """A body is asked for where it is wanted, and else refused before it is sent."""
+    head = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length
+    with _connect(service) as connection:
+        connection.sendall(head)
+        answer = connection.recv(1000)
+        connection.sendall(sent)
+        answer += _read(connection)
+
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == statuses
+    assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.thorough
+def test_clients_that_do_not_get_on(service: servers.Server) -> None:
+    """Whoever says no whole request, or takes nothing of an answer, is cut off; nobody waits."""
+    wanted = b"GET /static_content/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    begun = [
+        b"",
+        b"POST /predict HTTP/1.1\r\nHost:",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+        wanted * 20,
+    ]
+    (worker,) = servers.workers(service)
+
+    def connected() -> int:
+        connections = worker.net_connections("tcp")
+        return sum(each.status == psutil.CONN_ESTABLISHED for each in connections)
+
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        for sent in begun * 50:
+            stack.enter_context(_connect(service)).sendall(sent)
+        dripping = stack.enter_context(_connect(service))
+        dripping.sendall(b"GET /health HTTP/1.1\r\nX: ")
+        servers.wait_for(lambda: connected() > 200)
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - start < 2 * STALL_SECONDS:
+                dripping.sendall(b"a")
+                assert _is_well(service)
+                time.sleep(0.1)
+        took = time.monotonic() - start
+        servers.wait_for(lambda: connected() == 0, seconds=5)
+
+    assert STALL_SECONDS < took < STALL_SECONDS + 5
+
+
+def test_idle_connections(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """Connections beyond the file handles take the place of others that wait, not of requests."""
+    env = plain_env | {"BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home"))}
+    with servers.bentoml_service(tmp_path / "log", env=env, files=300) as server:
+        (worker,) = servers.workers(server)
+        with contextlib.ExitStack() as stack:
+            working = stack.enter_context(_connect(server))
+            working.sendall(WHOLE[:-1])
+            for _ in range(400):
+                stack.enter_context(_connect(server))
+            well = [_is_well(server) for _ in range(10)]
+            files = worker.num_fds()
+            working.sendall(WHOLE[-1:])
+            answer = working.recv(1000)
+
+    assert all(well)
+    assert files < 300
+    assert answer.startswith(b"HTTP/1.1 200 ")

@@ -1,0 +1,103 @@
+"""Requests that nobody thought of: made of the OpenAPI document, and rows held against sklearn."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import servers
+import skops.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iris_api.contract import FEATURES
+
+LENGTHS = st.floats(0, 100, allow_nan=False) | st.integers(0, 100)
+ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=50)
+SMALL = st.floats(0, 10).map(lambda number: round(number, 1))
+FLOWERS = st.lists(st.tuples(SMALL, SMALL, SMALL, SMALL), min_size=1, max_size=50)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.sampled_from([*FEATURES, "instances"]) | st.text(max_size=5), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.thorough)])
+def test_openapi_document(service: servers.Server, examples: int) -> None:
+    """Whatever is sent, no status is from 500 on, and each answer is as the document has it."""
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("schemathesis")), "run"),
+            *(f"{service.url}/docs.json", "--checks", "all", "--max-examples", str(examples)),
+            *("--generation-database", "none", "--no-color"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        cwd=service.log.parent,
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert "Tested: 7" in done.stdout
+    assert "No issues found" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def estimator(home: Path) -> Any:
+    """Open the very estimator that was imported, with scikit-learn."""
+    (path,) = home.glob("models/irismodel/*/mlflow_model/model.skops")
+    estimator = skops.io.load(path, trusted=[])
+    del estimator.feature_names_in_  # the rows here are arrays
+    return estimator
+
+
+@pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("rows", [ROWS, FLOWERS], ids=["any", "flowers"])
+def test_rows_against_sklearn(
+    client: httpx.Client, estimator: Any, rows: Any, examples: int
+) -> None:
+    """Any rows of the contract get scikit-learn's own answers, in both forms of a row."""
+
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(rows)
+    def check(rows: list[tuple[float, ...]]) -> None:
+        named = [dict(zip(FEATURES, row, strict=True)) for row in rows]
+        answer = client.post("/predict_proba", json={"instances": rows})
+        labels = client.post("/predict", json={"instances": named})
+        expected = estimator.predict_proba(np.array(rows, dtype=float))
+        top, second = np.sort(expected, axis=1)[:, :-3:-1].T
+
+        assert answer.status_code == labels.status_code == 200
+        assert np.abs(np.array(answer.json()["probabilities"]) - expected).max() < 1e-6
+        untied = top - second > 1e-6
+        predicted = np.array(labels.json()["predictions"])
+        assert (predicted == estimator.classes_[expected.argmax(axis=1)])[untied].all()
+
+    check()
+
+
+@pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.thorough)])
+def test_any_json(client: httpx.Client, examples: int) -> None:
+    """Any JSON is answered, or refused with a reason that names no more than is there."""
+
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(JSON)
+    def check(body: Any) -> None:
+        answer = client.post("/predict", content=json.dumps(body))
+
+        assert answer.status_code in {200, 400}
+        assert answer.headers["Content-Type"] == "application/json"
+        if answer.status_code == 400:
+            assert set(answer.json()) <= {"error", "detail"}
+            assert "\n" not in answer.json()["error"]
+
+    check()
