@@ -188,7 +188,7 @@ def test_long_batches(small: servers.Server) -> None:
         answers = [future.result() for future in asked]
 
     late = {answer.json()["error"] for answer in answers if answer.status_code == 504}
-    assert {answer.status_code for answer in answers} <= {200, 504}
+    assert {answer.status_code for answer in answers} <= {200, 429, 504}  # 429: bytes of bodies
     assert late
     assert late <= {f"the body was not {done} within 0.5 s" for done in ("received", "computed")}
     assert httpx.post(f"{small.url}/predict", content=ROW).status_code == 200
