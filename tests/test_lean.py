@@ -1,6 +1,7 @@
 """What a worker carries and does not do, and how it shares the machine."""
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,6 +143,21 @@ def test_requests_are_counted_and_timed(client: httpx.Client, service: servers.S
     assert start < after.value(last) < time.time()
     assert probed.value(last) == after.value(last)
     assert probed.value(f"{name}_total", endpoint="/livez") > 0
+
+
+def test_an_answer_comes_at_once(service: servers.Server) -> None:
+    """The head of an answer and its body are one packet, on a kept connection too."""
+    address = httpx.URL(service.url)
+    body = b'{"instances":[[5.1,3.5,1.4,0.2]]}'
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_connection((address.host, address.port)) as connection:
+        received = []
+        for _ in range(50):
+            connection.sendall(head + body)
+            received.append(connection.recv(65536))
+
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in received)
+    assert all(answer.endswith(b'\r\n\r\n{"predictions":["setosa"]}') for answer in received)
 
 
 def test_wrong_setting(plain_env: dict[str, str]) -> None:
