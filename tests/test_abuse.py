@@ -187,6 +187,7 @@ def test_clients_that_do_not_get_on(service: servers.Server) -> None:
     assert STALL_SECONDS < took < STALL_SECONDS + 5
 
 
+@pytest.mark.thorough
 def test_idle_connections(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
     """Connections beyond the file handles take the place of others that wait, not of requests."""
     env = plain_env | {"BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home"))}

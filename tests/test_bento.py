@@ -72,6 +72,7 @@ def test_export_and_import(
     assert found == _answers(service.url)
 
 
+@pytest.mark.thorough
 def test_pointed_at_a_registry(
     tracking: Tracking, bento_home: Path, plain_env: dict[str, str], tmp_path: Path
 ) -> None:

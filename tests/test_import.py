@@ -83,6 +83,7 @@ def test_metadata(home: Path, tracking: Tracking) -> None:
     assert found["imported_at"].endswith("+00:00")
 
 
+@pytest.mark.thorough
 def test_ordinary_entry(home: Path, plain_env: dict[str, str]) -> None:
     """BentoML lists the entry, and its own MLflow loader predicts the same labels."""
     env = plain_env | {"BENTOML_HOME": str(home)}

@@ -23,6 +23,8 @@ from iris_api.tally import Bins
 from iris_api.training_profile import TrainingProfile
 from prometheus import picture
 
+pytestmark = pytest.mark.thorough
+
 SOURCE = servers.ROOT / "prometheus"
 WINDOW = "1m"
 """In the place of every window of the rules, with a scrape and an evaluation each second."""

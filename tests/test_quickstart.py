@@ -51,6 +51,7 @@ def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[Quicks
         process.wait(60)
 
 
+@pytest.mark.thorough
 def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
     """All steps are told, the pasted curl line works, and Ctrl-C ends what was started, only."""
     env = plain_env | {"BENTOML_HOME": str(tmp_path / "bentoml")}

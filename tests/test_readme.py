@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import servers
 
@@ -89,7 +90,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def _background(command: str, terminal: Terminal, log: Path, url: str) -> Iterator[None]:
-    """Run a command that does not end by itself, in a terminal of its own."""
+    """Run a command until the block ends, in a terminal of its own, and all that it started."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
@@ -108,8 +109,10 @@ def _background(command: str, terminal: Terminal, log: Path, url: str) -> Iterat
         time.sleep(1)  # the last lines are printed after it is ready
         yield
     finally:
-        process.terminate()
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()  # make passes it on; of Ctrl-C it thinks that all have it
         process.wait(60)
+        assert not [child for child in started if child.is_running()]
 
 
 def _matches(expected: str, printed: str) -> bool:

@@ -71,7 +71,7 @@ def _stop_under_load(env: dict[str, str], log: Path, *, keep_alive: bool) -> Non
     assert traffic.statuses[200] > 100
 
 
-@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize("keep_alive", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_stop_under_load(env: dict[str, str], tmp_path: Path, *, keep_alive: bool) -> None:
     """SIGTERM loses no request that anybody was let in with, and ends with status 0."""
     _stop_under_load(env, tmp_path / "log", keep_alive=keep_alive)
@@ -188,6 +188,7 @@ def test_dead_worker_ends_a_container(env: dict[str, str], tmp_path: Path) -> No
     assert "Traceback" not in log
 
 
+@pytest.mark.thorough
 def test_everything_killed(env: dict[str, str], tmp_path: Path) -> None:
     """After kill -9 of the parent its workers end by themselves, and the same port serves again."""
 

@@ -224,6 +224,7 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     assert service.log.read_text().count(said) == 3
 
 
+@pytest.mark.thorough
 def test_first_import_while_the_service_runs(
     rivals: Rivals, plain_env: dict[str, str], tmp_path: Path
 ) -> None:

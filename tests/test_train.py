@@ -109,6 +109,7 @@ def test_experiment_outside_of_the_proxy(
     )
 
 
+@pytest.mark.thorough
 def test_login_in_the_uri_is_not_shown(plain_env: dict[str, str]) -> None:
     """A login in the tracking URI is in no line, even where the server cannot be reached."""
     uri = f"http://ann:hidden%2Fword@127.0.0.1:{servers.free_port()}"

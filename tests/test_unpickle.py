@@ -32,7 +32,14 @@ def _convert(directory: Path, destination: Path, timeout: float = 60) -> None:
     convert_pickle(directory, read_flavor(directory), destination, timeout=timeout)
 
 
-@pytest.mark.parametrize("name", ["pickle", "cloudpickle", "joblib"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pickle",
+        pytest.param("cloudpickle", marks=pytest.mark.thorough),
+        pytest.param("joblib", marks=pytest.mark.thorough),
+    ],
+)
 def test_pickle_is_converted(copied: Copy, tmp_path: Path, name: str) -> None:
     """A sound pickle becomes a skops file that opens like any other."""
     if name == "joblib":

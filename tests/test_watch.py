@@ -207,6 +207,7 @@ def test_refused_version(registry: Registry, watch: Start, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.thorough
 def test_registry_away_and_back(registry: Registry, watch: Start, tmp_path: Path) -> None:
     """The absence of the registry is one line and its return one, and it is asked less often."""
     assert _import(registry, tmp_path / "home", tmp_path / "import", 1).status == 0
