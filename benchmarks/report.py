@@ -106,13 +106,14 @@ def machine(wrk: str) -> dict[str, str]:
     """Describe the machine as it is before the run, without a name or a path."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    kernel = platform.release().partition("-")[0]  # without the name of who built it
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "Processor": f"{models[0] if models else platform.machine()}, "
         f"{len(os.sched_getaffinity(0))} cores, {memory / 1e9:.0f} GB",
         "Load average before": f"{os.getloadavg()[0]:.2f}",
-        "System": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "System": f"{platform.system()} {kernel}, Python {platform.python_version()}",
         "Packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES) + f", {wrk}",
     }
 

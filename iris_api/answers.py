@@ -87,8 +87,9 @@ class Answers:
             return error_response(429, str(error), headers=RETRY | CLOSE)
         except TimeoutError:
             self._metrics.reject("timeout")
-            where = "computed" if WHOLE_BODY in request.scope else "received"
-            text = f"the body was not {where} within {settings().timeout_seconds:g} s"
+            whole = WHOLE_BODY in request.scope
+            what = "answer was not computed" if whole else "body was not received"
+            text = f"the {what} within {settings().timeout_seconds:g} s"
             return error_response(504, text, headers=CLOSE)
 
     async def _in_time(self, model: Classifier, request: Request, probabilities: bool) -> Response:

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from iris_api.admission import WHOLE_BODY, Admission
-from iris_api.http import error_response, security_headers, written
+from iris_api.http import CLOSE, error_response, security_headers, written
 from iris_api.metrics import Metrics
 from iris_api.refusals import Refusals
 
@@ -27,6 +27,9 @@ MAX_HEAD_BYTES = 64 * 1024
 
 LOOK_SECONDS = 1
 """Between two looks after the connections: a timer for each request would cost more."""
+
+MAX_PIPELINED = 100
+"""Requests of a client that wait for the answer before: uvicorn reads on at each answer."""
 
 MAX_FILES = 65_536
 """Handles that a worker asks the system for; each connection takes one."""
@@ -58,7 +61,7 @@ class Guard:
 
     def drop_one(self, new: "Connection") -> None:
         """Close a connection that only waits, or else the new one."""
-        waits = (each for each in self._connections if each is not new and each.is_idle())
+        waits = (each for each in self._connections if each is not new and each.only_waits())
         next(waits, new).transport.abort()
 
     async def look(self) -> None:
@@ -94,10 +97,12 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is too much before anything comes of it."""
         self._fruitless += len(data)
+        if self.timeout_keep_alive_task:
+            self._stage = None  # it begins a request
         super().data_received(data)
         if self._fruitless <= MAX_HEAD_BYTES or self.transport.is_closing():
             return
-        if self.cycle is not None and self.cycle.body:
+        if self.cycle is not None and self.cycle.body and not self.cycle.response_complete:
             self._fruitless = 0  # it was a body that is being read
         elif self.scope is not None and "method" in self.scope:
             self.transport.close()  # trailers, or a body that is not wanted
@@ -105,9 +110,15 @@ class Connection(HttpToolsProtocol):
             self.send_400_response(f"the head has more than {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
-        """Begin a request."""
+        """Begin a request, unless its head or the queue of those before is too long."""
+        if self._fruitless > MAX_HEAD_BYTES:  # of which a body may be the most
+            length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if length > MAX_HEAD_BYTES:
+                raise ValueError  # which uvicorn answers with 400
         self._fruitless = 0
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
         if self.expect_100_continue:
             # After an answer instead of "100 Continue" a client may leave its body out.
             self.cycle.keep_alive = False
@@ -130,13 +141,21 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, as all errors are answered."""
-        answer = error_response(400, msg, headers={"Connection": "close"})
+        answer = error_response(400, msg, headers=CLOSE)
         self.transport.write(written(answer, self.server_state.default_headers))
         self.transport.close()
 
     def is_idle(self) -> bool:
         """Tell whether no request of this connection is at work."""
         return self.cycle is None or self.cycle.response_complete
+
+    def only_waits(self) -> bool:
+        """Tell whether its client has nothing to expect, not even the rest of an answer."""
+        unsent = self.transport.get_write_buffer_size()
+        return self.is_idle() and not unsent and not self.transport.is_closing()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: what asks for WebSockets or HTTP/2 is answered as any other request."""
 
     def look(self, now: float) -> None:
         """Give the connection up when its client did not get on since some looks before.
@@ -156,7 +175,7 @@ class _InOne:
     """The transport of one answer, which sends its head together with its body.
 
     uvicorn writes one after the other: two system calls and two packets, for 7 % of the time of a
-    request of one row.
+    request of one row. Not for answers that stream.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -180,7 +199,7 @@ def _raise_file_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-    return count
+    return max(count, OTHER_FILES + 1)
 
 
 def guard_connections(server: uvicorn.Server, admission: Admission, metrics: Metrics) -> Guard:

@@ -8,7 +8,7 @@ UV = """\
 #!/bin/sh
 set -e
 tools=$(mktemp -d)
-pip install --quiet --no-cache-dir --root-user-action ignore --target "$tools" uv
+pip install --quiet --no-cache-dir --root-user-action ignore --target "$tools" uv==0.13.9
 UV_NO_CACHE=1 "$tools/bin/uv" "$@"
 rm -r "$tools"
 cd /app/.venv/lib/python3.*/site-packages

@@ -1,7 +1,7 @@
 """Refusals: 429 for requests that find no place, each at half the price of a prediction.
 
-They are sent in turns, as many as there are places: some 35 us each, reading included, beside 60 us
-for each that is accepted. Were each sent at once, clients that do not wait as they are told would
+They are sent in turns, as many as there are places: each takes half the time of one that is
+accepted, reading included. Were each sent at once, clients that do not wait as they are told would
 take all of the worker's time, and the accepted requests would wait for their refusals.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -25,6 +26,7 @@ class Refusable(Protocol):
     """A connection, as far as refusals need it."""
 
     transport: asyncio.Transport
+    flow: FlowControl
 
     def on_response_complete(self) -> None:
         """Go on with the next request."""
@@ -64,6 +66,9 @@ class Refusals:
         for _ in range(min(len(self._waiting), self._per_turn)):
             connection, cycle = self._waiting.popleft()
             if cycle.disconnected or connection.transport.is_closing():
+                continue
+            if connection.flow.write_paused:  # it takes none of its answers
+                connection.transport.abort()
                 continue
             connection.transport.write(kept if cycle.keep_alive else last)
             cycle.response_started = cycle.response_complete = True

@@ -10,6 +10,8 @@ import psutil
 import pytest
 import servers
 
+from iris_api.connections import STALL_SECONDS
+
 ROW = b'{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0.2}'
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -66,12 +68,14 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     "extension without end": (CHUNKED + b"1;" + b"a" * 200_000, []),
     "trailers without end": (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: a\r\n" * 20_000, []),
     "pipelining": (WHOLE * 50 + b"GET /health HTTP/1.1\r\n" + END, [200] * 51),
+    "pipelining without end": (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000, []),
+    "head that ends too late": (
+        b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n" + END,
+        [400],
+    ),
     "pipelining of garbage": (WHOLE + b"\0\0\0", [400]),
 }
 """What is sent, and the statuses of the answers; none where the connection is only closed."""
-
-STALL_SECONDS = 10
-"""As iris_api/connections.py has it."""
 
 
 def _connect(server: servers.Server) -> socket.socket:

@@ -1,6 +1,7 @@
 """The Bento answers as the source tree does, wherever it is."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import httpx
 import pytest
 import servers
 from conftest import Tracking
+
+from iris_api.image import UV
 
 SECRET = "f5a1c0de-of-nobody"
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -136,3 +139,12 @@ def test_pinned_model(bento_home: Path, plain_env: dict[str, str], tmp_path: Pat
     lock = (servers.ROOT / "requirements.txt").read_text("utf-8").splitlines()
     ours = [line.replace(" ;", ";") for line in lock if "==" in line and not line.startswith(" ")]
     assert sorted(set(pins)) == sorted({line.replace("'", '"') for line in ours})
+
+
+def test_image_has_the_locked_uv() -> None:
+    """What installs the packages of an image is of the version in the lock."""
+    (locked,) = re.findall(
+        r"^uv==.*", (servers.ROOT / "requirements-dev.txt").read_text(), re.MULTILINE
+    )
+
+    assert f'"$tools" {locked}\n' in UV

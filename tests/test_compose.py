@@ -86,6 +86,14 @@ def test_ours() -> None:
     assert grace > Settings().drain_seconds + SPARE_SECONDS
 
 
+def test_bento_files() -> None:
+    """The Bento without a model is the other one but for the model."""
+    options = _yaml(servers.ROOT / "bentofile.yaml")
+    del options["models"]
+
+    assert _yaml(servers.ROOT / "deploy" / "bentofile.yaml") == options
+
+
 def test_prometheus() -> None:
     """Prometheus differs from that of prometheus/ in the addresses of its rules and target only."""
     ours = _yaml(composed.FILE.parent / "prometheus.yml")
@@ -157,13 +165,9 @@ def test_without_docker(env: dict[str, str], status: int, said: str, tmp_path: P
 @pytest.fixture
 def bento(plain_env: dict[str, str], tmp_path: Path) -> Path:
     """Give the folder of a Bento without a model, which is what an image starts in."""
-    options = _yaml(servers.ROOT / "bentofile.yaml")
-    del options["models"]
-    file = tmp_path / "bentofile.yaml"
-    file.write_text(yaml.safe_dump(options), "utf-8")
     home = tmp_path / "built"
     done = servers.run(
-        *("-m", "bentoml", "build", "--bentofile", str(file)),
+        *("-m", "bentoml", "build", "--bentofile", "deploy/bentofile.yaml"),
         env=plain_env | {"BENTOML_HOME": str(home)},
     )
     assert done.returncode == 0, done.stderr

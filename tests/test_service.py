@@ -201,6 +201,20 @@ def test_too_many_rows(client: httpx.Client, row: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("value", ["{}", "[[[[[]]]]]"])
+def test_too_many_values(client: httpx.Client, service: servers.Server, value: str) -> None:
+    """Values without number are refused before there is a Python object for each."""
+    (worker,) = servers.workers(service)
+    before = worker.memory_info().rss
+    answer = client.post("/predict", content=f'{{"instances":[{f"{value}," * 1_000_000}{value}]}}')
+
+    assert answer.status_code == 413
+    assert answer.json() == {
+        "error": "the body has many more values than 100000 rows have; send several"
+    }
+    assert worker.memory_info().rss - before < 50 * 2**20
+
+
 @pytest.mark.parametrize(
     "head", [b"Content-Length: 99999999999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
 )
