@@ -77,7 +77,7 @@ class Metrics:
             answer: to those rows.
             seconds: that the model took.
         """
-        self._pending.append((model.version, Answered(rows, answer, seconds)))
+        self._pending.append((model.version, Answered.of(rows, answer, seconds)))
         if threading.get_ident() != self._loop_thread:
             self.flush()  # a long body, whose thread may take the time
         elif len(self._pending) >= MAXIMUM_PENDING:

@@ -65,7 +65,7 @@ def test_a_model_that_says_little() -> None:
     )
     counted = Instruments()
     answer = Answer(np.array([1, 1, 0]), None)
-    Tally(model, counted).add([Answered(np.ones((3, 4)), answer, 0.001)])
+    Tally(model, counted).add([Answered.of(np.ones((3, 4)), answer, 0.001)])
 
     assert _series(counted.predictions) == {
         ("iris_predictions_total", (("label", "a"), ("model_version", "3"))): 1,
@@ -86,8 +86,8 @@ def test_probabilities_that_were_not_computed() -> None:
     row, label = np.ones((1, 4)), np.array([1])
     Tally(model, counted).add(
         [
-            Answered(row, Answer(label, None), 0.001),
-            Answered(row, Answer(label, np.array([[0.25, 0.75]])), 0.001),
+            Answered.of(row, Answer(label, None), 0.001),
+            Answered.of(row, Answer(label, np.array([[0.25, 0.75]])), 0.001),
         ]
     )
 
