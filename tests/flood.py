@@ -8,6 +8,7 @@ from typing import cast
 
 import httpx
 import numpy as np
+import servers
 import uvloop
 
 START_SECONDS = 0.5
@@ -92,7 +93,10 @@ def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 
         loop = asyncio.get_running_loop()
         opened = [
             await loop.create_connection(
-                lambda: _Client(request, seen, wait), address.host, address.port or 80
+                lambda: _Client(request, seen, wait),
+                address.host,
+                address.port or 80,
+                local_addr=servers.CROWD,
             )
             for _ in range(clients)
         ]

@@ -16,6 +16,9 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+CROWD = ("127.0.0.2" if sys.platform == "linux" else "127.0.0.1", 0)
+"""From where many clients come: their ports are none that a server of another test may want."""
+
 START_SECONDS = 120
 STOP_SECONDS = 30
 
