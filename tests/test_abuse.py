@@ -119,7 +119,7 @@ def test_attack(service: servers.Server, name: str) -> None:
     assert _is_well(service)
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("rounds", [10, pytest.param(300, marks=pytest.mark.thorough)])
 def test_attacks_leave_nothing(service: servers.Server, rounds: int) -> None:
     """However often they come, memory and handles are as before, and no fault is in the log."""
     (worker,) = servers.workers(service)
