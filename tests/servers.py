@@ -162,6 +162,15 @@ def workers(server: Server) -> list[psutil.Process]:
     return found
 
 
+def read(connection: socket.socket) -> bytes:
+    """Return what comes until the service closes the connection."""
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        while received := connection.recv(65536):
+            answer += received
+    return answer
+
+
 def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
     """Wait until something has happened, and fail when it does not."""
     deadline = time.monotonic() + seconds

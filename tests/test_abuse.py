@@ -85,15 +85,6 @@ def _connect(server: servers.Server) -> socket.socket:
     )
 
 
-def _read(connection: socket.socket) -> bytes:
-    """Return what comes until the service closes the connection."""
-    answer = b""
-    with contextlib.suppress(ConnectionError):
-        while received := connection.recv(65536):
-            answer += received
-    return answer
-
-
 def _attack(server: servers.Server, sent: bytes) -> list[int]:
     """Send something, and say so where it does not; return the statuses of what is answered."""
     with _connect(server) as connection:
@@ -101,7 +92,7 @@ def _attack(server: servers.Server, sent: bytes) -> list[int]:
             connection.sendall(sent)
             if not sent.endswith(END):
                 connection.shutdown(socket.SHUT_WR)
-        answer = _read(connection)
+        answer = servers.read(connection)
     return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
 
 
@@ -153,7 +144,7 @@ def test_expect_continue(
         connection.sendall(head)
         answer = connection.recv(1000)
         connection.sendall(sent)
-        answer += _read(connection)
+        answer += servers.read(connection)
 
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == statuses
     assert b"connection: close" in answer.lower()

@@ -82,15 +82,6 @@ def _begin(server: servers.Server, length: int) -> socket.socket:
     return connection
 
 
-def _read(connection: socket.socket) -> bytes:
-    """Return what comes until the service closes the connection."""
-    answer = b""
-    with contextlib.suppress(ConnectionError):
-        while received := connection.recv(65536):
-            answer += received
-    return answer
-
-
 def test_refusals(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
     """While batches take all places, the rest is refused within 50 ms, and all of it counted."""
     before = scrape(small.url)
@@ -159,7 +150,7 @@ def test_slow_bodies(small: servers.Server) -> None:
         slow = [stack.enter_context(_begin(small, 100)) for _ in range(4 * PLACES)]
         with httpx.Client(base_url=small.url) as client:
             others = [client.post("/predict", content=ROW).status_code for _ in range(20)]
-        answers = [_read(connection) for connection in slow]
+        answers = [servers.read(connection) for connection in slow]
     after = scrape(small.url)
 
     assert others == [200] * 20
@@ -184,7 +175,7 @@ def test_long_batches(small: servers.Server) -> None:
         worker.resume()
         statuses = [connection.recv(12)[9:] for connection in opened]
         pairs = zip(statuses, opened, strict=True)
-        late = [_read(connection) for status, connection in pairs if status == b"504"]
+        late = [servers.read(connection) for status, connection in pairs if status == b"504"]
 
     assert set(statuses) <= {b"200", b"504"}
     assert late
@@ -204,7 +195,7 @@ def test_bytes_of_bodies(small: servers.Server) -> None:
         def send(connection: socket.socket) -> bytes:
             with contextlib.suppress(ConnectionError):
                 connection.sendall(b" " * (BODY_BYTES // 2))
-            return _read(connection)
+            return servers.read(connection)
 
         with ThreadPoolExecutor(len(opened)) as pool:
             statuses = [answer[9:12] for answer in pool.map(send, opened)]
