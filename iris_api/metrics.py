@@ -21,7 +21,7 @@ from iris_api.instruments import Reason, Result
 from iris_api.metrics_folder import LOCK_SECONDS, MetricsFolder, Sample
 from iris_api.metrics_page import MetricsPage
 from iris_api.request_metrics import take_all
-from iris_api.tally import Answered, Bins, Instruments, Tally
+from iris_api.tally import Answered, Bins, Instruments, Tally, answered
 
 FLUSH_SECONDS = 0.05
 """How late a request may be counted: at 4 000 a second for a worker, 200 share the cost."""
@@ -77,7 +77,7 @@ class Metrics:
             answer: to those rows.
             seconds: that the model took.
         """
-        self._pending.append((model.version, Answered.of(rows, answer, seconds)))
+        self._pending.append((model.version, answered(rows, answer, seconds)))
         if threading.get_ident() != self._loop_thread:
             self.flush()  # a long body, whose thread may take the time
         elif len(self._pending) >= MAXIMUM_PENDING:

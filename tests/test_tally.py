@@ -11,7 +11,7 @@ from prometheus_client import Histogram
 
 from iris_api import instruments
 from iris_api.classifier import Answer
-from iris_api.tally import Answered, Bins, Bulk, Instruments, Tally
+from iris_api.tally import Bins, Bulk, Instruments, Tally, answered
 from iris_api.training_profile import TrainingProfile
 
 
@@ -65,7 +65,7 @@ def test_a_model_that_says_little() -> None:
     )
     counted = Instruments()
     answer = Answer(np.array([1, 1, 0]), None)
-    Tally(model, counted).add([Answered.of(np.ones((3, 4)), answer, 0.001)])
+    Tally(model, counted).add([answered(np.ones((3, 4)), answer, 0.001)])
 
     assert _series(counted.predictions) == {
         ("iris_predictions_total", (("label", "a"), ("model_version", "3"))): 1,
@@ -86,8 +86,8 @@ def test_probabilities_that_were_not_computed() -> None:
     row, label = np.ones((1, 4)), np.array([1])
     Tally(model, counted).add(
         [
-            Answered.of(row, Answer(label, None), 0.001),
-            Answered.of(row, Answer(label, np.array([[0.25, 0.75]])), 0.001),
+            answered(row, Answer(label, None), 0.001),
+            answered(row, Answer(label, np.array([[0.25, 0.75]])), 0.001),
         ]
     )
 
