@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import signal
@@ -16,8 +17,8 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.load import Load, fire, require_wrk
 from benchmarks.models import Model, prepare
-from benchmarks.peers import OURS, PEERS, Peer
-from benchmarks.report import CONNECTIONS, Results
+from benchmarks.peers import OURS, PEERS, SWITCHED, Peer
+from benchmarks.report import CONNECTIONS, OBSERVING_SECONDS, Results
 from benchmarks.servers import BenchmarkError, Server, free_port, serving
 
 
@@ -120,6 +121,7 @@ class Turn:
                 values[f"rows_{count}"] = count / big.p50 * 1000
         if self.peer is OURS:
             values["rate_2"] = self._two_workers(cores)
+            values |= self._observing(here, there)
         return values
 
     def _two_workers(self, cores: list[int]) -> float:
@@ -128,6 +130,15 @@ class Turn:
         peer = replace(self.peer, env={"IRIS_WORKERS": "2"})
         with replace(self, peer=peer)._serve(here) as (server, _):  # noqa: SLF001 (itself)
             return self._load(server, 1, there).rate
+
+    def _observing(self, here: list[int], there: list[int]) -> dict[str, float]:
+        times = self.folder / "times.json"
+        peer = replace(SWITCHED, env=SWITCHED.env | {"BENCH_TIMES": str(times)})
+        turn = replace(self, peer=peer, seconds=OBSERVING_SECONDS)
+        with turn._serve(here) as (server, _):  # noqa: SLF001 (itself)
+            turn._load(server, 1, there)  # noqa: SLF001
+        found: dict[str, float] = json.loads(times.read_text("utf-8"))
+        return found
 
     @contextlib.contextmanager
     def _serve(self, cores: Collection[int]) -> Iterator[tuple[Server, dict[str, float]]]:

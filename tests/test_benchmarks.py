@@ -1,13 +1,17 @@
 """The peers that this service is compared with start, and answer what scikit-learn answers."""
 
+import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
+from scrape import scrape
 
 from benchmarks.models import Model
-from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, Peer
+from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, SWITCHED, Peer
 from benchmarks.servers import BenchmarkError, free_port, serving
 
 pytestmark = pytest.mark.thorough
@@ -39,3 +43,28 @@ def test_peer(peers: list[Peer], model: Model, tmp_path: Path) -> None:
             model.check(peer, server, len(model.rows))
             with pytest.raises(BenchmarkError, match="not those of scikit-learn"):
                 others.check(peer, server, len(model.rows))
+
+
+def test_observing_in_turns(model: Model, tmp_path: Path) -> None:
+    """The worker that takes turns observes some of the calls and leaves the others."""
+    port = free_port()
+    times = tmp_path / "times.json"
+    env = model.env(SWITCHED) | {"BENCH_TIMES": str(times)}
+    body = SWITCHED.encode(model.repeated(1)[0])
+    url = f"http://127.0.0.1:{port}"
+    command = SWITCHED.command(port, model.entry)
+    with (
+        serving(command, port, env=env, log=tmp_path / "server.log") as server,
+        httpx.Client(headers={"Content-Type": "application/json"}) as client,
+    ):
+        server.wait(SWITCHED.path, body)
+        deadline = time.monotonic() + 4
+        sent = 0
+        while time.monotonic() < deadline:
+            sent += client.post(url + SWITCHED.path, content=body).is_success
+        observed = scrape(url).value("iris_request_rows_count")
+
+    assert 0.3 * sent < observed < 0.9 * sent
+    found = json.loads(times.read_text("utf-8"))
+    assert found.keys() == {"observed", "unobserved"}
+    assert all(10 < each < 10_000 for each in found.values())

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,9 @@ OURS = Peer(
     "this service",
     ("bentoml", "serve", "service:IrisClassifier", *_LISTEN),
     env={"IRIS_WORKERS": "1"},
+)
+SWITCHED = replace(
+    OURS, arguments=("bentoml", "serve", "benchmarks.switched:IrisClassifier", *_LISTEN)
 )
 PYFUNC = Peer("BentoML + pyfunc, data frame", _PYFUNC, records, bare=True)
 PYFUNC_ARRAY = Peer("BentoML + pyfunc, array", _PYFUNC, array, "/predict_array", bare=True)
