@@ -1,24 +1,25 @@
 """The log and the traces of a service that has a collector, an access log and a fault."""
 
-import gzip
-import http.server
 import json
 import os
 import pty
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import servers
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from scrape import scrape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Tracking
+    from mlflow import MlflowClient
+    from mlflow.entities import Span
 
 SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.8, 2.2]
 
@@ -33,23 +34,26 @@ orjson.dumps = fail
 """An answer that cannot be written."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Traced:
-    """A service, and the spans that its collector got."""
+    """A service, and the tracking server that takes its traces."""
 
     server: servers.Server
-    spans: list[Span] = field(default_factory=list)
+    collector: "MlflowClient"
 
     def ask(self, row: list[float], trace_id: str) -> httpx.Response:
         """Ask within a trace of our own."""
         headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
         return httpx.post(f"{self.server.url}/predict", json={"instances": [row]}, headers=headers)
 
-    def trace(self, trace_id: str, count: int) -> dict[str, Span]:
+    def trace(self, trace_id: str, count: int) -> "dict[str, Span]":
         """Wait for the spans of a trace, and return them by name."""
 
-        def found() -> dict[str, Span]:
-            return {span.name: span for span in self.spans if span.trace_id.hex() == trace_id}
+        def found() -> "dict[str, Span]":
+            traces = self.collector.search_traces(
+                locations=["0"], filter_string=f"trace.request_id = 'tr-{trace_id}'"
+            )
+            return {span.name: span for trace in traces for span in trace.data.spans}
 
         servers.wait_for(lambda: len(found()) >= count)
         return found()
@@ -61,43 +65,23 @@ class Traced:
 
 @pytest.fixture(scope="module")
 def traced(
-    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Traced]:
-    """Run a collector that takes OTLP over HTTP, and a service with one worker."""
-    spans: list[Span] = []
-
-    class Collector(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for scope in resource.scope_spans:
-                    spans.extend(scope.spans)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
+    tracking: "Tracking", home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Traced]":
+    """Run a service with one worker; MLflow's own server takes OTLP, for an experiment."""
+    from mlflow import MlflowClient  # noqa: PLC0415 (seconds)
 
     folder = tmp_path_factory.mktemp("traced")
     (folder / "sitecustomize.py").write_text(FAULT)
-    with http.server.HTTPServer(("127.0.0.1", 0), Collector) as collector:
-        threading.Thread(target=collector.serve_forever, daemon=True).start()
-        env = plain_env | {
-            "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
-            "IRIS_ACCESS_LOG": "true",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-            "PYTHONPATH": str(folder),
-        }
-        with servers.bentoml_service(folder / "log", env=env) as server:
-            yield Traced(server, spans)
-        collector.shutdown()
-
-
-def _attributes(span: Span) -> dict[str, Any]:
-    return {pair.key: pair.value.int_value for pair in span.attributes}
+    env = tracking.env | {
+        "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
+        "IRIS_ACCESS_LOG": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": tracking.url,
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-mlflow-experiment-id=0",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "PYTHONPATH": str(folder),
+    }
+    with servers.bentoml_service(folder / "log", env=env) as server:
+        yield Traced(server, MlflowClient(tracking.url))
 
 
 def test_spans_of_a_prediction(traced: Traced) -> None:
@@ -108,16 +92,14 @@ def test_spans_of_a_prediction(traced: Traced) -> None:
 
     assert answer.status_code == 200
     assert spans.keys() == {"POST /predict", "parse", "inference", "serialize"}
+    assert {span.attributes["model_version"] for span in spans.values()} == {1}
     request = spans.pop("POST /predict")
-    assert request.parent_span_id.hex() == "00f067aa0ba902b7"
-    assert _attributes(request)["model_version"] == 1
-    for step in spans.values():
-        assert step.parent_span_id == request.span_id
-        assert _attributes(step) == {"model_version": 1}
-        assert request.start_time_unix_nano <= step.start_time_unix_nano
-        assert step.start_time_unix_nano <= step.end_time_unix_nano <= request.end_time_unix_nano
-    ends = [spans[name].end_time_unix_nano for name in ("parse", "inference", "serialize")]
-    assert ends == sorted(ends)
+    assert request.parent_id == "00f067aa0ba902b7"
+    assert {step.parent_id for step in spans.values()} == {request.span_id}
+    steps = [spans[name] for name in ("parse", "inference", "serialize")]
+    times = [time for step in steps for time in (step.start_time_ns, step.end_time_ns)]
+    times = [request.start_time_ns, *times, request.end_time_ns]
+    assert times == sorted(times)
 
 
 def test_a_long_body_is_traced_too(traced: Traced) -> None:
@@ -129,7 +111,7 @@ def test_a_long_body_is_traced_too(traced: Traced) -> None:
     spans = traced.trace(trace_id, 4)
 
     assert answer.status_code == 200
-    assert spans["inference"].parent_span_id == spans["POST /predict"].span_id
+    assert spans["inference"].parent_id == spans["POST /predict"].span_id
 
 
 def test_lines_of_the_log(traced: Traced) -> None:
@@ -148,7 +130,7 @@ def test_lines_of_the_log(traced: Traced) -> None:
     assert access["logger"] == "bentoml.access"
     assert "path=/predict" in access["message"]
     assert access["model_version"] == 1
-    assert access["span_id"] == span.span_id.hex()
+    assert access["span_id"] == span.span_id
     (ready,) = [line for line in lines if line["message"] == "Service iris_api initialized"]
     assert ready["model_version"] == 1
     assert "trace_id" not in ready
