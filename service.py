@@ -101,11 +101,13 @@ class IrisClassifier:
     async def begin(self) -> None:
         """Begin what goes on beside the requests."""
         # Not at the top: the process that only starts the workers need not load uvicorn.
+        from iris_api.balance import balance_connections  # noqa: PLC0415
         from iris_api.connections import guard_connections  # noqa: PLC0415
         from iris_api.drain import drain_on_sigterm, end_with_parent, running_server  # noqa: PLC0415
 
         if (server := running_server()) is not None:
             drain_on_sigterm(server)
+            balance_connections(server)
             guard = guard_connections(server, self._answers.admission, self.metrics)
             self._tasks.append(asyncio.create_task(guard.look()))
         self._tasks.append(asyncio.create_task(end_with_parent()))

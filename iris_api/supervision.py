@@ -17,6 +17,7 @@ from typing import Any
 import circus.watcher
 from tornado import gen
 
+from iris_api.balance import WORKERS
 from iris_api.drain import PARENT
 from iris_api.settings import settings
 
@@ -43,6 +44,7 @@ class Watcher(circus.watcher.Watcher):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["graceful_timeout"] = settings().drain_seconds + SPARE_SECONDS
+        os.environ[WORKERS] = str(options["numprocesses"])
         super().__init__(*arguments, **options)
 
     def initialize(self, evpub_socket: Any, sockets: Any, arbiter: Any) -> None:

@@ -38,7 +38,10 @@ def test_tls(
     monkeypatch.setenv("SSL_CERT_FILE", str(own.certificate))
     options, variables = _shown(way, own)
     env = plain_env | variables
-    env |= {"BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home"))}
+    env |= {
+        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
+        "IRIS_WORKERS": "2",  # which share the connections
+    }
     with servers.bentoml_service(tmp_path / "log", *options, env=env, scheme="https") as server:
         answer = httpx.post(f"{server.url}/predict", json=ROW)
         with pytest.raises(httpx.RemoteProtocolError):
@@ -46,7 +49,9 @@ def test_tls(
         monkeypatch.delenv("SSL_CERT_FILE")
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx.get(server.url)
+        log = server.log.read_text()
 
+    assert "exception" not in log
     assert answer.status_code == 200
     assert answer.json() == {"predictions": ["setosa"]}
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"

@@ -1,0 +1,141 @@
+"""Clients that keep their connections are shared by the workers, whatever becomes of these."""
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import servers
+
+from iris_api.balance import MANY, Counts
+
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def shared(home: Path, plain_env: dict[str, str], tmp_path: Path) -> Iterator[servers.Server]:
+    """Run a service with two workers."""
+    store = servers.copy_store(home, tmp_path / "home")
+    env = plain_env | {"BENTOML_HOME": str(store), "IRIS_WORKERS": "2"}
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        _wait_for_workers(server, 2)
+        yield server
+
+
+def _wait_for_workers(server: servers.Server, started: int) -> None:
+    """Wait until as many were started in all, the replaced ones too, and listen."""
+    servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == started)
+    time.sleep(0.5)
+
+
+def _held(server: servers.Server) -> list[int]:
+    """Return how many clients each worker has."""
+    return [
+        sum(each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections("tcp"))
+        for worker in servers.workers(server)
+    ]
+
+
+def _connect(server: servers.Server, clients: ExitStack) -> socket.socket:
+    """Open a connection and keep it."""
+    address = httpx.URL(server.url)
+    return clients.enter_context(socket.create_connection((address.host, address.port), timeout=10))
+
+
+def _ask(client: socket.socket) -> float:
+    """Return the seconds that an answer took."""
+    start = time.monotonic()
+    client.sendall(REQUEST)
+    assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("pause", [0, 0.02], ids=["at once", "one by one"])
+def test_kept_connections_are_shared(shared: servers.Server, pause: float) -> None:
+    """Each worker has its share of the clients, those of one that has none again as well."""
+    with ExitStack() as others, ExitStack() as clients:
+        for stack in (others, clients, others, clients):
+            for _ in range(10):
+                _connect(shared, stack)
+                time.sleep(pause)
+        servers.wait_for(lambda: sum(_held(shared)) == 40)
+        first = _held(shared)
+        others.close()
+        servers.wait_for(lambda: sum(_held(shared)) == 20)
+        for _ in range(20):
+            _connect(shared, clients)
+            time.sleep(pause)
+        servers.wait_for(lambda: sum(_held(shared)) == 40)
+        second = _held(shared)
+
+    assert max(first) <= 22
+    assert max(second) <= 22
+
+
+def test_clients_that_connect_for_each_request(shared: servers.Server) -> None:
+    """While many come, all are answered; then those that stay are shared again."""
+    until = time.monotonic() + 3
+    count = 0
+    while time.monotonic() < until:
+        with ExitStack() as clients:
+            _ask(_connect(shared, clients))
+        count += 1
+    assert count > 3 * MANY  # or nothing was tried
+
+    time.sleep(2.5)  # two looks
+    with ExitStack() as clients:
+        for _ in range(20):
+            _connect(shared, clients)
+            time.sleep(0.01)
+        servers.wait_for(lambda: sum(_held(shared)) == 20)
+        assert max(_held(shared)) <= 11
+
+
+def test_a_worker_that_hangs(shared: servers.Server) -> None:
+    """What a worker with fewer connections does not take, another one does."""
+    idle, _ = servers.workers(shared)
+    idle.suspend()
+    try:
+        with ExitStack() as clients:
+            slowest = max(_ask(_connect(shared, clients)) for _ in range(30))
+    finally:
+        idle.resume()
+
+    assert slowest < 1
+
+
+def test_a_worker_that_dies(shared: servers.Server) -> None:
+    """Its successor is given connections until it has as many as the others."""
+    with ExitStack() as clients:
+        for _ in range(20):
+            _connect(shared, clients)
+        servers.wait_for(lambda: sum(_held(shared)) == 20)
+        victim, _ = servers.workers(shared)
+        victim.send_signal(signal.SIGKILL)
+        servers.wait_for(lambda: not victim.is_running())
+        assert max(_ask(_connect(shared, clients)) for _ in range(10)) < 1
+        _wait_for_workers(shared, 3)
+        kept = max(_held(shared))
+        for _ in range(kept):
+            _connect(shared, clients)
+            time.sleep(0.01)
+
+        servers.wait_for(lambda: sum(_held(shared)) == 2 * kept)
+        assert max(_held(shared)) <= kept + 1
+
+
+def test_counts(tmp_path: Path) -> None:
+    """A worker knows the least of all; one that has told nothing is none, one after it begins."""
+    first, third = (Counts(tmp_path / "counts", worker, 2) for worker in (1, 3))
+    assert first.least() == 0
+    first.tell(5)
+    assert first.least() == third.least() == 5
+    third.tell(0)
+    assert first.least() == 0
+    third.tell(7)
+    assert Counts(tmp_path / "counts", 3, 2).least() == 5
