@@ -1,4 +1,4 @@
-"""New connections go to the worker that has the fewest.
+"""New connections go to the worker that has the fewest, and else to each in turn.
 
 The workers of a service share a listening socket, and whoever is first takes a connection. Left to
 itself that is nearly always the same one: of 64 that were opened one by one, two workers took 63
@@ -34,6 +34,8 @@ MANY = 500
 
 _FILE = "connections"
 _NUMBER_BYTES = 4
+_LAST = 0
+"""The place of the worker that took the newest one; theirs begin at 1."""
 
 
 class Counts:
@@ -60,12 +62,21 @@ class Counts:
         """Note how many this worker has."""
         self._numbers[self._worker] = count + 1  # 0 is where there is no worker
 
-    def least(self) -> int:
-        """Return how many the worker has that has the fewest.
+    def take(self) -> None:
+        """Note that this worker took the newest one."""
+        self._numbers[_LAST] = self._worker
 
-        One that died is among them until it is replaced, which costs the others a pause each time.
+    def is_next(self, count: int) -> bool:
+        """Tell whether a worker that has so many should take the next one.
+
+        Of those with equally many the last one should not. A worker that died counts until it is
+        replaced, which costs the others a pause each time.
         """
-        return min(filter(None, self._numbers), default=1) - 1
+        numbers = self._numbers.tolist()
+        last = numbers[_LAST]
+        numbers[_LAST] = numbers[self._worker] = 0
+        least = min(filter(None, numbers), default=0) - 1
+        return least < 0 or count < least or (count == least and last != self._worker)
 
 
 class Listener:
@@ -146,10 +157,10 @@ class Listener:
     def _ready(self) -> None:
         """Take a connection, or give those that have fewer some time to."""
         self._tell()
-        if self._held() > self._counts.least():
-            self._pause(LEAVE_SECONDS)
-        else:
+        if self._counts.is_next(self._held()):
             self._take()
+        else:
+            self._pause(LEAVE_SECONDS)
 
     def _take(self) -> None:
         try:
@@ -165,6 +176,7 @@ class Listener:
         task = self._loop.create_task(opened)
         self._opening.add(task)
         task.add_done_callback(self._opened)
+        self._counts.take()
         self._tell()
 
     def _opened(self, task: "asyncio.Task[Any]") -> None:

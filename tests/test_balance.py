@@ -1,8 +1,10 @@
 """Clients that keep their connections are shared by the workers, whatever becomes of these."""
 
+import json
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,12 +19,19 @@ from iris_api.balance import MANY, Counts
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture
-def shared(home: Path, plain_env: dict[str, str], tmp_path: Path) -> Iterator[servers.Server]:
+@pytest.fixture(scope="module")
+def shared(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[servers.Server]:
     """Run a service with two workers."""
-    store = servers.copy_store(home, tmp_path / "home")
-    env = plain_env | {"BENTOML_HOME": str(store), "IRIS_WORKERS": "2"}
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+    folder = tmp_path_factory.mktemp("shared")
+    store = servers.copy_store(home, folder / "home")
+    env = plain_env | {
+        "BENTOML_HOME": str(store),
+        "IRIS_ACCESS_LOG": "true",
+        "IRIS_WORKERS": "2",
+    }
+    with servers.bentoml_service(folder / "log", env=env) as server:
         _wait_for_workers(server, 2)
         yield server
 
@@ -109,6 +118,32 @@ def test_a_worker_that_hangs(shared: servers.Server) -> None:
     assert slowest < 1
 
 
+def test_counts(tmp_path: Path) -> None:
+    """The next connection is for who has the fewest, and of equals not for who took the last."""
+    first, third = (Counts(tmp_path / "counts", worker, 2) for worker in (1, 3))
+    assert first.is_next(100)  # there is no other
+    first.tell(5)
+    assert [third.is_next(count) for count in (4, 5, 6)] == [True, True, False]
+    third.tell(5)
+    third.take()
+    assert first.is_next(5)
+    assert not third.is_next(5)
+    assert third.is_next(4)
+    assert not Counts(tmp_path / "counts", 3, 2).is_next(5)  # its successor
+
+
+def test_clients_one_after_the_other(shared: servers.Server) -> None:
+    """Where nobody keeps a connection, the workers take turns."""
+    for _ in range(20):
+        assert httpx.get(f"{shared.url}/model").is_success
+
+    servers.wait_for(lambda: shared.log.read_text().count("path=/model") == 20)
+    lines = map(json.loads, shared.log.read_text().splitlines())
+    taken = Counter(line["process"] for line in lines if "path=/model" in line["message"])
+    assert len(taken) == 2
+    assert max(taken.values()) <= 12
+
+
 def test_a_worker_that_dies(shared: servers.Server) -> None:
     """Its successor is given connections until it has as many as the others."""
     with ExitStack() as clients:
@@ -127,15 +162,3 @@ def test_a_worker_that_dies(shared: servers.Server) -> None:
 
         servers.wait_for(lambda: sum(_held(shared)) == 2 * kept)
         assert max(_held(shared)) <= kept + 1
-
-
-def test_counts(tmp_path: Path) -> None:
-    """A worker knows the least of all; one that has told nothing is none, one after it begins."""
-    first, third = (Counts(tmp_path / "counts", worker, 2) for worker in (1, 3))
-    assert first.least() == 0
-    first.tell(5)
-    assert first.least() == third.least() == 5
-    third.tell(0)
-    assert first.least() == 0
-    third.tell(7)
-    assert Counts(tmp_path / "counts", 3, 2).least() == 5

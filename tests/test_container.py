@@ -20,7 +20,7 @@ pytestmark = pytest.mark.thorough
 PASSWORD = "hidden-pass-0123456789"
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 IMAGE = f"iris-api:test-{os.getpid()}"
-PLAIN, LOCKED, _ = containers.documented_commands("docker run")
+PLAIN, LOCKED, KEYED, _ = containers.documented_commands("docker run")
 MEGABYTE = 1_000_000
 BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 ANSWER = {"predictions": ["setosa", "versicolor"]}
@@ -244,6 +244,30 @@ async def _stop_under_load(container: Container, *, keep_alive: bool) -> tuple[T
         await asyncio.sleep(1)
         seconds = await asyncio.to_thread(container.stop)
     return traffic, seconds
+
+
+def test_keys(built: str, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """Keys come from the folder that is mounted, also when they are replaced."""
+    del built
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    (folder / "iris").write_text("the-first-key\n")
+    command = KEYED.replace("$PWD", str(tmp_path))
+    with containers.running(command, IMAGE, env=plain_env) as container:
+        container.wait_until_ready()
+
+        def ask(key: str) -> int:
+            headers = {"Authorization": f"Bearer {key}"}
+            return httpx.post(f"{container.url}/predict", json=BODY, headers=headers).status_code
+
+        first = ask("the-first-key"), ask("the-second-key")
+        (folder / "new").write_text("the-second-key\n")
+        (folder / "new").rename(folder / "iris")
+        servers.wait_for(lambda: ask("the-second-key") == 200)
+        second = ask("the-first-key")
+
+    assert first == (200, 401)
+    assert second == 401
 
 
 def test_worker_dies(built: str, plain_env: dict[str, str]) -> None:

@@ -3,28 +3,31 @@
 import http.client
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import registered
 import servers
+from conftest import Tracking
 from numpy.typing import NDArray
 from programs import program
+from sklearn.linear_model import LogisticRegression
 
 from iris_api.contract import FEATURES
 from iris_api.tally import Bins
-from iris_api.training_profile import TrainingProfile
+from iris_api.training_profile import FILE_NAME, TrainingProfile
 from prometheus import picture
 
 pytestmark = pytest.mark.thorough
 
+NAME = "Watched"
 SOURCE = servers.ROOT / "prometheus"
 WINDOW = "1m"
 """In the place of every window of the rules, with a scrape and an evaluation each second."""
@@ -35,10 +38,15 @@ SHARES = "job_model_version_feature_bin:iris_feature_rows:ratio_increase1h"
 
 @dataclass(frozen=True)
 class Watched:
-    """The service, with two workers, and the Prometheus that scrapes it."""
+    """The service, with two workers, and the Prometheus that scrapes it.
+
+    Attributes:
+        promote: imports a version, which activates it.
+    """
 
     service: httpx.Client
     prometheus: httpx.Client
+    promote: Callable[[int], None]
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Return the labels and the value of each series."""
@@ -100,9 +108,7 @@ class Watched:
 @pytest.fixture(scope="module")
 def flowers() -> NDArray[np.float64]:
     """Give the rows that the model was trained on, shape (150, 4)."""
-    from sklearn.datasets import load_iris  # noqa: PLC0415 (seconds)
-
-    rows: NDArray[np.float64] = load_iris().data
+    rows: NDArray[np.float64] = registered.IRIS.data
     return rows
 
 
@@ -113,15 +119,44 @@ def _shortened(rules: str) -> str:
 
 
 @pytest.fixture(scope="module")
+def promote(
+    tracking: Tracking, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Callable[[int], None]]:
+    """Register two versions with a training profile; give a store, and what imports them there."""
+    registered.use(tracking.url)
+    folder = tmp_path_factory.mktemp("watched")
+    profile = folder / FILE_NAME
+    trained = TrainingProfile.of(registered.ROWS, registered.SPECIES)
+    profile.write_text(trained.model_dump_json())
+    for strength in (1.0, 0.01):
+        estimator = LogisticRegression(C=strength, max_iter=1000)
+        registered.log(NAME, estimator, extra_files=[str(profile)])
+
+    def run(version: int) -> None:
+        env = tracking.env | {"BENTOML_HOME": str(folder / "home")}
+        done = servers.run("import_model.py", f"models:/{NAME}/{version}", env=env)
+        assert done.returncode == 0, done.stderr
+
+    return folder / "home", run
+
+
+@pytest.fixture(scope="module")
 def watched(
-    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    promote: tuple[Path, Callable[[int], None]],
+    plain_env: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     """Run the service and a Prometheus with the project's own configuration, only faster."""
     command = program("prometheus", package="prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
-    store = servers.copy_store(home, folder / "home")
-    shutil.copytree(home / "registry", store / "registry")  # what the import heard
-    env = plain_env | {"BENTOML_HOME": str(store), "IRIS_WORKERS": "2"}
+    store, run = promote
+    run(1)
+    env = plain_env | {
+        "BENTOML_HOME": str(store),
+        "IRIS_MODEL_URI": f"models:/{NAME}/1",
+        "IRIS_RELOAD_SECONDS": "0.2",
+        "IRIS_WORKERS": "2",
+    }
     for name in ("recording.yml", "alerts.yml"):
         (folder / name).write_text(_shortened((SOURCE / name).read_text("utf-8")))
     url = f"http://127.0.0.1:{servers.free_port()}"
@@ -145,7 +180,7 @@ def watched(
             httpx.Client(base_url=service.url, timeout=30) as client,
             httpx.Client(base_url=url, timeout=30) as prometheus,
         ):
-            found = Watched(client, prometheus)
+            found = Watched(client, prometheus, run)
             # The counters were seen at 0, so that all that follows is an increase.
             servers.wait_for(lambda: found.value("sum(iris_workers)") == 2)
             yield found
@@ -314,3 +349,20 @@ def test_sums_during_long_requests(watched: Watched, flowers: NDArray[np.float64
     assert watched.scrapes("iris_prediction_confidence_count") == rows
     for feature in FEATURES:
         assert watched.scrapes(f'iris_feature_rows_total{{feature="{feature}"}}') == rows
+
+
+def test_versions(watched: Watched, flowers: NDArray[np.float64]) -> None:
+    """What each version answered is counted for itself, label by label."""
+    before = watched.predicted()
+
+    answered = watched.send(flowers)
+    watched.promote(2)
+    reloads = 'sum(iris_model_reloads_total{result="success"})'
+    servers.wait_for(lambda: watched.value(reloads) == 2)  # of each worker
+    answered += watched.send(flowers[:120], 2)
+
+    assert {version for version, _ in answered} == {"1", "2"}
+    assert len(answered) == 6
+    servers.wait_for(lambda: watched.predicted() - before == answered)
+    assert watched.value('iris_model_info{model_version="2"}') == 1
+    assert watched.query('iris_model_info{model_version="1"}') == []

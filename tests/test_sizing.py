@@ -1,4 +1,4 @@
-"""deploy/SIZING.md reckons with the benchmark's numbers, and reckons right."""
+"""deploy/SIZING.md reckons with the benchmark's numbers, and reckons right; the README has them."""
 
 import math
 import re
@@ -7,6 +7,7 @@ import pytest
 import servers
 
 SIZING = (servers.ROOT / "deploy" / "SIZING.md").read_text("utf-8")
+README = (servers.ROOT / "README.md").read_text("utf-8")
 RESULTS = (servers.ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
 RATES = (1_000, 100_000, 1_000_000)
 MONTH = 30 * 24 * 3600
@@ -29,18 +30,46 @@ def _pods(limit: str = "requests/s of a worker", times: float = 1) -> list[float
     return [max(3, math.ceil(rate / of_one)) for rate in RATES]
 
 
+def _ours(model: str) -> dict[str, str]:
+    """Return what the benchmark measured of this service, by the heads of its table."""
+    table = RESULTS.split(f"\n## {model}\n")[1].split("\nCost of a row")[0]
+    head = re.findall(r"^\|  \| (.+) \|$", table, re.MULTILINE)[0].split(" | ")
+    return dict(zip(head, _rows(table)["this service"], strict=True))
+
+
 def test_numbers_are_those_of_the_benchmark() -> None:
     """What is said to be of RESULTS.md stands there, for the logistic regression."""
-    table = RESULTS.split("\n## Logistic\n")[1].split("\nCost of a row")[0]
-    head = re.findall(r"^\|  \| (.+) \|$", table, re.MULTILINE)[0].split(" | ")
-    ours = dict(zip(head, _rows(table)["this service"], strict=True))
-
     assert {
         "requests/s at 16": _known("requests/s of a worker"),
         "rows/s, bodies of 100": _known("rows/s of a worker"),
         "memory, MB": _known("memory of the service"),
         "start to first prediction, s": _known("start to first prediction"),
-    }.items() <= {name: float(value.replace(" ", "")) for name, value in ours.items()}.items()
+    }.items() <= {
+        name: float(value.replace(" ", "")) for name, value in _ours("Logistic").items()
+    }.items()
+
+
+def test_speed_in_the_readme() -> None:
+    """The README's table of the speed has the benchmark's numbers."""
+    table = README.split("\n## How fast it is\n")[1].split("\n\nLong bodies")[0]
+    models = [_ours("Logistic"), _ours("Forest")]
+    peers = {
+        "times BentoML with the MLflow pyfunc": "BentoML + pyfunc, data frame",
+        "times `mlflow models serve`": "mlflow models serve",
+        "times FastAPI with scikit-learn": "FastAPI + scikit-learn",
+        "share of the limit, bare ASGI with onnxruntime and no validation": (
+            "limit: ASGI + onnxruntime"
+        ),
+    }
+    goals = _rows(RESULTS)
+
+    told = _rows(table)
+    assert told.pop("one row, 16 requests at a time") == ["logistic", "forest"]
+    assert told == {
+        "requests/s": [of["requests/s at 16"] for of in models],
+        "p99, ms": [of["p99 at 16, ms"] for of in models],
+        **{name: goals[f"requests/s at 16 : {peer}"][::3] for name, peer in peers.items()},
+    }
 
 
 def test_what_it_comes_to() -> None:
