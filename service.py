@@ -100,7 +100,7 @@ class IrisClassifier:
     @bentoml.on_startup
     async def begin(self) -> None:
         """Begin what goes on beside the requests."""
-        # Not at the top: the process that only starts the workers need not load uvicorn.
+        # Not at the top: the process that only starts the workers need not load numpy.
         from iris_api.balance import balance_connections  # noqa: PLC0415
         from iris_api.connections import guard_connections  # noqa: PLC0415
         from iris_api.drain import drain_on_sigterm, end_with_parent, running_server  # noqa: PLC0415

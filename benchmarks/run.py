@@ -133,6 +133,7 @@ class Turn:
 
     def _observing(self, here: list[int], there: list[int]) -> dict[str, float]:
         times = self.folder / "times.json"
+        times.unlink(missing_ok=True)
         peer = replace(SWITCHED, env=SWITCHED.env | {"BENCH_TIMES": str(times)})
         turn = replace(self, peer=peer, seconds=OBSERVING_SECONDS)
         with turn._serve(here) as (server, _):  # noqa: SLF001 (itself)

@@ -29,7 +29,7 @@ FULL_SECONDS = 1
 LOOK_SECONDS = 1
 """Between two looks at how many connections come."""
 
-MANY = 500
+MANY = 200
 """Connections that a worker takes between two looks, of clients that do not keep theirs."""
 
 _FILE = "connections"
@@ -107,6 +107,7 @@ class Listener:
         self._opening: set[asyncio.Task[Any]] = set()
         self._counts = counts
         self._socket = listening
+        self._socket.setblocking(False)
         self._make = make
         self._options = options
         self._came = 0  # since the last look
@@ -129,14 +130,19 @@ class Listener:
             await asyncio.sleep(LOOK_SECONDS)
             many, self._came = self._came > MANY, 0
             if many and not self._own:
-                self._leave()
-                self._own = await type(self._loop).create_server(
-                    self._loop, self._begin, sock=self._socket.dup(), **self._options
-                )
+                with contextlib.suppress(OSError):  # no file descriptor for it: the next look has
+                    await self._leave_to_loop()
             elif self._own and not many:
                 self._leave()
                 self._listen()
             self._tell()
+
+    async def _leave_to_loop(self) -> None:
+        shared = self._socket.dup()
+        self._leave()
+        self._own = await type(self._loop).create_server(
+            self._loop, self._begin, sock=shared, **self._options
+        )
 
     def _begin(self) -> asyncio.Protocol:
         self._came += 1
@@ -165,7 +171,7 @@ class Listener:
     def _take(self) -> None:
         try:
             connection, _ = self._socket.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+        except (BlockingIOError, ConnectionAbortedError):
             return  # another worker has it, or nobody wants it any more
         except OSError:  # as asyncio does where there is no file descriptor for it
             self._pause(FULL_SECONDS)
@@ -201,7 +207,7 @@ class Listener:
 
 def balance_connections(server: uvicorn.Server) -> None:
     """Have a server, which does not listen yet, share the connections with the other workers."""
-    workers = int(os.environ[WORKERS])
+    workers = int(os.environ.get(WORKERS, "1"))
     if workers == 1:
         return
     # The folder that BentoML makes anew at each start, for what its workers share.

@@ -63,17 +63,18 @@ class Watcher(circus.watcher.Watcher):
             yield super().manage_processes()
         else:
             logger.critical("a worker died; ending the service, for its orchestrator to start anew")
-            yield self._stop()
+            yield self._stop(close_output_streams=True)
             # Through the loop, up to the command line: circus would add a traceback of its own.
             sys.exit(1)
 
     @gen.coroutine
     def _stop(self, close_output_streams: bool = False) -> Iterator[Any]:
-        if not self.is_stopped():
+        # A restart, as of `bentoml serve --reload`, leaves the output open, and needs the socket.
+        if close_output_streams and not self.is_stopped():
             for listening in self.sockets.values():
                 refuse_connections(listening)
             yield gen.sleep(ACCEPT_SECONDS)
-            yield super()._stop(close_output_streams)
+        yield super()._stop(close_output_streams)
 
 
 def refuse_connections(listening: socket.socket) -> None:

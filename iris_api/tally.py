@@ -23,7 +23,7 @@ Answered = tuple[bytes, bytes, bytes, np.dtype[Any] | None, float]
 
 Its rows as float64, four for each; its labels as int64; its probabilities, one for each row and
 class, and their type, or nothing and None where they were not computed; the seconds that the model
-took. A class of it would take 2 % of a call of one row. Arrays would keep their memory from the
+took. A class of it would take 1 % of a call of one row. Arrays would keep their memory from the
 next call, for 3 %.
 """
 

@@ -71,6 +71,21 @@ def _stop_under_load(env: dict[str, str], log: Path, *, keep_alive: bool) -> Non
     assert traffic.statuses[200] > 100
 
 
+def test_reload(env: dict[str, str], clone: Path, tmp_path: Path) -> None:
+    """With --reload a changed file starts the workers anew, on the same port."""
+    log = tmp_path / "log"
+    folder = clone.rename(tmp_path / "clone")  # BentoML watches no folder with a space in its name
+    with servers.bentoml_service(log, "--reload", env=env, cwd=folder) as server:
+        servers.wait_for(lambda: log.read_text().count("Completed async startup") == 2)
+        with (folder / "service.py").open("a") as source:
+            source.write("# changed\n")
+        servers.wait_for(lambda: log.read_text().count("Completed async startup") == 4)
+        answer = httpx.post(f"{server.url}/predict", json={"instances": ROW}, timeout=10)
+
+    assert answer.status_code == 200
+    assert server.process.returncode == 0
+
+
 @pytest.mark.parametrize("keep_alive", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_stop_under_load(env: dict[str, str], tmp_path: Path, *, keep_alive: bool) -> None:
     """SIGTERM loses no request that anybody was let in with, and ends with status 0."""
