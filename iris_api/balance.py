@@ -130,8 +130,10 @@ class Listener:
             await asyncio.sleep(LOOK_SECONDS)
             many, self._came = self._came > MANY, 0
             if many and not self._own:
-                with contextlib.suppress(OSError):  # no file descriptor for it: the next look has
+                try:
                     await self._leave_to_loop()
+                except OSError:  # no file descriptor for it
+                    self._listen()
             elif self._own and not many:
                 self._leave()
                 self._listen()

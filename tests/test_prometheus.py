@@ -27,7 +27,7 @@ from prometheus import picture
 
 pytestmark = pytest.mark.thorough
 
-NAME = "Watched"
+NAME = "Observed"
 SOURCE = servers.ROOT / "prometheus"
 WINDOW = "1m"
 """In the place of every window of the rules, with a scrape and an evaluation each second."""

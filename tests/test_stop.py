@@ -71,6 +71,7 @@ def _stop_under_load(env: dict[str, str], log: Path, *, keep_alive: bool) -> Non
     assert traffic.statuses[200] > 100
 
 
+@pytest.mark.thorough
 def test_reload(env: dict[str, str], clone: Path, tmp_path: Path) -> None:
     """With --reload a changed file starts the workers anew, on the same port."""
     log = tmp_path / "log"
