@@ -1,6 +1,7 @@
 """The log: lines for a person on a terminal, and elsewhere one JSON object a line.
 
-The keys of an object, of which the last three are left out where there is nothing to say:
+The keys of an object, of which those from `model_version` on are left out where there is nothing to
+say:
 
 - `time`: UTC, ISO 8601, in milliseconds.
 - `level`: `debug`, `info`, `warning`, `error` or `critical`.
@@ -9,14 +10,15 @@ The keys of an object, of which the last three are left out where there is nothi
 - `message`: one line or more.
 - `model_version`: that answers the call which the line is about, or else the worker's.
 - `trace_id`, `span_id`: of the call, in hexadecimal as traces have them.
-- `exception`: the traceback.
+- `exception`: where an exception came from and its type, without its message, which may have rows.
 
-The rows of a call are in no line: nothing of ours logs them.
+The rows of a call are in no line.
 """
 
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 
 from bentoml._internal.context import trace_context
@@ -68,9 +70,18 @@ class JsonFormatter(logging.Formatter):
             "model_version": version,
             "trace_id": f"{trace_id:032x}" if trace_id else None,
             "span_id": f"{span_id:016x}" if span_id else None,
-            "exception": self.formatException(record.exc_info) if record.exc_info else None,
+            "exception": _traces(record.exc_info[1]) if record.exc_info else None,
         }
         return json.dumps({key: value for key, value in line.items() if value is not None})
+
+
+def _traces(error: BaseException | None) -> str | None:
+    """Write the traceback of an exception, below those of what led to it."""
+    if error is None:
+        return None
+    led_to_it = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    frames = traceback.format_tb(error.__traceback__)
+    return (_traces(led_to_it) or "") + "".join(frames) + type(error).__qualname__ + "\n"
 
 
 def _current_ids() -> tuple[int, int]:

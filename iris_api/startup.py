@@ -1,9 +1,12 @@
 """What a served Bento does before its workers start: it imports the model of the registry."""
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+logger = logging.getLogger("bentoml.service")
 
 SCRIPT = Path(__file__).resolve().parent.parent / "import_model.py"
 
@@ -20,9 +23,21 @@ def import_at_start() -> bool:
     """Run the import as its users do, in a process, so that no worker ever loads mlflow.
 
     Returns:
-        Whether it succeeded; standard error says why not. It ends with this process.
+        Whether it succeeded; the log says why not. It ends with this process.
     """
-    done = subprocess.run(
-        [sys.executable, SCRIPT], cwd=SCRIPT.parent, stdout=subprocess.DEVNULL, check=False
-    )
-    return done.returncode == 0
+    with subprocess.Popen(
+        [sys.executable, SCRIPT],
+        cwd=SCRIPT.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stderr or ():
+                level = logging.ERROR if line.startswith("error:") else logging.INFO
+                logger.log(level, "%s", line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode == 0

@@ -27,11 +27,15 @@ FAULT = """
 import orjson
 dumps = orjson.dumps
 def fail(content, *arguments, **options):
-    if content.get("predictions") == ["virginica"]: raise ZeroDivisionError
+    if content.get("predictions") == ["virginica"]:
+        try:
+            [][0]
+        except IndexError:
+            raise ZeroDivisionError([13 / 2, 3.0, 5.8, 2.2])
     return dumps(content, *arguments, **options)
 orjson.dumps = fail
 """
-"""An answer that cannot be written."""
+"""An answer that cannot be written, for a reason that has the row."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +156,13 @@ def test_a_fault(traced: Traced) -> None:
     assert faults == 1
     (line,) = [line for line in traced.lines() if "exception" in line]
     assert line["level"] == "error"
-    assert "ZeroDivisionError" in line["exception"]
+    traces = line["exception"].splitlines()
+    types = [trace for trace in traces if not trace.startswith(" ")]
+    assert types == ["IndexError", "ZeroDivisionError"]
+    assert "in _serialize" in line["exception"]
     assert line["trace_id"] == trace_id
     assert line["model_version"] == 1
-    assert "6.5" not in line["exception"]
+    assert "6.5" not in traced.server.log.read_text("utf-8")
 
 
 def test_lines_on_a_terminal(plain_env: dict[str, str], tmp_path: Path) -> None:
