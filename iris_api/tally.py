@@ -57,15 +57,12 @@ class Tally:
         self._seconds = Bulk(of.inference.labels(version))
         self._rows = Bulk(of.request_rows)
         self._confidence = Bulk(of.confidence.labels(version)) if model.has_probabilities else None
-        self._features = [
-            (column, Bins(model.profile.features[name]), name)
-            for column, name in enumerate(FEATURES)
-            if model.profile
-        ]
-        self._bins = {
-            column: [of.feature_rows.labels(version, name, text) for text in bins.names]
-            for column, bins, name in self._features
-        }
+        features = model.profile.features if model.profile else {}
+        self._features: list[tuple[int, Bins, list[Counter]]] = []
+        for name, profile in features.items():
+            bins = Bins(profile)
+            series = [of.feature_rows.labels(version, name, text) for text in bins.names]
+            self._features.append((FEATURES.index(name), bins, series))
 
     def add(self, calls: Sequence[Answered]) -> None:
         """Count calls, however many rows they have, without a loop over the rows."""
@@ -76,11 +73,13 @@ class Tally:
         known = next(filter(None, types), None)  # the same for all calls of a version
         if self._confidence and known:
             shares = _joined(probabilities, known).reshape(-1, len(self._labels))
-            self._confidence.observe(_highest(shares))
+            top = _highest(shares)
+            # Some estimators know no probability far away from their training rows.
+            self._confidence.observe(top[~np.isnan(top)])
         if self._features:
             cells = _joined(rows, _CELL).reshape(-1, len(FEATURES))
-            for column, bins, _ in self._features:
-                _add(self._bins[column], bins.count(cells[:, column]))
+            for column, bins, series in self._features:
+                _add(series, bins.count(cells[:, column]))
 
 
 class Bins:

@@ -1,6 +1,8 @@
 """Many rows at once are counted as one by one."""
 
-from types import SimpleNamespace
+import sys
+from collections.abc import Callable
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Histogram
+from sklearn.datasets import load_iris
 
 from iris_api import instruments
 from iris_api.classifier import Answer
+from iris_api.contract import FEATURES
 from iris_api.tally import Bins, Bulk, Instruments, Tally, answered
 from iris_api.training_profile import TrainingProfile
+
+IRIS = load_iris()
 
 
 def _series(metric: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -58,6 +64,46 @@ def test_bins_are_those_of_the_profile(values: list[float]) -> None:
     assert counts[1:-1] / len(values) == pytest.approx(np.array(bins.expected[1:-1]))
 
 
+def _steps(function: Callable[[], object]) -> int:
+    """Count the lines of Python that a function goes through, in whatever it calls."""
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_no_loop_over_rows() -> None:
+    """A call of 150 000 rows takes as many steps of Python as one of 150."""
+    rows, labels = IRIS.data, IRIS.target
+    profile = TrainingProfile.of(dict(zip(FEATURES, rows.T, strict=True)), labels)
+    model: Any = SimpleNamespace(
+        version=3, classes=[0, 1, 2], has_probabilities=True, profile=profile
+    )
+    tally = Tally(model, Instruments())
+    few, many = (
+        answered(
+            np.tile(rows, (times, 1)),
+            Answer(np.tile(labels, times), np.full((150 * times, 3), 1 / 3)),
+            0.001,
+        )
+        for times in (1, 1000)
+    )
+
+    steps = _steps(lambda: tally.add([few]))
+
+    assert _steps(lambda: tally.add([many])) == steps
+
+
 def test_a_model_that_says_little() -> None:
     """Without probabilities and a profile there are predictions and times, and no more."""
     model: Any = SimpleNamespace(
@@ -75,6 +121,22 @@ def test_a_model_that_says_little() -> None:
         _series(counted.inference)["iris_inference_seconds_count", (("model_version", "3"),)] == 1
     )
     assert _series(counted.confidence) == _series(counted.feature_rows) == {}
+
+
+def test_probabilities_that_are_unknown() -> None:
+    """A row whose probabilities are not numbers has no confidence, and costs others nothing."""
+    model: Any = SimpleNamespace(
+        version=3, classes=["a", "b"], has_probabilities=True, profile=None
+    )
+    counted = Instruments()
+    shares = np.array([[np.nan, np.nan], [0.25, 0.75]])
+    answer = Answer(np.array([0, 1]), shares)
+    Tally(model, counted).add([answered(np.ones((2, 4)), answer, 0.001)])
+
+    series = _series(counted.confidence)
+    assert series["iris_prediction_confidence_count", (("model_version", "3"),)] == 1
+    assert series["iris_prediction_confidence_sum", (("model_version", "3"),)] == 0.75
+    assert sum(_series(counted.predictions).values()) == 2
 
 
 def test_probabilities_that_were_not_computed() -> None:
