@@ -21,6 +21,7 @@ from iris_api.http import PredictRequest, error_page, error_response, json_respo
 from iris_api.image import image
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI
+from iris_api.request_metrics import RequestMetrics
 from iris_api.settings import bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
 
@@ -105,6 +106,8 @@ class IrisClassifier:
         from iris_api.connections import guard_connections  # noqa: PLC0415
         from iris_api.drain import drain_on_sigterm, end_with_parent, running_server  # noqa: PLC0415
 
+        if (requests := RequestMetrics.of_worker) is not None:
+            requests.begin(self.metrics)
         if (server := running_server()) is not None:
             drain_on_sigterm(server)
             balance_connections(server)

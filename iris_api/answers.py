@@ -74,6 +74,7 @@ class Answers:
             self._metrics.reject("no_model")
             return error_response(503, self._models.reason)
         if probabilities and not model.has_probabilities:
+            self._metrics.reject("no_probabilities")
             return error_response(404, "this model gives no probabilities; use POST /predict")
         self._begin(model.version)
         try:

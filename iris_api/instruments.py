@@ -26,11 +26,12 @@ Reason = Literal[
     "overloaded",
     "timeout",
     "disconnected",
+    "no_probabilities",
 ]
-"""Why a prediction call got no prediction."""
+"""Why a prediction call was refused."""
 
 Result = Literal["success", "failure"]
-"""How a change to another model version ended."""
+"""How loading what was activated ended."""
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 RESULTS: tuple[Result, ...] = get_args(Result)
@@ -86,7 +87,7 @@ REQUEST_ROWS = Instrument(
 REJECTED = Instrument(
     "counter",
     "iris_rejected_requests_total",
-    "Prediction calls that got no prediction, by the reason",
+    "Prediction calls that were refused, by the reason",
     ("reason",),
 )
 INFERENCE_SECONDS = Instrument(
@@ -112,7 +113,7 @@ MODEL_LOADED = Instrument(
 MODEL_RELOADS = Instrument(
     "counter",
     "iris_model_reloads_total",
-    "Changes to another model version while serving, one for each worker, by their result",
+    "Models loaded while serving, after an activation, by each worker, by their result",
     ("result",),
 )
 REGISTRY_UP = Instrument(

@@ -86,11 +86,11 @@ class Metrics:
             self.count_soon()
 
     def reject(self, reason: Reason) -> None:
-        """Count a prediction call that gets no prediction."""
+        """Count a prediction call that is refused."""
         self._rejected[reason].inc()
 
     def reloaded(self, result: Result) -> None:
-        """Count a change to another model version, or one that did not work."""
+        """Count a model that was loaded after its activation, or that could not be."""
         self._reloads[result].inc()
 
     def count_with(self, count: Callable[[], None]) -> None:

@@ -17,6 +17,9 @@ def _header(name: str, description: str, kind: str) -> dict[str, Any]:
 
 REF = "#/components/schemas/{model}"
 
+PREDICTIONS = ("/predict", "/predict_proba")
+"""The paths of prediction calls, whose errors these are."""
+
 ERRORS = {
     400: "The body breaks the contract; `detail` names the places.",
     401: "The service has API keys, and the request has none of them.",

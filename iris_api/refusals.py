@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from iris_api.admission import RETRY, OverloadedError
 from iris_api.http import CLOSE, error_response, written
 from iris_api.metrics import Metrics
+from iris_api.openapi import PREDICTIONS
 from iris_api.request_metrics import RequestMetrics
 
 TURN_SECONDS = 0.005
@@ -50,9 +51,11 @@ class Refusals:
 
     def refuse(self, connection: Refusable, cycle: RequestResponseCycle) -> None:
         """Count a request that finds no place, and have it answered when there is time."""
-        self._metrics.reject("overloaded")
+        path = cycle.scope["path"]
+        if path in PREDICTIONS:
+            self._metrics.reject("overloaded")
         if RequestMetrics.of_worker:
-            RequestMetrics.of_worker.count_refused(cycle.scope["path"])
+            RequestMetrics.of_worker.count_refused(path)
         self._waiting.append((connection, cycle))
         self._take_turn()
 

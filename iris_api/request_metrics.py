@@ -1,15 +1,23 @@
-"""BentoML's request metrics, with bounded labels, counted for many requests at once."""
+"""BentoML's request metrics, with bounded labels, counted for many requests at once.
+
+BentoML's middleware takes its label from the raw path of each request, and has no setting for it.
+So this one class stands in its place; the metrics that it fills, and their page, are BentoML's.
+"""
 
 import functools
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from time import perf_counter, time
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from _bentoml_sdk.service import get_current_service
 from bentoml._internal.context import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from iris_api.openapi import ERRORS, PREDICTIONS
+
+if TYPE_CHECKING:
+    from iris_api.metrics import Metrics
 
 OTHER_PATHS = "other"
 """The label of every path that is not served: one label each would grow without bound."""
@@ -55,13 +63,19 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
         self._last_request = 0.0
         self._of_answer = functools.cache(self._find_of_answer)
 
-    @functools.cached_property
-    def _metrics(self) -> Any:
-        """The worker's metrics, which are there before its first request."""
+    def begin(self, metrics: "Metrics") -> None:
+        """Count with the worker's metrics; to be called before its first request.
+
+        Every status of a prediction is on the page from the beginning, at 0: of a series that
+        begins at 1000 Prometheus sees no increase. BentoML itself begins with 200 and 500.
+        """
         self._setup()
-        metrics = get_current_service().metrics
+        for path in PREDICTIONS:
+            for status in ERRORS:
+                labels = self._fixed | {"endpoint": path, "http_response_code": status}
+                self.metrics_request_total.labels(**labels)
         metrics.count_with(self.count)
-        return metrics
+        self._metrics = metrics
 
     def _find_of_answer(self, path: str, status: int) -> tuple[Any, Any]:
         # Not at the top: the process that only starts the workers need not load numpy.
@@ -90,8 +104,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
     def count_refused(self, path: str) -> None:
         """Count a request that was answered with 429, which took no time."""
         path = path if path in self._paths else OTHER_PATHS
-        if self._metrics:  # which sets up the counters
-            self._of_answer(path, 429)[0].inc()
+        self._of_answer(path, 429)[0].inc()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Note and time one request."""

@@ -7,11 +7,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import registered as models
 import servers
 import warm
 import yaml
 from conftest import Tracking
+from scrape import scrape
 from sklearn.datasets import load_iris
+from sklearn.svm import LinearSVC
 
 import train_model
 from iris_api.flavor import read_flavor
@@ -112,6 +115,28 @@ def test_same_answers(
     else:
         assert told["proof"]["reason"]
         assert "served by scikit-learn, which is slower: " in imported.stderr
+
+
+def test_without_probabilities(
+    tracking: Tracking, env: dict[str, str], client: httpx.Client, tmp_path: Path
+) -> None:
+    """A model that gives none predicts; asked for them it is 404, counted by its reason."""
+    models.use(tracking.url)
+    models.log("Kind", LinearSVC())
+    imported = warm.run(tmp_path, "models:/Kind/latest", env=env)
+    assert imported.status == 0, imported.stderr
+    version = len(ENGINES) + 1
+    servers.wait_for(lambda: client.get("/model").json()["version"] == version)
+
+    body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    predicted = client.post("/predict", json=body)
+    refused = client.post("/predict_proba", json=body)
+    page = scrape(str(client.base_url))
+
+    assert predicted.json() == {"predictions": ["setosa"]}
+    assert refused.status_code == 404
+    assert refused.json() == {"error": "this model gives no probabilities; use POST /predict"}
+    assert page.value("iris_rejected_requests_total", reason="no_probabilities") == 1
 
 
 def test_engine_is_chosen(registered: dict[str, str], env: dict[str, str], tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from sklearn.datasets import load_iris
 
 from iris_api.contract import FEATURES
 from iris_api.instruments import INSTRUMENTS, REASONS
+from iris_api.metrics import FLUSH_SECONDS
+from iris_api.openapi import ERRORS
 from iris_api.training_profile import TrainingProfile
 
 SETOSA, VERSICOLOR = [5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]
@@ -95,7 +97,7 @@ def test_nothing_is_counted_while_a_page_is_read(observed: servers.Server) -> No
     before = _entries(observed)
     with _locked(_files(observed)):
         _predict(observed, [SETOSA])
-        time.sleep(0.2)  # ten times as long as a call waits to be counted
+        time.sleep(4 * FLUSH_SECONDS)
         during = _entries(observed)
     after = scrape(observed.url)
 
@@ -320,6 +322,16 @@ def test_known_paths_keep_their_label(observed: servers.Server) -> None:
             http_response_code=str(status),
         )
         assert growth == 1, path
+
+
+def test_statuses_begin_at_zero(observed: servers.Server) -> None:
+    """An error is on the page before it happens, so that Prometheus sees the first ones."""
+    page = scrape(observed.url)
+
+    for path in ("/predict", "/predict_proba"):
+        series = page.series("bentoml_service_request_total", endpoint=path)
+        found = {dict(labels)["http_response_code"] for labels in series}
+        assert found == {"200", *map(str, ERRORS)}, path
 
 
 def test_request_times_in_milliseconds(observed: servers.Server) -> None:

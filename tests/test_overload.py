@@ -92,6 +92,7 @@ def test_refusals(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None
     ):
         while not flooded.done():
             answers.append(client.post("/predict", content=ROW))
+            client.post("/nothing", content=ROW)  # is no prediction call that is refused
             time.sleep(0.01)
     after = scrape(small.url)
 
