@@ -159,13 +159,12 @@ def _draw_times(axes: Axes, panel: dict[str, Any], lines: list[Series]) -> None:
     custom = defaults["custom"]
     if len(lines) > 4:  # the legend has no room for lines that lie on the axis
         lines = [line for line in lines if np.nansum(np.abs(line.values))]
-    for line in lines:
-        axes.plot(_minutes(line), line.values, linewidth=1.3, label=line.name)
-    if custom.get("stacking"):
-        axes.clear()
-        axes.set_title(panel["title"], loc="left", size=9)
+    if lines and "stacking" in custom:
         values = [np.nan_to_num(line.values) for line in lines]
         axes.stackplot(_minutes(lines[0]), values, labels=[line.name for line in lines], alpha=0.7)
+    else:
+        for line in lines:
+            axes.plot(_minutes(line), line.values, linewidth=1.3, label=line.name)
     if custom["thresholdsStyle"]["mode"] != "off":
         for step in defaults["thresholds"]["steps"][1:]:
             axes.axhline(step["value"], color=COLORS[step["color"]], linestyle="--", linewidth=1)

@@ -140,6 +140,16 @@ def test_readme() -> None:
         assert SERVICES[name]["ports"][0].startswith("127.0.0.1:")
 
 
+def test_runbook() -> None:
+    """The commands for whoever is on call name services that there are."""
+    named = re.findall(
+        r"`docker compose (?:logs --tail 50|exec|restart) ([a-z -]+?)(?: python|`)", README
+    )
+
+    assert named == ["iris-api", "registry", "registry", "iris-api registry"]
+    assert SERVICES.keys() >= {"iris-api", "registry"}
+
+
 @pytest.mark.parametrize(
     ("env", "status", "said"),
     [({}, 0, "SKIPPED"), ({"CI": "true"}, 1, "error:")],

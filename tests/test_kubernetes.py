@@ -55,6 +55,19 @@ def _env(container: Manifest) -> dict[str, str | None]:
     return {of["name"]: of.get("value") for of in container["env"]}
 
 
+def test_runbook() -> None:
+    """The commands for whoever is on call name what there is, where it is."""
+    commands = re.findall(r"`kubectl -n (\S+) (?:logs|exec) POD -c ([a-z-]+)", README)
+    (restarted,) = re.findall(r"`kubectl -n (\S+) rollout restart deployment (\S+)`", README)
+    deployment = _named(PRODUCTION)["Deployment"]
+
+    names = {of["name"] for of in _pod(_named(PRODUCTION))["containers"]}
+    assert {container for _, container in commands} == names
+    metadata = deployment["metadata"]
+    assert restarted == (metadata["namespace"], metadata["name"])
+    assert {namespace for namespace, _ in commands} == {metadata["namespace"]}
+
+
 @pytest.mark.parametrize("folder", [BASE, PRODUCTION], ids=["base", "production"])
 def test_rendered_as_by_kubectl(folder: Path) -> None:
     """What these tests see is what kubectl applies."""

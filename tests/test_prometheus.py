@@ -63,6 +63,23 @@ class Watched:
         assert len(found) <= 1
         return found[0][1] if found else 0
 
+    def choices(self, variable: str) -> list[str]:
+        """Return what Grafana offers for a variable of the dashboard."""
+        (definition,) = (
+            of["definition"]
+            for of in picture.load()["templating"]["list"]
+            if of["name"] == variable
+        )
+        found = re.fullmatch(r"label_values\((.*), (\w+)\)", definition)
+        assert found
+        selector, label = found.groups()
+        answer = self.prometheus.get(
+            f"/api/v1/label/{label}/values",
+            params={"match[]": selector.replace("$job", "iris-api")},
+        )
+        values: list[str] = answer.json()["data"]
+        return values
+
     def scrapes(self, selector: str) -> dict[float, float]:
         """Return the sum of the series at each of the last scrapes, by its time."""
         answer = self.prometheus.get("/api/v1/query", params={"query": f"{selector}[{WINDOW}]"})
@@ -281,7 +298,7 @@ def test_drift(watched: Watched, flowers: NDArray[np.float64]) -> None:
 
 
 def test_dashboard(watched: Watched, flowers: NDArray[np.float64], tmp_path: Path) -> None:
-    """Each expression of the dashboard has data, and so a picture can be drawn of it."""
+    """Each expression and variable of the dashboard has data, so a picture can be drawn of it."""
     for _ in range(20):
         assert watched.service.post("/predict", json={}).status_code == 400
     rows = {"instances": flowers.tolist()}
@@ -304,6 +321,8 @@ def test_dashboard(watched: Watched, flowers: NDArray[np.float64], tmp_path: Pat
     }
     picture.draw(watched.prometheus, window, tmp_path / "dashboard.png")
 
+    assert watched.choices("job") == ["iris-api"]
+    assert watched.choices("version") == ["1"]
     assert [expression for expression, values in found.items() if not values] == []
     assert (tmp_path / "dashboard.png").read_bytes().startswith(b"\x89PNG")
 
