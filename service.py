@@ -114,7 +114,7 @@ class IrisClassifier:
             guard = guard_connections(server, self._answers.admission, self.metrics)
             self._tasks.append(asyncio.create_task(guard.look()))
         self._tasks.append(asyncio.create_task(end_with_parent()))
-        if settings().reload_seconds:
+        if settings().reload_seconds and _follows():
             self._tasks.append(asyncio.create_task(self.models.follow(settings().reload_seconds)))
 
     @bentoml.on_shutdown

@@ -11,7 +11,7 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import store
+from iris_api import IrisError, one_line, store
 from iris_api.contract import FEATURES
 from iris_api.training_profile import TrainingProfile
 
@@ -137,12 +137,24 @@ class Classifier:
         """Verify an entry of a store, open its model and have it answer its example.
 
         Raises:
-            StoreError: its files, or its answers, are not those of the import.
+            StoreError: its files, or its answers, are not those of the import, or it cannot be
+                opened.
             ProfileError: its training profile cannot be used.
+            OSError: a file cannot be read.
         """
-        store.verify(entry)
-        model = cls(entry, cls._open(entry), origin)
-        model._check_example(store.metadata_of(entry)["example"])
+        try:
+            store.verify(entry)
+            model = cls(entry, cls._open(entry), origin)
+            model._check_example(store.metadata_of(entry)["example"])
+        except (IrisError, OSError):
+            raise
+        except Exception as error:
+            # A key that is missing, or an ONNX model of another version: onnxruntime has a type for
+            # each failure, without a common base. Whoever loads has other entries to fall back to.
+            raise store.StoreError(
+                f"{entry.tag} cannot be opened ({type(error).__name__}: {one_line(error)}); "
+                f"run bentoml models delete {entry.tag}, then import it again"
+            ) from error
         return model
 
     @staticmethod

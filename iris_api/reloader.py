@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,6 +16,10 @@ from iris_api.classifier import Classifier
 from iris_api.metrics import Metrics
 
 logger = logging.getLogger("bentoml.service")
+
+RETRY_SECONDS = 60
+"""Before an active entry that failed is tried again: the fault may pass, such as file handles that
+were all in use or a volume that was restored by half. Each try reads all files of the entry."""
 
 Pointer = tuple[str, int] | None
 """The active version's name in the store and when it was written, in ns; None without one."""
@@ -52,6 +57,7 @@ class Reloader:
         self._follows = follows
         self._metrics = metrics
         self._seen: Pointer = None
+        self._retry_at = math.inf  # time.monotonic(); not while the active entry answers
 
     def load(self) -> None:
         """Open the first entry that can be used: the active, the formerly active, the carried one.
@@ -63,6 +69,8 @@ class Reloader:
         carried = self._carried
         if self._seen is not None or carried is None:
             self._try(self._open_active)
+        if self.model is None:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
         if self.model is None and self._seen is not None:
             self._try(self._open_previous)
         if self.model is None and carried is not None:
@@ -83,12 +91,16 @@ class Reloader:
         return self.model.info | ({"registry": asdict(status)} if status else {})
 
     async def follow(self, seconds: float) -> None:
-        """Look every so many seconds whether another entry was activated; never ends."""
-        while self._follows:
+        """Look every so many seconds whether another entry was activated; never ends.
+
+        Where the active entry cannot be used, it is tried again each RETRY_SECONDS, or as soon as
+        anything is activated.
+        """
+        while True:
             await asyncio.sleep(seconds)
             pointer = self._pointer()
-            if pointer is not None and pointer != self._seen:
-                # Also where it fails: the next try is for the next activation.
+            due = pointer != self._seen or time.monotonic() >= self._retry_at
+            if pointer is not None and due:
                 self._seen = pointer
                 await self._reload()
 
@@ -99,11 +111,15 @@ class Reloader:
             # In a thread, beside the running model: a worker answers all the while.
             model = await anyio.to_thread.run_sync(self._open_active)
             self._use(model)
-        except Exception as error:  # noqa: BLE001 (no entry may end the following of others)
+        except (IrisError, OSError) as error:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            if former is None:
+                self.reason = str(error)
             kept = f"{former.tag} goes on answering" if former else "no model can answer"
             self._metrics.reloaded("failure")
             logger.error("not activated, and %s: %s", kept, error)  # noqa: TRY400
             return
+        self._retry_at = math.inf
         self._metrics.reloaded("success")
         took = time.perf_counter() - start
         logger.info(

@@ -1,9 +1,12 @@
 """A version is activated while the service answers: every request has one version, none is lost."""
 
 import asyncio
+import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,25 @@ EXPECTED = {
     "2": ["versicolor", "virginica", "setosa"],
 }
 """The labels of the rows by version: the second one was taught the name of the next species."""
+
+
+RETRY_SOON = """
+import sys
+from importlib.machinery import PathFinder
+class Soon:
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name != "iris_api.reloader": return None
+        spec = PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+        def execute(module):
+            load(module)
+            module.RETRY_SECONDS = 0.5
+        spec.loader.exec_module = execute
+        return spec
+sys.meta_path.insert(0, Soon)
+"""
+"""Does not wait a minute."""
 
 
 @dataclass(frozen=True)
@@ -185,10 +207,20 @@ def test_killed_worker_comes_back_with_the_active_version(
     assert _all_answer_with(service, 2)()
 
 
+@contextlib.contextmanager
+def _metadata(entry: Path) -> Iterator[dict[str, Any]]:
+    """Have the block change an entry's metadata."""
+    described = yaml.safe_load((entry / "model.yaml").read_text())
+    yield described["metadata"]
+    (entry / "model.yaml").write_text(yaml.safe_dump(described))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         "file",
+        "onnx",
+        pytest.param("key", marks=pytest.mark.thorough),
         pytest.param("answer", marks=pytest.mark.thorough),
         pytest.param("metadata", marks=pytest.mark.thorough),
     ],
@@ -199,10 +231,18 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     if damage == "file":
         (entry / "model.onnx").write_bytes((entry / "model.onnx").read_bytes() + b"\0")
         said = "model.onnx was changed after the import"
+    elif damage == "onnx":  # as of an onnxruntime that cannot read it
+        (entry / "model.onnx").write_bytes(b"of another time")
+        with _metadata(entry) as metadata:
+            metadata["files"]["model.onnx"] = sha256(b"of another time").hexdigest()
+        said = f"rivals:{entry.name} cannot be opened (InvalidProtobuf: "
+    elif damage == "key":
+        with _metadata(entry) as metadata:
+            del metadata["features"]
+        said = f"rivals:{entry.name} cannot be opened (KeyError: 'features'); run bentoml models "
     elif damage == "answer":
-        described = yaml.safe_load((entry / "model.yaml").read_text())
-        described["metadata"]["example"]["labels"] = [0]
-        (entry / "model.yaml").write_text(yaml.safe_dump(described))
+        with _metadata(entry) as metadata:
+            metadata["example"]["labels"] = [0]
         said = "does not answer its example as at its import"
     else:
         (entry / "model.yaml").write_text("metadata: [")
@@ -222,6 +262,37 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     rivals.promote(1)
     servers.wait_for(lambda: service.log.read_text().count("answers instead of") == 2)
     assert service.log.read_text().count(said) == 3
+
+
+def test_fault_that_passes(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """A version that could not be used is tried again, and until then its fault is the reason."""
+    model = rivals.entry(1) / "model.onnx"
+    content = model.read_bytes()
+    model.write_bytes(content[:-1])
+    (rivals.home / "models").rename(tmp_path / "aside")
+    (tmp_path / "sitecustomize.py").write_text(RETRY_SOON)
+    env = plain_env | {
+        "BENTOML_HOME": str(rivals.home),
+        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
+        "IRIS_RELOAD_SECONDS": "0.1",
+        "PYTHONPATH": str(tmp_path),
+    }
+    said = f"rivals:{model.parent.name}: model.onnx was changed after the import"
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        before = httpx.get(f"{server.url}/health").json()["reason"]
+        (tmp_path / "aside").rename(rivals.home / "models")
+        servers.wait_for(lambda: server.log.read_text().count(said) > 1)
+        reason = httpx.get(f"{server.url}/health").json()["reason"]
+        model.write_bytes(content)
+        servers.wait_for(lambda: httpx.get(f"{server.url}/health").status_code == 200)
+        tried = server.log.read_text().count(said)
+        time.sleep(1)
+        page = scrape(server.url)
+
+    assert "is not in the model store" in before
+    assert reason.startswith(said)
+    assert page.value("iris_model_reloads_total", result="failure") == tried
+    assert page.value("iris_model_reloads_total", result="success") == 1
 
 
 @pytest.mark.thorough
