@@ -11,7 +11,7 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 
-from iris_api import store
+from iris_api import one_line, store
 from iris_api.staging import lock, staging
 
 PREVIOUS = "previous"
@@ -27,9 +27,9 @@ def active(name: str, where: ModelStore | None = None) -> bentoml.Model:
     """Return the entry of a registered model that was activated last.
 
     Raises:
-        StoreError: nothing is imported yet.
+        StoreError: nothing is imported yet, or it is of another model with the same store name.
     """
-    return store.get(bentoml.Tag(store.store_name(name), "latest"), where)
+    return _of(name, store.get(bentoml.Tag(store.store_name(name), "latest"), where))
 
 
 def pointer(name: str) -> tuple[str, int] | None:
@@ -112,13 +112,23 @@ def previous(name: str) -> bentoml.Model:
     """Return the entry that was active before, for when the active one cannot be used.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is none, or it is of another model with the same store name.
     """
     path = home()._path / store.store_name(name) / PREVIOUS  # noqa: SLF001 (no public name)
     version = path.read_text("utf-8").strip() if path.is_file() else ""
     if not version:
         raise store.StoreError(f"no version of {name} was active before")
-    return store.get(bentoml.Tag(store.store_name(name), version), home())
+    return _of(name, store.get(bentoml.Tag(store.store_name(name), version), home()))
+
+
+def _of(name: str, entry: bentoml.Model) -> bentoml.Model:
+    """Return an entry of this very registered model: the store's names are shorter than theirs."""
+    if (other := store.metadata_of(entry).get("name")) != name:
+        raise store.StoreError(
+            f"{entry.tag} is of the registered model {one_line(other)}, not of {name}; "
+            f"{store.ONE_NAME_EACH}"
+        )
+    return entry
 
 
 def _write_pointer(folder: Path, tag: bentoml.Tag) -> Path:

@@ -11,7 +11,7 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import IrisError, activation, artifacts, registry_status, store
+from iris_api import IrisError, activation, artifacts, one_line, registry_status, store
 from iris_api.artifacts import RemoteFile
 from iris_api.attempt import explain
 from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
@@ -27,7 +27,7 @@ UNPICKLE_SECONDS = 120
 
 
 class ImportRefusedError(IrisError):
-    """A model that is too large, or not the one that was imported before."""
+    """A model that is too large, or not the one that was imported before under its name."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Importer:
         Raises:
             IrisError: what is wrong and how to mend it.
         """
+        _refuse_shared_name(uri.name)
         version = Registry(self.server).resolve(uri)
         files = self._list(uri, version)
         with TemporaryDirectory(prefix="iris-import-") as folder:
@@ -209,9 +210,11 @@ def look(server: TrackingServer, uri: ModelURI, report: Callable[[str], None]) -
     """Resolve a model URI, and write down for the service what the registry said.
 
     Raises:
+        ImportRefusedError: the store has another registered model under the same store name.
         RegistryError: the registry has no such version, or one that cannot be fetched.
         TrackingError: it does not answer.
     """
+    _refuse_shared_name(uri.name)  # before anything is written down under it
 
     def note(write: Callable[[str, Any], None], said: object) -> None:
         try:
@@ -230,6 +233,18 @@ def look(server: TrackingServer, uri: ModelURI, report: Callable[[str], None]) -
         raise
     note(registry_status.answered, version.version)
     return version
+
+
+def _refuse_shared_name(name: str) -> None:
+    """Keep two registered models apart: `latest` of one would be served as the other."""
+    shared = store.store_name(name)
+    for entry in store.entries():
+        other = store.metadata_of(entry)["name"]
+        if entry.tag.name == shared and other != name:
+            raise ImportRefusedError(
+                f"the store has {entry.tag} of the registered model {one_line(other)}, and "
+                f"{name} would be {shared} there as well; {store.ONE_NAME_EACH}"
+            )
 
 
 def _ranges(profile: TrainingProfile | None, features: tuple[str, ...]) -> NDArray[np.float64]:

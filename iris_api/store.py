@@ -27,6 +27,9 @@ ONNX_FILE = "model.onnx"
 SKOPS_FILE = "estimator.skops"
 """Made here, at import: the compiled model, and the safe form of an estimator that was a pickle."""
 
+ONE_NAME_EACH = "use another BENTOML_HOME for one of them, or rename it in the registry"
+"""The mend where two registered models, such as IrisModel and irismodel, share a store name."""
+
 
 class StoreError(IrisError):
     """An entry is not there, or is not what was imported."""

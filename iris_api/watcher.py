@@ -14,7 +14,7 @@ import bentoml
 
 from iris_api import IrisError, activation, store
 from iris_api.attempt import EndedError, Outcome, ending, endings_held, explain
-from iris_api.importer import look
+from iris_api.importer import ImportRefusedError, look
 from iris_api.model_uri import ModelURI
 from iris_api.registry import ModelVersion, RegistryError
 from iris_api.retention import prune
@@ -93,6 +93,8 @@ class Watcher:
             return self._without_answer(str(error))
         except RegistryError as error:  # an answer: there is no such version, or none in reach
             self._with_answer()
+            return self._failed(str(error), f"error: {error}", passing=False)
+        except ImportRefusedError as error:  # before anybody was asked
             return self._failed(str(error), f"error: {error}", passing=False)
         except EndedError as error:
             if error.args[0] != signal.SIGALRM:

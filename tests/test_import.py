@@ -161,6 +161,48 @@ def test_rollback(client: mlflow.MlflowClient, import_model: Run, new_home: Path
     assert tags[0] == f"rolled:{active}"
 
 
+def test_two_models_with_one_store_name(
+    client: mlflow.MlflowClient, run: Run, fails: Fails, store: Path
+) -> None:
+    """A model whose name is another's in the store is refused before a look at the registry."""
+    del client
+    registered.log("irismodel", LogisticRegression(max_iter=1000))
+    (entry,) = (store / "models" / "irismodel").glob("v1-*")
+    status = store / "registry/irismodel.json"
+    before = status.read_text() if status.exists() else None
+    done = fails("models:/irismodel/1")
+    tried = fails("--dry-run", "models:/irismodel/1")
+    after = status.read_text() if status.exists() else None
+    again = run("models:/IrisModel/1")
+
+    line = (
+        f"error: the store has irismodel:{entry.name} of the registered model IrisModel, and "
+        "irismodel would be irismodel there as well; use another BENTOML_HOME for one of them, "
+        "or rename it in the registry"
+    )
+    assert done.err.splitlines() == ["importing models:/irismodel/1", line]
+    assert tried.last == line
+    assert after == before
+    assert again.status == 0
+
+
+def test_service_of_another_model(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """A service does not answer with a model that only shares its name in the store."""
+    env = plain_env | {
+        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
+        "IRIS_MODEL_URI": "models:/irismodel/Production",
+    }
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        health = httpx.get(f"{server.url}/health")
+
+    (entry,) = (home / "models" / "irismodel").glob("v1-*")
+    assert health.status_code == 503
+    assert health.json()["reason"] == (
+        f"irismodel:{entry.name} is of the registered model IrisModel, not of irismodel; "
+        "use another BENTOML_HOME for one of them, or rename it in the registry"
+    )
+
+
 def test_without_a_training_profile(
     client: mlflow.MlflowClient, import_model: Run, new_home: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -205,6 +206,27 @@ def test_refused_version(registry: Registry, watch: Start, tmp_path: Path) -> No
         f"error: version {REFUSED} is not activated: the MLmodel file is missing or unreadable; "
         "log the model again with mlflow.sklearn.log_model"
     )
+
+
+@pytest.mark.thorough
+def test_name_in_use(registry: Registry, watch: Start, tmp_path: Path) -> None:
+    """A watch whose name in the store is another model's says so once, until it is not."""
+    home = tmp_path / "home"
+    assert _import(registry, home, tmp_path / "import", 1).status == 0
+    registry.promote(1)
+    (entry,) = home.glob("models/watched/v1-*/model.yaml")
+    entry.write_text(entry.read_text().replace(f"name: {NAME}\n", "name: WATCHED\n"))
+    before = len(registry.proxy.asked)
+    with watch() as running:
+        running.until(lambda: "error:" in str(running.told))
+        time.sleep(1)
+        asked = len(registry.proxy.asked)
+        shutil.rmtree(home / "models/watched")
+        running.until(lambda: running.tags == ["v1"])
+
+    (error,) = [line for line in running.told if line.startswith("error:")]
+    assert asked == before
+    assert error.startswith(f"error: the store has watched:{entry.parent.name} of the registered")
 
 
 @pytest.mark.thorough
