@@ -88,9 +88,21 @@ def _classifier(estimator: Any, width: int) -> ClassifierMixin:
             f"{width}; {SIGN_AGAIN}"
         )
     labels = classes.tolist() if classes.ndim == 1 else [None]
-    if not 2 <= len(labels) <= MAXIMUM_CLASSES or {type(x) for x in labels} not in ({int}, {str}):
+    if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (_are_numbers(labels) or _are_names(labels)):
         raise VettingError(
             "the model's classes are not one row of 2 to "
-            f"{MAXIMUM_CLASSES} strings or whole numbers; train it with such labels"
+            f"{MAXIMUM_CLASSES} printable strings or 64-bit numbers; train it with such labels"
         )
+    # scikit-learn makes them so, and looks labels up by halving.
+    if labels != sorted(set(labels)):
+        raise VettingError("the model's classes are not sorted and unique; train it again")
     return estimator
+
+
+def _are_numbers(labels: list[Any]) -> bool:
+    return all(type(label) is int and -(2**63) <= label < 2**63 for label in labels)
+
+
+def _are_names(labels: list[Any]) -> bool:
+    # A lone surrogate, for one, cannot be written as UTF-8.
+    return all(type(label) is str and label.isprintable() for label in labels)

@@ -76,6 +76,11 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
+LABELS = (
+    "the model's classes are not one row of 2 to 1000 printable strings or 64-bit numbers; "
+    "train it with such labels"
+)
+
 
 def _passive_aggressive() -> PassiveAggressiveClassifier:
     with pytest.warns(FutureWarning, match="PassiveAggressiveClassifier is deprecated"):
@@ -208,24 +213,15 @@ def test_jobs_are_not_the_file_s_choice(copied: Copy) -> None:
         ),
         (
             GaussianNB().fit(X, y == 1),
-            (
-                "the model's classes are not one row of 2 to 1000 strings or whole numbers; "
-                "train it with such labels"
-            ),
+            LABELS,
         ),
         (
             DummyClassifier().fit(X, np.zeros(150)),
-            (
-                "the model's classes are not one row of 2 to 1000 strings or whole numbers; "
-                "train it with such labels"
-            ),
+            LABELS,
         ),
         (
             GaussianNB().fit(np.ones((1001, 4)), np.arange(1001)),
-            (
-                "the model's classes are not one row of 2 to 1000 strings or whole numbers; "
-                "train it with such labels"
-            ),
+            LABELS,
         ),
     ],
 )
@@ -235,6 +231,26 @@ def test_no_fitted_classifier_of_the_features(copied: Copy, estimator: Any, expe
     directory = copied(model=skops.io.dumps(estimator))
 
     assert message(lambda: opened(directory)) == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "problem"),
+    [
+        (["versicolor", "setosa", "virginica"], "sorted and unique"),
+        (["setosa", "setosa", "virginica"], "sorted and unique"),
+        ([2, 0, 1], "sorted and unique"),
+        (np.array([0, 1, 2**63], dtype=np.uint64), "printable strings or 64-bit numbers"),
+        (["a", "b", "\ud800"], "printable strings or 64-bit numbers"),
+        (["a", "b", "c\n"], "printable strings or 64-bit numbers"),
+    ],
+    ids=["unsorted", "twice", "unsorted numbers", "beyond 64 bits", "surrogate", "line break"],
+)
+def test_labels_that_no_answer_can_carry(copied: Copy, classes: Any, problem: str) -> None:
+    """Labels that would be mixed up, or that JSON cannot carry, are refused."""
+    estimator = GaussianNB().fit(X, SPECIES)
+    estimator.classes_ = np.array(classes)
+
+    assert problem in message(lambda: opened(copied(model=skops.io.dumps(estimator))))
 
 
 def test_version_in_mlmodel(copied: Copy) -> None:
