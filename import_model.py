@@ -19,6 +19,9 @@ from iris_api.settings import settings
 
 TIMEOUT_SECONDS = 300
 
+LONGEST_SECONDS = 365 * 24 * 3600
+"""A year; timers take numbers up to about 10**10."""
+
 EPILOG = """\
 environment:
   MLFLOW_TRACKING_URI       the tracking server, such as http://127.0.0.1:5000
@@ -133,8 +136,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError("must be a number of seconds") from None
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("must be more than 0")
+    if not 0 < value <= LONGEST_SECONDS:  # nor nan
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {LONGEST_SECONDS}")
     return value
 
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from iris_api import IrisError
+from iris_api import IrisError, one_line
 
 STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "Archived")}
 
@@ -16,7 +16,7 @@ class ModelURIError(IrisError):
 class ModelURI:
     """`models:/NAME/VERSION`, `models:/NAME/STAGE`, `models:/NAME/latest` or `models:/NAME@ALIAS`.
 
-    Exactly one of version, stage and alias is set; none of them means the latest version.
+    At most one of version, stage and alias is set; none means the latest version.
     """
 
     text: str
@@ -35,7 +35,7 @@ class ModelURI:
         match = re.fullmatch(r"models:/([^/@:]+)(?:/([^/@]+)|@([^/@]+))", text)
         if not match:
             raise ModelURIError(
-                f"{text!r} is not a model URI; write models:/NAME/VERSION, "
+                f"{one_line(text)!r} is not a model URI; write models:/NAME/VERSION, "
                 "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"
             )
         name, selector, alias = match.groups()
@@ -43,11 +43,11 @@ class ModelURI:
             return cls(text, name, alias=alias)
         if selector.lower() == "latest":
             return cls(text, name)
-        if selector.isdecimal():
+        if re.fullmatch("[0-9]{1,18}", selector):  # the registry's fit in 64 bits
             return cls(text, name, version=int(selector))
         if stage := STAGES.get(selector.lower()):
             return cls(text, name, stage=stage)
         raise ModelURIError(
-            f"{selector!r} is no version and no stage; the stages are "
+            f"{one_line(selector, 80)!r} is no version and no stage; the stages are "
             f"{', '.join(STAGES.values())}, and an alias is written models:/{name}@ALIAS"
         )

@@ -234,7 +234,19 @@ def test_without_a_training_profile(
                 "Production, Archived, and an alias is written models:/IrisModel@ALIAS"
             ),
         ),
+        *(
+            (
+                f"models:/IrisModel/{version}",
+                (
+                    f"error: '{version[:80]}' is no version and no stage; the stages are None, "
+                    "Staging, Production, Archived, and an alias is written "
+                    "models:/IrisModel@ALIAS"
+                ),
+            )
+            for version in ("9" * 5000, "\u0661", "\u00b2")
+        ),
     ],
+    ids=["no URI", "alias as stage", "5000 digits", "Arabic digit", "superscript"],
 )
 def test_wrong_usage(import_model: Run, new_home: Path, uri: str, line: str) -> None:
     """What is no model URI is a usage error, and nothing is made."""

@@ -189,7 +189,10 @@ def test_dry_run_is_what_the_import_does(run: Run, tmp_path: Path) -> None:
         (("--json",), "--json goes with --dry-run or --list; an import prints the tag"),
         (("--list", "--dry-run"), "--list goes with neither --dry-run nor a model URI"),
         (("--list", "models:/A/1"), "--list goes with neither --dry-run nor a model URI"),
-        (("--timeout", "0"), "argument --timeout: must be more than 0"),
+        (("--timeout", "0"), "argument --timeout: must be more than 0 and at most 31536000"),
+        (("--timeout", "1e300"), "argument --timeout: must be more than 0 and at most 31536000"),
+        (("--timeout", "inf"), "argument --timeout: must be more than 0 and at most 31536000"),
+        (("--timeout", "nan"), "argument --timeout: must be more than 0 and at most 31536000"),
         (("--timeout", "soon"), "argument --timeout: must be a number of seconds"),
     ],
 )
