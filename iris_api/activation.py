@@ -41,7 +41,7 @@ def pointer(name: str) -> tuple[str, int] | None:
     path = Path(BentoMLContainer.model_store_dir.get()) / store.store_name(name) / "latest"
     try:
         return path.read_text("utf-8").strip(), path.stat().st_mtime_ns
-    except OSError:
+    except (OSError, ValueError):  # ValueError: not a text
         return None
 
 
@@ -61,8 +61,8 @@ def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
     """
     target = store.models_folder() / tag.path()
     target.parent.mkdir(parents=True, exist_ok=True)
-    pointer = _write_pointer(folder, tag)  # what can fail for want of space comes first
     with lock(target.parent):
+        written = _write_pointer(folder, tag)  # what can fail for want of space comes first
         try:
             (folder / "models" / tag.path()).rename(target)
         except OSError:
@@ -74,7 +74,7 @@ def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
             raise store.StoreError(
                 f"{target} has other files in it; remove this folder, then import the version again"
             )
-        _point(pointer)
+        _point(written)
     return entry
 
 
@@ -84,11 +84,10 @@ def activate(entry: bentoml.Model) -> None:
     Raises:
         StoreError: it was removed just now.
     """
-    with staging() as folder:
-        pointer = _write_pointer(folder, entry.tag)
-        with lock(Path(entry.path).parent):  # against `retention`, which spares the active one
-            store.get(entry.tag)
-            _point(pointer)
+    # Against `retention`, which spares the active one, and other activations.
+    with staging() as folder, lock(Path(entry.path).parent):
+        store.get(entry.tag)
+        _point(_write_pointer(folder, entry.tag))
 
 
 def is_active(entry: bentoml.Model) -> bool:
@@ -101,9 +100,9 @@ def is_needed(entry: bentoml.Model) -> bool:
     return is_active(entry) or _points_to(entry, f"{entry.tag.name}/{PREVIOUS}")
 
 
-def _points_to(entry: bentoml.Model, pointer: str) -> bool:
+def _points_to(entry: bentoml.Model, path: str) -> bool:
     try:
-        return (store.models_folder() / pointer).read_text("utf-8").strip() == entry.tag.version
+        return (store.models_folder() / path).read_text("utf-8").strip() == entry.tag.version
     except FileNotFoundError:
         return False
 
@@ -132,7 +131,7 @@ def _of(name: str, entry: bentoml.Model) -> bentoml.Model:
 
 
 def _write_pointer(folder: Path, tag: bentoml.Tag) -> Path:
-    """Write what `_point` publishes, into a staging folder of its own shape."""
+    """Write what `_point` publishes, into a staging folder; nobody else may activate until then."""
     written = folder / "pointer" / tag.latest_path()
     written.parent.mkdir(parents=True)
     former = store.models_folder() / tag.latest_path()

@@ -98,10 +98,10 @@ class Reloader:
         """
         while True:
             await asyncio.sleep(seconds)
-            pointer = self._pointer()
-            due = pointer != self._seen or time.monotonic() >= self._retry_at
-            if pointer is not None and due:
-                self._seen = pointer
+            found = self._pointer()
+            due = found != self._seen or time.monotonic() >= self._retry_at
+            if found is not None and due:
+                self._seen = found
                 await self._reload()
 
     async def _reload(self) -> None:

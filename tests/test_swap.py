@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,7 @@ from scrape import scrape
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.traffic import Ask, asking
+from iris_api.staging import lock
 from iris_api.training_profile import FILE_NAME, TrainingProfile
 
 NAME = "Rivals"
@@ -293,6 +295,29 @@ def test_fault_that_passes(rivals: Rivals, plain_env: dict[str, str], tmp_path: 
     assert reason.startswith(said)
     assert page.value("iris_model_reloads_total", result="failure") == tried
     assert page.value("iris_model_reloads_total", result="success") == 1
+
+
+def test_two_activations_at_once(rivals: Rivals) -> None:
+    """An activation that waited for another falls back to what that one activated."""
+    first, second = rivals.entry(1), rivals.entry(2)
+    folder = first.parent
+    script = (
+        "import bentoml; from iris_api import activation, store;"
+        f"activation.activate(store.get(bentoml.Tag('rivals', '{first.name}')))"
+    )
+    env = rivals.env | {"BENTOML_HOME": str(rivals.home)}
+    with ThreadPoolExecutor(1) as pool:
+        with lock(folder):
+            waiting = pool.submit(servers.run, "-c", script, env=env)
+            servers.wait_for(lambda: any((rivals.home / "staging").glob("*")))
+            time.sleep(0.5)
+            (folder / "previous").write_text(first.name)
+            (folder / "latest").write_text(second.name)
+        done = waiting.result()
+
+    assert done.returncode == 0, done.stderr
+    assert (folder / "latest").read_text() == first.name
+    assert (folder / "previous").read_text() == second.name
 
 
 @pytest.mark.thorough
