@@ -5,7 +5,6 @@ import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import cast
 
 import bentoml
@@ -20,7 +19,7 @@ from iris_api.access import KeysError, read_keys
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.image import image
 from iris_api.lean import LeanService
-from iris_api.model_uri import ModelURI
+from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.request_metrics import RequestMetrics
 from iris_api.settings import bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
@@ -63,7 +62,7 @@ class IrisClassifier:
         from iris_api.metrics import Metrics  # noqa: PLC0415
         from iris_api.reloader import Reloader  # noqa: PLC0415
 
-        name = ModelURI.parse(settings().model_uri).name
+        name = _model_name()
         self.metrics = Metrics(name, follows=_follows())
         self.models = Reloader(name, carried=_carried(), follows=_follows(), metrics=self.metrics)
         # Where none can be opened, the process stays up and says why, to an orchestrator and to a
@@ -82,13 +81,17 @@ class IrisClassifier:
         """Import the registry's model and have workers looked after; once, before they start."""
         from iris_api.supervision import supervise  # noqa: PLC0415 (a worker need not load it)
 
-        if keys_file := settings().api_keys_file:
-            _require_keys(keys_file)
+        try:
+            name = _model_name()
+            if keys_file := settings().api_keys_file:
+                read_keys(keys_file)
+        except (ModelURIError, KeysError) as error:
+            logger.critical("%s", error)
+            sys.exit(1)
         supervise()
         if _bento() is None:
             return
         imported = not follows_registry() or import_at_start()
-        name = ModelURI.parse(settings().model_uri).name
         if _carried() is None and activation.pointer(name) is None:
             logger.critical(
                 "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "
@@ -151,12 +154,12 @@ class IrisClassifier:
         return json_response(openapi.document(__version__))
 
 
-def _require_keys(path: Path) -> None:
+def _model_name() -> str:
+    """Return the name of the registered model that is served."""
     try:
-        read_keys(path)
-    except KeysError as error:
-        logger.critical("%s", error)
-        sys.exit(1)
+        return ModelURI.parse(settings().model_uri).name
+    except ModelURIError as error:
+        raise ModelURIError(f"IRIS_MODEL_URI: {error}") from None
 
 
 def _bento() -> bentoml.Bento | None:

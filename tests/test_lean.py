@@ -168,3 +168,14 @@ def test_wrong_setting(plain_env: dict[str, str]) -> None:
 
     assert done.returncode != 0
     assert "IRIS_WORKERS: Input should be a valid integer" in done.stderr
+
+
+def test_wrong_model_uri(plain_env: dict[str, str], tmp_path: Path) -> None:
+    """A model URI that is none ends the service before any worker starts, with one line."""
+    env = plain_env | {"BENTOML_HOME": str(tmp_path), "IRIS_MODEL_URI": "IrisModel"}
+    done = servers.run("-m", "bentoml", "serve", "service:IrisClassifier", env=env)
+
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "IRIS_MODEL_URI: 'IrisModel' is not a model URI; write models:/NAME/VERSION" in said
+    assert "Traceback" not in said
