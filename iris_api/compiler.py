@@ -17,11 +17,10 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import VotingClassifier
 
+from iris_api import one_line
 from iris_api.onnx_session import open_session
 from iris_api.probe import has_trees, parts_of, probe_rows
-from iris_api.proof import CompileError, Proof, Reference, consult, prove
-
-__all__ = ["CompileError", "Compiled", "Proof", "compile_classifier"]
+from iris_api.proof import CompileError, Proof, Reference, UnansweredError, consult, prove
 
 # Fixed, so that a new skl2onnx does not write what an older onnxruntime cannot read. 3 is the last
 # version of ai.onnx.ml with the tree operators that skl2onnx's converters write.
@@ -29,6 +28,9 @@ OPSETS = {"": 21, "ai.onnx.ml": 3}
 
 # Characters of another library's message, which may go on for pages: the first sentence or two.
 MESSAGE_LENGTH = 160
+
+# Of the random rows, so that the same model has the same proof.
+SEED = 0
 
 _TENSORS = {"float64": DoubleTensorType, "float32": FloatTensorType}
 _TYPES = {"float64": TensorProto.DOUBLE, "float32": TensorProto.FLOAT}
@@ -55,7 +57,6 @@ def compile_classifier(
     *,
     ranges: NDArray[np.float64],
     examples: NDArray[np.float64] | None = None,
-    seed: int = 0,
 ) -> Compiled:
     """Convert a classifier to ONNX, and prove that both answer the same.
 
@@ -64,20 +65,18 @@ def compile_classifier(
         ranges: (4, 2), minimum and maximum in cm per feature of the training data, in the
             estimator's own order of features.
         examples: (m, 4) rows in cm to compare as well, in the same order.
-        seed: Of the random rows of the proof.
 
     Returns:
         The same bytes for the same estimator and package versions.
 
     Raises:
         CompileError: It does not convert, does not load, or does not agree with scikit-learn.
+        UnansweredError: There is nothing to agree with, as in `ask_every_row`.
     """
     classes = getattr(estimator, "classes_", None)
     if not isinstance(classes, np.ndarray) or classes.ndim != 1:
         raise CompileError("it has no single list of classes: not a fitted classifier of one label")
-    with _reported("scikit-learn cannot answer every row"):
-        rows = probe_rows(estimator, ranges=ranges, examples=examples, seed=seed)
-        reference = consult(estimator, rows)
+    reference = ask_every_row(estimator, ranges=ranges, examples=examples)
     # scikit-learn's trees round the rows to float32 themselves, and so does the caller's cast. A
     # step before the trees works in float64, though; then only float64 rows can agree.
     order = ("float32", "float64") if has_trees(estimator) else ("float64", "float32")
@@ -88,6 +87,29 @@ def compile_classifier(
         except CompileError as error:
             reasons.setdefault(str(error), precision)
     raise CompileError("; ".join(f"{reason} ({where})" for reason, where in reasons.items()))
+
+
+def ask_every_row(
+    estimator: ClassifierMixin,
+    *,
+    ranges: NDArray[np.float64],
+    examples: NDArray[np.float64] | None = None,
+) -> Reference:
+    """Ask scikit-learn for the rows of the proof; the arguments are those of `compile_classifier`.
+
+    Raises:
+        UnansweredError: It fails for a row, or has no finite probabilities for it. Then there is
+            nothing that could serve, compiled or not.
+    """
+    try:
+        with _silence():
+            rows = probe_rows(estimator, ranges=ranges, examples=examples, seed=SEED)
+            return consult(estimator, rows)
+    except UnansweredError:
+        raise
+    except Exception as error:
+        # An estimator that was made for data frames, or for rows near its own, fails like any code.
+        raise UnansweredError(_told(error)) from error
 
 
 def convert_and_prove(estimator: ClassifierMixin, reference: Reference, precision: str) -> Compiled:
@@ -102,19 +124,28 @@ def convert_and_prove(estimator: ClassifierMixin, reference: Reference, precisio
 def _reported(failure: str) -> Iterator[None]:
     """Turn whatever goes wrong into a reason, and keep what is printed and warned to itself."""
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            # Overflows far from the training data, feature names that an array does not have, and
-            # what skl2onnx has to say about versions.
-            warnings.simplefilter("ignore")
+        with _silence():
             yield
     except CompileError:
         raise
     except Exception as error:
-        # skl2onnx, onnx and onnxruntime share no base of errors; and an estimator that was made for
-        # data frames, or a converter that does not fit it, fails like any code: AttributeError,
-        # IndexError, and so on. Whatever it is, the estimator itself is still there to serve.
-        reason = " ".join(str(error).split())[:MESSAGE_LENGTH]
-        raise CompileError(f"{failure}: {type(error).__name__}: {reason}") from error
+        # skl2onnx, onnx and onnxruntime share no base of errors; and a converter that does not fit
+        # the estimator fails like any code: AttributeError, IndexError, and so on. Whatever it is,
+        # the estimator itself is still there to serve.
+        raise CompileError(f"{failure}: {_told(error)}") from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # Overflows far from the training data, feature names that an array does not have, and what
+        # skl2onnx has to say about versions.
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error, MESSAGE_LENGTH)}"
 
 
 def _convert(estimator: ClassifierMixin, precision: str) -> bytes:

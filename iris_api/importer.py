@@ -161,7 +161,11 @@ class Importer:
     def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Vet and compile a fetched model; return what was made of it and what was found."""
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
-        from iris_api.compiler import CompileError, compile_classifier  # noqa: PLC0415
+        from iris_api.compiler import (  # noqa: PLC0415
+            CompileError,
+            ask_every_row,
+            compile_classifier,
+        )
         from iris_api.flavor import read_flavor  # noqa: PLC0415
         from iris_api.unpickle import convert_pickle  # noqa: PLC0415
         from iris_api.vetting import open_estimator  # noqa: PLC0415
@@ -179,12 +183,13 @@ class Importer:
             estimator = open_estimator(model, flavor)
         profile = TrainingProfile.read(model)
         examples = read_examples(model, flavor.features)
+        ranges = _ranges(profile, flavor.features)
         engine, proof = "sklearn", {}
-        if self.engine != "sklearn":
+        if self.engine == "sklearn":
+            ask_every_row(estimator, ranges=ranges, examples=examples)
+        else:
             try:
-                compiled = compile_classifier(
-                    estimator, ranges=_ranges(profile, flavor.features), examples=examples
-                )
+                compiled = compile_classifier(estimator, ranges=ranges, examples=examples)
             except CompileError as error:
                 if self.engine == "onnx":
                     raise

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
 from iris_api import IrisError
+from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
 
 # The five decimals that skl2onnx's own tests ask for; a float32 probability has about seven.
 PROBABILITY_LIMIT = 1e-5
@@ -29,6 +30,16 @@ _PACKAGES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 
 class CompileError(IrisError):
     """The one-line reason why an estimator stays with scikit-learn."""
+
+
+class UnansweredError(IrisError):
+    """scikit-learn itself cannot answer every row that the service accepts."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"scikit-learn itself does not answer every row of {MINIMUM_CM} to {MAXIMUM_CM} cm: "
+            f"{why}; train an estimator that does, and fit it on those four columns alone"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,8 @@ def consult(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
         rows: float64 (n, 4), in cm.
 
     Raises:
-        CompileError: It predicts labels that are not among its classes.
+        UnansweredError: It predicts labels that are not among its classes, or probabilities that
+            are no numbers.
         Exception: Whatever the estimator raises for a row that it cannot answer.
     """
     probabilities = scores = None
@@ -94,7 +106,12 @@ def consult(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
         scores = np.column_stack([-scores, scores])
     labels = np.asarray(named)[:, np.newaxis] == estimator.classes_
     if not labels.any(axis=1).all():
-        raise CompileError("it predicts labels that are not among its classes")
+        raise UnansweredError("it predicts labels that are not among its classes")
+    if probabilities is not None and (unsound := ~np.isfinite(probabilities).all(axis=1)).any():
+        first = rows[unsound.argmax()].tolist()
+        raise UnansweredError(
+            f"{unsound.sum()} of {len(rows)} have probabilities that are no numbers, first {first}"
+        )
     return Reference(
         rows=rows,
         labels=labels.argmax(axis=1).astype(np.int64),

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from irises import (
     IRIS,
+    RANGES,
     ROWS,
     SPECIES,
     compile_iris,
@@ -69,13 +70,13 @@ from sklearn.preprocessing import (
     PolynomialFeatures,
     StandardScaler,
 )
-from sklearn.semi_supervised import LabelSpreading
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
-from iris_api.compiler import Compiled, CompileError
+from iris_api.compiler import Compiled, ask_every_row
 from iris_api.onnx_session import open_session
-from iris_api.proof import PROBABILITY_LIMIT
+from iris_api.proof import PROBABILITY_LIMIT, CompileError, UnansweredError
 
 PAIR = [("logistic", logistic()), ("bayes", GaussianNB())]
 
@@ -107,7 +108,6 @@ CLASSIFIERS: dict[str, tuple[Any, str | None]] = {
     "quadratic discriminant": (QuadraticDiscriminantAnalysis(), "float64"),
     "nearest neighbours": (KNeighborsClassifier(), None),
     "nearest neighbours by distance": (KNeighborsClassifier(weights="distance"), None),
-    "radius neighbours": (RadiusNeighborsClassifier(radius=1.0), None),
     "radius neighbours, all": (RadiusNeighborsClassifier(radius=1000.0), "float64"),
     "nearest centroid": (NearestCentroid(), None),
     "decision tree": (DecisionTreeClassifier(random_state=0), "float32"),
@@ -136,7 +136,6 @@ CLASSIFIERS: dict[str, tuple[Any, str | None]] = {
     "one versus rest": (OneVsRestClassifier(logistic()), None),
     "one versus one": (OneVsOneClassifier(logistic()), "float64"),
     "output code": (OutputCodeClassifier(logistic(), random_state=0), None),
-    "label spreading": (LabelSpreading(), None),
     "dummy": (DummyClassifier(), None),
     "scaled logistic regression": (scaled(logistic()), "float64"),
     "polynomial logistic regression": (
@@ -316,13 +315,35 @@ def test_an_estimator_with_feature_names_compiles() -> None:
     ],
     ids=kind,
 )
-def test_columns_by_name_stay_with_scikit_learn(step: Any) -> None:
+def test_columns_by_name_are_refused(step: Any) -> None:
     """Steps that need a data frame cannot answer rows of numbers, however they fail."""
     frame = load_iris(as_frame=True).data
     estimator = make_pipeline(step, logistic()).fit(frame, SPECIES)
 
-    with pytest.raises(CompileError, match="cannot answer every row"):
+    with pytest.raises(UnansweredError, match="does not answer every row"):
         compile_iris(estimator)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "why"),
+    [
+        (RadiusNeighborsClassifier(radius=1.0), "ValueError: No neighbors found for test samples"),
+        (LabelSpreading(), "have probabilities that are no numbers, first"),
+        (LabelPropagation(), "have probabilities that are no numbers, first"),
+    ],
+    ids=kind,
+)
+def test_rows_without_an_answer_are_refused(classifier: Any, why: str) -> None:
+    """What scikit-learn itself cannot answer is no matter of the engine, and told in one line."""
+    estimator = fit(classifier)
+
+    with pytest.raises(UnansweredError, match=why) as compiled:
+        compile_iris(estimator)
+    with pytest.raises(UnansweredError) as asked:
+        ask_every_row(estimator, ranges=RANGES)
+
+    assert str(asked.value) == str(compiled.value)
+    assert str(asked.value).isprintable()
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,11 @@ import yaml
 from conftest import Tracking
 from inprocess import Fails, Run, runner
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import RadiusNeighborsClassifier
 
 from iris_api.contract import FEATURES
+
+ENGINES = ("auto", "onnx", "sklearn")
 
 
 @pytest.fixture
@@ -184,6 +187,20 @@ def test_two_models_with_one_store_name(
     assert tried.last == line
     assert after == before
     assert again.status == 0
+
+
+def test_rows_that_scikit_learn_cannot_answer(client: mlflow.MlflowClient, fails: Fails) -> None:
+    """A model that fails for accepted rows is refused, whichever engine should serve it."""
+    del client
+    registered.log("Near", RadiusNeighborsClassifier(radius=1.0, algorithm="brute"))
+    told = {fails("--engine", engine, "models:/Near/1").last for engine in ENGINES}
+
+    (line,) = told
+    assert line.startswith(
+        "error: scikit-learn itself does not answer every row of 0 to 100 cm: ValueError: "
+        "No neighbors found"
+    )
+    assert line.endswith("; train an estimator that does, and fit it on those four columns alone")
 
 
 def test_service_of_another_model(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
