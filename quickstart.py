@@ -175,7 +175,8 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path | None = N
 
 def _is_registered(name: str) -> bool:
     # mlflow takes seconds to import: a port that is taken is told before.
-    from iris_api.tracking import NotFoundError, TrackingServer  # noqa: PLC0415
+    from iris_api.faults import NotFoundError  # noqa: PLC0415
+    from iris_api.tracking import TrackingServer  # noqa: PLC0415
 
     server = TrackingServer(os.environ["MLFLOW_TRACKING_URI"], _step)
     try:

@@ -16,10 +16,11 @@ from iris_api.artifacts import RemoteFile
 from iris_api.attempt import explain
 from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
 from iris_api.example import answer_example, read_examples
+from iris_api.faults import TrackingError
 from iris_api.model_uri import ModelURI
 from iris_api.registry import ModelVersion, Registry, RegistryError
 from iris_api.staging import staging
-from iris_api.tracking import TrackingError, TrackingServer
+from iris_api.tracking import TrackingServer
 from iris_api.training_profile import TrainingProfile
 
 UNPICKLE_SECONDS = 120
@@ -161,12 +162,9 @@ class Importer:
     def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Vet and compile a fetched model; return what was made of it and what was found."""
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
-        from iris_api.compiler import (  # noqa: PLC0415
-            CompileError,
-            ask_every_row,
-            compile_classifier,
-        )
+        from iris_api.compiler import ask_every_row, compile_classifier  # noqa: PLC0415
         from iris_api.flavor import read_flavor  # noqa: PLC0415
+        from iris_api.proof import CompileError  # noqa: PLC0415
         from iris_api.unpickle import convert_pickle  # noqa: PLC0415
         from iris_api.vetting import open_estimator  # noqa: PLC0415
 

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from iris_api import IrisError, one_line
 from iris_api.artifacts import is_plain
+from iris_api.faults import NotFoundError
 from iris_api.model_uri import ModelURI
-from iris_api.tracking import NotFoundError, TrackingServer
+from iris_api.tracking import TrackingServer
 
 API = "/api/2.0/mlflow"
 

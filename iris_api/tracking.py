@@ -19,14 +19,11 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from iris_api import IrisError, one_line
 from iris_api.faults import (
     PROXY_IS_OFF,
-    NotFoundError,
     TrackingError,
     is_passing,
     refusal,
     silence,
 )
-
-__all__ = ["NotFoundError", "TrackingError", "TrackingServer"]
 
 T = TypeVar("T")
 

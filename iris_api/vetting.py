@@ -15,10 +15,8 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from iris_api import one_line, structure
-from iris_api.flavor import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_flavor, read_model
+from iris_api.flavor import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_model
 from iris_api.trusted import VettingError, open_archive
-
-__all__ = ["Flavor", "VettingError", "check_version", "open_estimator", "read_flavor"]
 
 MAXIMUM_CLASSES = 1000
 """Most classes; beyond that, answers with probabilities grow out of proportion."""

@@ -18,7 +18,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from iris_api.contract import FEATURES
-from iris_api.vetting import VettingError, open_estimator, read_flavor
+from iris_api.flavor import read_flavor
+from iris_api.trusted import VettingError
+from iris_api.vetting import open_estimator
 
 X, y = load_iris(return_X_y=True)
 SPECIES = load_iris().target_names[y]

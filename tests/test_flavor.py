@@ -24,7 +24,7 @@ from saved_models import (
 
 from iris_api import flavor as flavor_module
 from iris_api.contract import FEATURES
-from iris_api.vetting import read_flavor
+from iris_api.flavor import read_flavor
 
 
 def _inputs(value: Any) -> Edit:

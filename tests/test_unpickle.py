@@ -24,8 +24,10 @@ from saved_models import (
     message,
 )
 
+from iris_api.flavor import read_flavor
+from iris_api.trusted import VettingError
 from iris_api.unpickle import convert_pickle
-from iris_api.vetting import VettingError, open_estimator, read_flavor
+from iris_api.vetting import open_estimator
 
 
 def _convert(directory: Path, destination: Path, timeout: float = 60) -> None:
