@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ import psutil
 from benchmarks.models import Model, make, registry
 from benchmarks.servers import BenchmarkError, Server, free_port, serving
 from benchmarks.traffic import Ask, Traffic, asking
+from iris_api import one_line
 
 OUTPUT = Path(__file__).with_name("SOAK.md")
 WORKERS = 2
@@ -41,7 +43,18 @@ GROWTH = 1.1
 
 @dataclass(frozen=True)
 class Minute:
-    """What one minute was like; the memory is the PSS of the whole service."""
+    """What one minute was like.
+
+    Attributes:
+        answers: good ones.
+        lost: requests without one.
+        wrong: answers that are not of the version that they name.
+        p50: median of the seconds from request to answer, in ms.
+        p99: of the same, in ms.
+        memory: PSS of the whole service, in MB.
+        handles: open files and connections of the whole service.
+        versions: how many answered.
+    """
 
     answers: int
     lost: int
@@ -68,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-    problems = _problems(minutes)
+    problems = find_problems(minutes)
     OUTPUT.write_text(_report(capacity, minutes, problems), "utf-8")
     print("\n".join(problems) or "nothing wrong, nothing growing")
     return 1 if problems else 0
@@ -123,12 +136,13 @@ async def _run(
     async with asking(_ask(server, models, CLIENTS / (capacity * LOAD)), CLIENTS) as traffic:
         promoting = asyncio.create_task(_promote(client))
         for number in range(1, minutes + 1):
-            before = _totals(traffic)
+            before, answers = _totals(traffic), traffic.answers.copy()
             traffic.seconds.clear()
             await asyncio.sleep(MINUTE / 2)
             _kill_a_worker(server)
             await asyncio.sleep(MINUTE / 2)
-            found.append(_minute(server, traffic, before))
+            found.append(_minute(server, traffic, before, answers))
+            _hold_going(promoting)
             print(f"minute {number}: {found[-1]}", flush=True)
         promoting.cancel()
     return capacity, found
@@ -142,6 +156,12 @@ async def _promote(client: mlflow.MlflowClient) -> None:
         )
         version = 3 - version
         await asyncio.sleep(PROMOTION_SECONDS)
+
+
+def _hold_going(promoting: "asyncio.Task[None]") -> None:
+    if promoting.done():
+        error = promoting.exception()
+        raise BenchmarkError(f"the promotions stopped: {one_line(error)}") from error
 
 
 def _kill_a_worker(server: Server) -> None:
@@ -158,7 +178,13 @@ def _totals(traffic: Traffic) -> tuple[int, int, int]:
     return good, lost, len(traffic.wrong)
 
 
-def _minute(server: Server, traffic: Traffic, before: tuple[int, int, int]) -> Minute:
+def _minute(
+    server: Server,
+    traffic: Traffic,
+    before: tuple[int, int, int],
+    answered: Counter[tuple[int, str]],
+) -> Minute:
+    """Describe the minute since the totals were `before`, and the answers those `answered`."""
     seconds = sorted(traffic.seconds)
     answers, lost, wrong = (now - then for now, then in zip(_totals(traffic), before, strict=True))
     return Minute(
@@ -169,19 +195,20 @@ def _minute(server: Server, traffic: Traffic, before: tuple[int, int, int]) -> M
         p99=quantiles(seconds, n=100)[98] * 1000,
         memory=server.memory(),
         handles=sum(process.num_fds() for process in server.tree()),
-        versions=len(traffic.versions),
+        versions=len({version for status, version in traffic.answers - answered if status == 200}),
     )
 
 
-def _problems(minutes: Sequence[Minute]) -> list[str]:
+def find_problems(minutes: Sequence[Minute]) -> list[str]:
+    """Say what was wrong in the minutes of a soak, one line each; at least two of them."""
     second, last = minutes[1], minutes[-1]
     found = []
     if wrong := sum(minute.wrong for minute in minutes):
         found.append(f"{wrong} answers were not of the version that they named")
     if (lost := sum(minute.lost for minute in minutes)) > CLIENTS * len(minutes):
         found.append(f"{lost} requests were lost: more than the killed workers can have held")
-    if last.versions != 2:
-        found.append("the versions were not swapped")
+    if still := [str(n) for n, minute in enumerate(minutes, start=1) if minute.versions != 2]:
+        found.append(f"the versions were not swapped in minute {', '.join(still)}")
     return found + [
         f"{name} grew from {getattr(second, name):.0f} to {getattr(last, name):.0f}"
         for name in ("memory", "handles")

@@ -13,6 +13,7 @@ from scrape import scrape
 from benchmarks.models import Model
 from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, SWITCHED, Peer
 from benchmarks.servers import BenchmarkError, free_port, serving
+from benchmarks.soak import Minute, find_problems
 
 pytestmark = pytest.mark.thorough
 
@@ -68,3 +69,14 @@ def test_observing_in_turns(model: Model, tmp_path: Path) -> None:
     found = json.loads(times.read_text("utf-8"))
     assert found.keys() == {"observed", "unobserved"}
     assert all(10 < each < 10_000 for each in found.values())
+
+
+def test_promotions_that_stop_are_a_problem() -> None:
+    """A soak in which one version alone answers from some minute on says in which."""
+    swapped = Minute(answers=9, lost=0, wrong=0, p50=1, p99=2, memory=100, handles=50, versions=2)
+    still = replace(swapped, versions=1)
+
+    assert find_problems([swapped] * 3) == []
+    assert find_problems([swapped, still, still]) == [
+        "the versions were not swapped in minute 2, 3"
+    ]
