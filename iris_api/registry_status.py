@@ -1,21 +1,17 @@
 """When the registry was last asked and what it said, for the service, which never asks itself."""
 
-import dataclasses
-import json
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from bentoml._internal.configuration.containers import BentoMLContainer
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from iris_api import one_line
 from iris_api.staging import staging
 from iris_api.store import exists, store_name
 
 
-@dataclass(frozen=True)
-class RegistryStatus:
+class RegistryStatus(BaseModel):
     """The last look at the registry.
 
     Attributes:
@@ -24,7 +20,9 @@ class RegistryStatus:
         error: one line that says why the last look had no answer, or None where it had one.
     """
 
-    checked_at: float | None = None
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    checked_at: FiniteFloat | None = None
     version: int | None = None
     error: str | None = None
 
@@ -35,33 +33,18 @@ def read(name: str) -> RegistryStatus | None:
     It is written whole or not at all, so only another hand can make it unreadable.
     """
     try:
-        found = RegistryStatus(**json.loads(_path(name).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        return RegistryStatus.model_validate_json(_path(name).read_bytes())
+    except (OSError, ValueError):
         return None
-    return found if _is_sound(found) else None
-
-
-def write(name: str, status: RegistryStatus) -> None:
-    """Replace the status of a registered model, as one step.
-
-    Raises:
-        OSError: the disk is full or read-only; the former status stays.
-    """
-    path = _path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with staging() as folder:
-        written = folder / path.name
-        written.write_text(json.dumps(dataclasses.asdict(status)) + "\n", encoding="utf-8")
-        written.replace(path)
 
 
 def answered(name: str, version: int | None) -> None:
     """Write down a look that the registry answered just now.
 
     Raises:
-        OSError: as in `write()`.
+        OSError: the disk is full or read-only; the former status stays.
     """
-    write(name, RegistryStatus(time.time(), version))
+    _write(name, RegistryStatus(checked_at=time.time(), version=version))
 
 
 def failed(name: str, error: object) -> None:
@@ -70,21 +53,22 @@ def failed(name: str, error: object) -> None:
     Where there is no store, none is made: an import that fails leaves all as it was.
 
     Raises:
-        OSError: as in `write()`.
+        OSError: as in `answered()`.
     """
     if not exists():
         return
     known = read(name) or RegistryStatus()
-    write(name, dataclasses.replace(known, error=one_line(error, 400)))
+    _write(name, known.model_copy(update={"error": one_line(error, 400)}))
 
 
-def _is_sound(status: RegistryStatus) -> bool:
-    number = isinstance(status.checked_at, int | float) and math.isfinite(status.checked_at)
-    return (
-        (status.checked_at is None or number)
-        and (status.version is None or isinstance(status.version, int))
-        and (status.error is None or isinstance(status.error, str))
-    )
+def _write(name: str, status: RegistryStatus) -> None:
+    """Replace the status of a registered model, as one step."""
+    path = _path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with staging() as folder:
+        written = folder / path.name
+        written.write_text(status.model_dump_json() + "\n", encoding="utf-8")
+        written.replace(path)
 
 
 def _path(name: str) -> Path:

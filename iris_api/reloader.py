@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import anyio.to_thread
@@ -88,7 +87,7 @@ class Reloader:
         if self.model is None:
             return None
         status = registry_status.read(self._name) if self._follows else None
-        return self.model.info | ({"registry": asdict(status)} if status else {})
+        return self.model.info | ({"registry": status.model_dump()} if status else {})
 
     async def follow(self, seconds: float) -> None:
         """Look every so many seconds whether another entry was activated; never ends.
