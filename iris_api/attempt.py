@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -120,8 +119,6 @@ def endings_held() -> Iterator[None]:
 
 def explain(error: OSError) -> str:
     """Say what the operating system refused, where, and how to mend it."""
-    if isinstance(error, shutil.Error):  # of many files; the first one says it
-        error = OSError(errno.ENOSPC if "[Errno 28]" in str(error) else 0, one_line(error))
     where = error.filename or os.environ.get("BENTOML_HOME", "~/bentoml")
     mend = MENDS.get(error.errno or 0)
     reason = error.strerror or one_line(error)
