@@ -1,12 +1,13 @@
 """What a model directory says of itself: its `MLmodel`, read as data and believed in nothing."""
 
+import contextlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -55,7 +56,8 @@ def read_flavor(directory: Path) -> Flavor:
     _refuse_code(directory, document, flavors)
     model_file = _text(sklearn, "pickled_model")
     _refuse_other_loader(flavors.get("python_function"), model_file)
-    read_model(directory, model_file)
+    with _open_model(directory, model_file):
+        pass  # it is there, a plain file, and not too large
     # MLflow itself takes a missing format for pickle.
     serialization_format = _text(
         {"serialization_format": "pickle", **sklearn}, "serialization_format"
@@ -83,6 +85,11 @@ def read_model(directory: Path, model_file: str) -> bytes:
     Raises:
         VettingError: it is missing, too large, not a plain file, or not inside the directory.
     """
+    with _open_model(directory, model_file) as file:
+        return file.read()
+
+
+def _open_model(directory: Path, model_file: str) -> contextlib.AbstractContextManager[BinaryIO]:
     shown = one_line(model_file)
     parts = PurePosixPath(model_file).parts
     if not parts or parts[0] == "/" or ".." in parts or "\\" in model_file:
@@ -92,26 +99,28 @@ def read_model(directory: Path, model_file: str) -> bytes:
         path /= part
         if path.is_symlink():
             raise VettingError(f"the model file {shown} is behind a symbolic link; {LOG_AGAIN}")
-    return _read(path, f"the model file {shown}", MAXIMUM_BYTES)
+    return _open(path, f"the model file {shown}", MAXIMUM_BYTES)
 
 
-def _read(path: Path, name: str, limit: int) -> bytes:
+@contextlib.contextmanager
+def _open(path: Path, name: str, limit: int) -> Iterator[BinaryIO]:
     try:
         # Neither follow a link nor wait for the writer of a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise VettingError(f"{name} is missing or unreadable; {LOG_AGAIN}") from error
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise VettingError(f"{name} is not a plain file; {LOG_AGAIN}")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise VettingError(f"{name} is larger than {limit >> 20} MiB; register a smaller model")
-    return data
+        if status.st_size > limit:
+            raise VettingError(f"{name} is larger than {limit >> 20} MiB; register a smaller model")
+        yield file
 
 
 def _read_mlmodel(directory: Path) -> Any:
-    data = _read(directory / "MLmodel", "the MLmodel file", MAXIMUM_MLMODEL_BYTES)
+    with _open(directory / "MLmodel", "the MLmodel file", MAXIMUM_MLMODEL_BYTES) as file:
+        data = file.read()
     try:
         return yaml.load(data, _Loader)  # noqa: S506 (it is a SafeLoader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
