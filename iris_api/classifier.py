@@ -1,8 +1,6 @@
 """A loaded model: rows in, labels and probabilities out."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
@@ -72,6 +70,9 @@ class SklearnEngine:
     """The estimator itself, for models that have no proven ONNX form."""
 
     def __init__(self, estimator: Any) -> None:
+        # Their order is held by the classifier. For the whole process and for good, because a block
+        # that ignores warnings is not safe with the threads of long batches beside it.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
         self._estimator = estimator
         self.has_probabilities = hasattr(estimator, "predict_proba")
 
@@ -84,25 +85,15 @@ class SklearnEngine:
 
     def labels(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
         """Predict as scikit-learn does, and look the labels up."""
-        with _quiet():
-            labels = self._estimator.predict(rows)
+        labels = self._estimator.predict(rows)
         found: NDArray[np.int64] = np.searchsorted(self._estimator.classes_, labels)
         return found
 
     def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
         """Predict probabilities as scikit-learn does."""
-        with _quiet():
-            found = self._estimator.predict_proba(rows)
+        found = self._estimator.predict_proba(rows)
         # Some give a transposed view, which cannot be written as JSON.
         return np.ascontiguousarray(found)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the question for column names: their order is held by the classifier."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        yield
 
 
 class Classifier:
