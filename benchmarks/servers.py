@@ -47,13 +47,11 @@ class Server:
     Attributes:
         port: on 127.0.0.1.
         process: what was started; workers are its children.
-        log: of its standard output and error.
         started: seconds of `time.monotonic` when it was started.
     """
 
     port: int
     process: psutil.Process
-    log: Path
     started: float
 
     def ask(self, path: str, body: bytes | None = None) -> bytes:
@@ -132,7 +130,7 @@ def serving(
             start_new_session=True,
         )
     try:
-        yield Server(port, psutil.Process(child.pid), log, started)
+        yield Server(port, psutil.Process(child.pid), started)
     except BenchmarkError as error:
         end = log.read_text("utf-8", errors="replace")[-_LOG_CHARACTERS:]
         raise BenchmarkError(f"{error}\n--- the end of its log:\n{end}") from error

@@ -60,7 +60,7 @@ class OnnxEngine:
         kind = self._session.get_inputs()[0].type
         self._dtype = np.float32 if kind == "tensor(float)" else np.float64
 
-    def answer(self, rows: NDArray[np.float64], *, probabilities: bool = True) -> Answer:  # noqa: ARG002 (they cost nothing)
+    def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:  # noqa: ARG002 (they cost nothing)
         """Run the whole graph: both outputs cost what one does, to within 0.2 us and 1 %."""
         found = self._session.run(self._outputs, {"rows": rows.astype(self._dtype, copy=False)})
         return Answer(found[0], found[1] if self.has_probabilities else None)
@@ -124,7 +124,7 @@ class Classifier:
         self.profile = TrainingProfile.read(Path(entry.path) / store.MODEL_FOLDER)
 
     @classmethod
-    def load(cls, entry: bentoml.Model, *, origin: Origin = "store") -> Self:
+    def load(cls, entry: bentoml.Model, *, origin: Origin) -> Self:
         """Verify an entry of a store, open its model and have it answer its example.
 
         Raises:

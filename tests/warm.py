@@ -138,7 +138,7 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
         active = [activation.active("IrisModel")] if latest.exists() else []
         for entry in [*active, *bentoml.models.list()]:
             example = store.metadata_of(entry)["example"]
-            model = Classifier.load(entry)
+            model = Classifier.load(entry, origin="store")
             expected = [model.classes[index] for index in example["labels"]]
             answer = model.answer(np.array(example["rows"]), probabilities=False)
             assert model.names(answer.labels) == expected, entry
