@@ -62,9 +62,13 @@ class IrisClassifier:
         from iris_api.metrics import Metrics  # noqa: PLC0415
         from iris_api.reloader import Reloader  # noqa: PLC0415
 
-        name = _model_name()
-        self.metrics = Metrics(name, follows=_follows())
-        self.models = Reloader(name, carried=_carried(), follows=_follows(), metrics=self.metrics)
+        name, carried = _model_name(), _carried()
+        # A Bento answers with what it carries, unless it has a registry: then its model is imported
+        # at the start and followed. So is the store where there is nothing to carry.
+        follows = carried is None or follows_registry()
+        self._reload_seconds = settings().reload_seconds if follows else 0
+        self.metrics = Metrics(name, follows=follows)
+        self.models = Reloader(name, carried=carried, follows=follows, metrics=self.metrics)
         # Where none can be opened, the process stays up and says why, to an orchestrator and to a
         # person.
         self.models.load()
@@ -117,8 +121,8 @@ class IrisClassifier:
             guard = guard_connections(server, self._answers.admission, self.metrics)
             self._tasks.append(asyncio.create_task(guard.look()))
         self._tasks.append(asyncio.create_task(end_with_parent()))
-        if settings().reload_seconds and _follows():
-            self._tasks.append(asyncio.create_task(self.models.follow(settings().reload_seconds)))
+        if self._reload_seconds:
+            self._tasks.append(asyncio.create_task(self.models.follow(self._reload_seconds)))
 
     @bentoml.on_shutdown
     async def end(self) -> None:
@@ -173,12 +177,3 @@ def _carried() -> bentoml.Model | None:
     bento = _bento()
     carried = [model.tag for model in bento.info.all_models] if bento else []
     return store.get(carried[0]) if carried else None
-
-
-def _follows() -> bool:
-    """Tell whether activations count: a Bento answers with what it carries, unless told otherwise.
-
-    With a registry, its model is imported at the start and followed; so is the store where there is
-    nothing to carry.
-    """
-    return _carried() is None or follows_registry()
