@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from importlib import import_module
@@ -168,7 +167,7 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path | None = N
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 (our own http URL)
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:  # URLError is one
             time.sleep(0.2)
     raise QuickstartError(f"{url} did not answer within {START_SECONDS} s{see}")
 

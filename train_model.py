@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -209,7 +208,7 @@ def _register(model: ClassifierMixin, rows: pd.DataFrame, labels: Any, name: str
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE_NAME
-        path.write_text(json.dumps(profile.model_dump(), indent=2), encoding="utf-8")
+        path.write_text(profile.model_dump_json(indent=2), encoding="utf-8")
         info = mlflow.sklearn.log_model(
             model,
             name="model",

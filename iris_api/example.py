@@ -16,7 +16,10 @@ EXAMPLE_ROWS = 100
 MAXIMUM_EXAMPLE_BYTES = 1024**2
 """A hundred rows take about five kilobytes."""
 
-UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    RecursionError,
+)
 
 
 def read_examples(model: Path, features: tuple[str, ...]) -> NDArray[np.float64]:
@@ -33,7 +36,7 @@ def read_examples(model: Path, features: tuple[str, ...]) -> NDArray[np.float64]
         content = json.loads(path.read_bytes())
         order = [content["columns"].index(feature) for feature in features]
         rows = np.array(content["data"][:EXAMPLE_ROWS], dtype=np.float64)[:, order]
-    except (*UNREADABLE, RecursionError):
+    except UNREADABLE:
         rows = np.empty((0, 0))
     if rows.size and ((rows >= MINIMUM_CM) & (rows <= MAXIMUM_CM)).all():
         return rows

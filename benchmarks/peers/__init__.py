@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+# Not iris_api's: the peers load this package, and are to have nothing of ours in them.
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 Rows = Sequence[Sequence[float]]
