@@ -135,7 +135,11 @@ class Importer:
         return version.provenance(self.server, uri) | {"digest": digest}
 
     def _known(self, metadata: dict[str, Any]) -> bentoml.Model | None:
-        """Find this version in the store; another content under its number is an alarm."""
+        """Find this version in the store; another content under its number is an alarm.
+
+        The location of the files does not count, as it does in the watch: whoever changes them may
+        have moved them as well.
+        """
         same = ("name", "version", "tracking_uri", "run_id", "model_id")
         for entry in store.entries(metadata["name"]):
             known = store.metadata_of(entry)

@@ -31,7 +31,10 @@ LATE_SECONDS = 30
 """For an import to start, and to end by its own time limit; only native code needs longer."""
 
 IDENTITY = ("name", "version", "tracking_uri", "run_id", "model_id", "source")
-"""What of an entry's metadata says that it is this very version of this very registry."""
+"""What of an entry's metadata says that it is this very version of this very registry.
+
+With `source`, which an import leaves out: where the files were moved, it has to look at them.
+"""
 
 
 @dataclass
