@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
 
+from iris_api import structure
 from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
 
 # The service accepts 0 to 100 cm.
@@ -33,22 +34,8 @@ HALVINGS = 60
 
 def parts_of(estimator: object) -> Iterator[Any]:
     """Yield the estimator and every object inside it that has attributes."""
-    seen: set[int] = set()
-    waiting: list[Any] = [estimator]
-    while waiting:
-        part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, (list, tuple)):
-            waiting.extend(part)
-        elif isinstance(part, dict):
-            waiting.extend(part.values())
-        elif isinstance(part, np.ndarray):
-            waiting.extend(part.flat if part.dtype == object else ())
-        elif hasattr(part, "__dict__") and not isinstance(part, type):
-            yield part
-            waiting.extend(vars(part).values())
+    things = structure.reachable(estimator)
+    return (thing for thing in things if hasattr(thing, "__dict__") and not isinstance(thing, type))
 
 
 def has_trees(estimator: object) -> bool:

@@ -35,13 +35,17 @@ def check(estimator: Any) -> None:
     Raises:
         ValueError: something is inconsistent; the message names the class.
     """
-    for thing in _reachable(estimator):
+    for thing in reachable(estimator):
         if isinstance(thing, BaseEstimator):
             _check_estimator(thing)
 
 
-def _reachable(root: Any) -> Iterator[Any]:
-    """Yield each object once, down through containers, object arrays and attributes."""
+def reachable(root: Any) -> Iterator[Any]:
+    """Yield each object once, down through containers, object arrays and attributes.
+
+    Raises:
+        ValueError: an array is none, or has elements without a size.
+    """
     seen: dict[int, Any] = {}
     stack = [root]
     while stack:
