@@ -2,7 +2,7 @@
 
 uvicorn waits without end for the head of a request and for an answer to be taken, takes heads of
 any size and as many connections as there are file handles, and begins every request that it has
-read. Here a worker gives up on clients that do not get on, and refuses what it has no place for.
+read. Here a worker gives up on clients that make no progress, and refuses what it has no place for.
 """
 
 import asyncio
@@ -158,7 +158,7 @@ class Connection(HttpToolsProtocol):
         """Say nothing: what asks for WebSockets or HTTP/2 is answered as any other request."""
 
     def look(self, now: float) -> None:
-        """Give the connection up when its client did not get on since some looks before.
+        """Give the connection up when its client made no progress since some looks before.
 
         Args:
             now: in seconds, of the loop's clock.
@@ -195,11 +195,18 @@ class _InOne:
 
 
 def _raise_file_limit() -> int:
-    """Have as many file handles as the system allows, and return their number."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Have MAX_FILES file handles, or as many as the system allows, and never fewer than before.
+
+    Returns:
+        Their number; MAX_FILES where there is no limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_FILES
     count = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-    return max(count, OTHER_FILES + 1)
+    if count > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    return max(count, soft, OTHER_FILES + 1)
 
 
 def guard_connections(server: uvicorn.Server, admission: Admission, metrics: Metrics) -> Guard:

@@ -203,3 +203,20 @@ def test_idle_connections(home: Path, plain_env: dict[str, str], tmp_path: Path)
     assert all(well)
     assert files < 300
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_file_limit_is_never_lowered(plain_env: dict[str, str]) -> None:
+    """A worker raises its limit of file handles up to its maximum, and leaves a higher one."""
+    script = """if True:
+        import resource
+        from iris_api import connections
+        limit = resource.RLIMIT_NOFILE
+        _, hard = resource.getrlimit(limit)
+        for soft in (500, 900):
+            resource.setrlimit(limit, (soft, hard))
+            connections.MAX_FILES = 700
+            print(connections._raise_file_limit(), resource.getrlimit(limit)[0])
+    """
+    done = servers.run("-c", script, env=plain_env)
+
+    assert done.stdout.splitlines() == ["700 700", "900 900"], done.stderr
