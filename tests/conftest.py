@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -111,6 +111,17 @@ def home(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = servers.run("import_model.py", env=tracking.env | {"BENTOML_HOME": str(folder)})
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def estimator(home: Path) -> Any:
+    """Open the very estimator that was imported, with scikit-learn."""
+    import skops.io  # noqa: PLC0415 (seconds, as above)
+
+    (path,) = home.glob("models/irismodel/*/mlflow_model/model.skops")
+    estimator = skops.io.load(path, trusted=[])
+    del estimator.feature_names_in_  # the rows of the tests are arrays
+    return estimator
 
 
 @pytest.fixture

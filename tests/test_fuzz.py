@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 import servers
-import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,15 +48,6 @@ def test_openapi_document(service: servers.Server, examples: int) -> None:
     assert done.returncode == 0, done.stdout
     assert "Tested: 7" in done.stdout
     assert "No issues found" in done.stdout
-
-
-@pytest.fixture(scope="module")
-def estimator(home: Path) -> Any:
-    """Open the very estimator that was imported, with scikit-learn."""
-    (path,) = home.glob("models/irismodel/*/mlflow_model/model.skops")
-    estimator = skops.io.load(path, trusted=[])
-    del estimator.feature_names_in_  # the rows here are arrays
-    return estimator
 
 
 @pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.thorough)])

@@ -11,8 +11,6 @@ import httpx
 import numpy as np
 import pytest
 import servers
-import skops.io
-from prometheus_client.parser import text_string_to_metric_families
 from scrape import scrape
 from sklearn.datasets import load_iris
 
@@ -21,15 +19,6 @@ from iris_api.contract import FEATURES
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 TWO_ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 BAD_REQUESTS = json.loads(Path(__file__).with_name("bad_requests.json").read_text("utf-8"))
-
-
-@pytest.fixture(scope="session")
-def estimator(home: Path) -> Any:
-    """Open the very estimator that was imported, with scikit-learn."""
-    (path,) = home.glob("models/irismodel/*/mlflow_model/model.skops")
-    estimator = skops.io.load(path, trusted=[])
-    del estimator.feature_names_in_  # the rows here are arrays
-    return estimator
 
 
 def test_predict_by_name(client: httpx.Client) -> None:
@@ -106,26 +95,16 @@ def test_model(client: httpx.Client, tracking: Any) -> None:
     assert found["metrics"]["accuracy_mean"] > 0.9
 
 
-def test_metrics_count_requests(client: httpx.Client) -> None:
+def test_metrics_count_requests(client: httpx.Client, service: servers.Server) -> None:
     """BentoML's own page counts a prediction that was made in between."""
-    before = _request_total(client, "/predict", "200")
+    name, of = "bentoml_service_request_total", {"endpoint": "/predict"}
+    before = scrape(service.url)
     client.post("/predict", json=SETOSA)
-    after = _request_total(client, "/predict", "200")
+    after = scrape(service.url)
 
-    assert after - before == 1
-
-
-def _request_total(client: httpx.Client, endpoint: str, status: str) -> float:
-    page = client.get("/metrics")
-    assert page.status_code == 200
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(page.text)
-        for sample in family.samples
-        if sample.name == "bentoml_service_request_total"
-        and sample.labels["endpoint"] == endpoint
-        and sample.labels["http_response_code"] == status
-    )
+    for status, count in (("200", 1), ("400", 0)):
+        of["http_response_code"] = status
+        assert after.value(name, **of) - before.value(name, **of) == count
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/"])
@@ -222,7 +201,6 @@ def test_body_without_end(service: servers.Server, head: bytes) -> None:
     """A body that is too large is refused before its end, and the connection closed."""
     url = httpx.URL(service.url)
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
-    answer = b""
     with socket.create_connection((url.host, url.port), timeout=30) as connection:
         connection.sendall(
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + head
@@ -230,9 +208,7 @@ def test_body_without_end(service: servers.Server, head: bytes) -> None:
         with contextlib.suppress(ConnectionError):
             for _ in range(40):
                 connection.sendall(chunk)
-        with contextlib.suppress(ConnectionError):
-            while received := connection.recv(65536):
-                answer += received
+        answer = servers.read(connection)
 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer.lower()
@@ -242,11 +218,14 @@ def test_body_without_end(service: servers.Server, head: bytes) -> None:
 def test_client_that_leaves(service: servers.Server, client: httpx.Client) -> None:
     """A client that leaves in the middle of its body harms nobody and leaves no traceback."""
     url = httpx.URL(service.url)
+    name, reason = "iris_rejected_requests_total", {"reason": "disconnected"}
+    before = scrape(service.url).value(name, **reason)
     with socket.create_connection((url.host, url.port)) as connection:
         connection.sendall(
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b'Content-Length: 100\r\n\r\n{"instances"'
         )
+    servers.wait_for(lambda: scrape(service.url).value(name, **reason) == before + 1)
 
     assert client.post("/predict", json=SETOSA).status_code == 200
     assert "Traceback" not in service.log.read_text("utf-8")
