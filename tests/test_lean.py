@@ -8,9 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
+import psutil
 import pytest
 import servers
 from scrape import scrape
+
+from iris_api.onnx_session import open_session
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
@@ -63,14 +67,17 @@ def test_modules_of_a_worker(watched: tuple[servers.Server, Path]) -> None:
         assert modules >= {"uvloop", "httptools", "onnxruntime"}
 
 
-def test_one_thread_for_inference(watched: tuple[servers.Server, Path]) -> None:
+def test_one_thread_for_inference(home: Path) -> None:
     """Inference adds no thread of its own, so that workers do not get in each other's way."""
-    for worker in servers.workers(watched[0]):
-        names = [
-            Path(f"/proc/{worker.pid}/task/{thread.id}/comm").read_text()
-            for thread in worker.threads()
-        ]
-        assert len(names) < 10, names
+    (path,) = home.glob("models/irismodel/*/model.onnx")
+    before = psutil.Process().num_threads()
+    session = open_session(path.read_bytes())
+    session.run(None, {"rows": np.ones((1000, 4))})
+    after = psutil.Process().num_threads()
+
+    assert after == before
+    assert session.get_session_options().intra_op_num_threads == 1
+    assert session.get_session_options().inter_op_num_threads == 1
 
 
 def test_no_access_log(watched: tuple[servers.Server, Path]) -> None:
