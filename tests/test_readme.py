@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import httpx
 import psutil
@@ -159,11 +159,20 @@ def _table_names(heading: str) -> set[str]:
 
 
 def test_settings_are_in_the_readme() -> None:
-    """Each variable of ours is in the table, and the table has no other of ours."""
-    documented = _table_names("Configuration")
+    """Each variable of ours is in the table with its default, and no other of ours is there."""
+    section = README.split("\n## Configuration\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    documented = {names.strip(" `"): default.strip(" `") for names, default in rows}
 
-    ours = {str(field.alias) for field in Settings.model_fields.values()}
-    assert ours == {name for name in documented if name.startswith("IRIS_") or name in ours}
+    ours = {str(field.alias): name for name, field in Settings.model_fields.items()}
+    assert ours.keys() == {name for name in documented if name.startswith("IRIS_") or name in ours}
+    for variable, name in ours.items():
+        text, default = documented[variable], getattr(Settings(), name)
+        if default is None or default == "":
+            assert not re.search(r"\d", text), variable  # in words, or not at all
+        else:
+            told = Settings.model_validate({variable: text})
+            assert getattr(told, name) == default, variable
 
 
 def test_routes_are_in_the_readme() -> None:
@@ -196,7 +205,16 @@ def test_reasons_are_in_the_readme() -> None:
 
 
 def test_modules_are_in_the_readme() -> None:
-    """Each module is in the table of files."""
-    section = README.split("| file | concern |")[1]
-    for path in [*servers.ROOT.glob("*.py"), *servers.ROOT.glob("iris_api/*.py")]:
-        assert path.name == "__init__.py" or f"{path.name}`" in section, path.name
+    """Each module is in the table of files, and what the table has is there."""
+    section = README.split("| file | concern |")[1].split("\n\n")[0]
+    documented = set()
+    for row in section.splitlines()[2:]:
+        names = re.findall(r"`([^`]+)`", row.split("|")[1])
+        folder = PurePosixPath(names[0]).parent  # of the other names as well
+        documented |= {name if "/" in name.rstrip("/") else str(folder / name) for name in names}
+
+    modules = [*servers.ROOT.glob("*.py"), *servers.ROOT.glob("iris_api/*.py")]
+    found = {path.relative_to(servers.ROOT).as_posix() for path in modules}
+    ours = {name for name in documented if re.fullmatch(r"(iris_api/)?\w+\.py", name)}
+    assert ours == found - {"iris_api/__init__.py"}
+    assert [name for name in documented if not (servers.ROOT / name).exists()] == []
