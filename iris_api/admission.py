@@ -21,7 +21,8 @@ HELD_BODIES = 8
 """Bodies of the largest size that may be in memory at once, by default 128 MiB for each worker."""
 
 WHOLE_BODY = "iris.whole_body"
-"""Key of a scope whose body came with its head, as short ones do: nothing is waited for."""
+"""Key of a scope, set once the whole body is here. Where it is set at the start, as with short
+bodies, nothing is waited for."""
 
 _BODY_BYTES = "iris.body_bytes"
 

@@ -39,7 +39,7 @@ REASONS: dict[int, Reason] = {
 LONG_BODY_BYTES = 16 * 1024
 """Longer ones, some 700 rows, leave the event loop: a forest of 100 trees takes 2 ms for them.
 
-So long other requests would wait, and the hand-over to a thread costs 0.1 ms.
+Other requests would wait that long; handing the body to a thread costs 0.1 ms.
 """
 
 

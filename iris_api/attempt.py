@@ -30,7 +30,7 @@ MENDS = {
     errno.ENOENT: "make the folder",
     errno.ENOTDIR: "remove the file that stands where a folder should be",
 }
-"""How to mend what the operating system refuses, each but for another BENTOML_HOME."""
+"""How to mend what the operating system refuses, beside the other way: another BENTOML_HOME."""
 
 
 class EndedError(BaseException):
@@ -81,7 +81,8 @@ def ending(seconds: float = 0) -> Iterator[None]:
     handler = _Ending()
     for number in ENDINGS:
         signal.signal(number, handler)
-    sys.unraisablehook = lambda _: None  # an ending inside of a finalizer comes again
+    # Raised in a finalizer, an EndedError is only printed; the timer of _Ending raises it again.
+    sys.unraisablehook = lambda _: None
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

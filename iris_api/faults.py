@@ -13,7 +13,8 @@ PROXY_IS_OFF = "--no-serve-artifacts"
 
 
 HUNG_UP = ("certificate required", "handshake failure", "eof occurred", "unknown ca")
-"""What OpenSSL says of a server that wants another certificate of the client, or any."""
+"""What OpenSSL says where a server ends the handshake, for want of a client certificate that it
+trusts."""
 
 
 class TrackingError(IrisError):

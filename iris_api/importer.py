@@ -41,7 +41,8 @@ class Importer:
         trust_pickle: open a pickle once, in a process of its own.
         max_bytes: of all files of the model together.
         report: told each step, one line each.
-        progress: told the bytes that arrived and the bytes in all.
+        progress: told the bytes of each piece that arrived, less than nothing when a file begins
+            again, and the bytes in all.
         finish: called when all is ready, just before the store changes: nothing may stop it now.
     """
 

@@ -3,8 +3,10 @@
 BentoML builds one application for all kinds of services. For each request it opens a trace that
 nobody collects, writes a line of access log, starts a task and a timer for the time limit, keeps a
 request context, inspects the method's signature and walks its dependency injection for the headers
-of the answer: together several times the work of a prediction. Here is the one place where that is
-taken out or put right. The routes, the documents, the clients and the metrics stay BentoML's.
+of the answer: together several times the work of a prediction. Here that is taken out. Elsewhere
+other parts are replaced: those of uvicorn in `connections.py` and `balance.py`, the page of metrics
+in `metrics_page.py`, what looks after the workers in `supervision.py`. The routes, the documents
+and the clients stay BentoML's.
 """
 
 import asyncio
