@@ -12,7 +12,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 class IrisError(Exception):
     """A failure that a person can mend: one line that says what is wrong and how to mend it."""
 
-    passing = False
+    transient = False
     """Whether the same may work later although the model stays what it is."""
 
 

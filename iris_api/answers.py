@@ -52,7 +52,7 @@ class Answers:
     def __init__(self, models: Reloader, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
-        self._begin = tracing.beginner()
+        self._note_version = tracing.version_noter()
         self.admission = Admission()
         keys_file = settings().api_keys_file
         self._keys = ApiKeys(keys_file) if keys_file else None
@@ -76,7 +76,7 @@ class Answers:
         if probabilities and not model.has_probabilities:
             self._metrics.reject("no_probabilities")
             return error_response(404, "this model gives no probabilities; use POST /predict")
-        self._begin(model.version)
+        self._note_version(model.version)
         try:
             return await self._in_time(model, request, probabilities)
         except InvalidRequestError as error:

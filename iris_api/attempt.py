@@ -45,13 +45,13 @@ class Outcome:
         status: 0, or the exit status of the process.
         output: what the work returned; empty where it failed.
         error: one line; empty where it worked.
-        passing: whether the same may work later, without a change of the model.
+        transient: whether the same may work later, without a change of the model.
     """
 
     status: int
     output: str = ""
     error: str = ""
-    passing: bool = False
+    transient: bool = False
 
 
 def attempt(work: Callable[[], str], seconds: float) -> Outcome:
@@ -62,17 +62,17 @@ def attempt(work: Callable[[], str], seconds: float) -> Outcome:
     except (ModelURIError, SettingsError) as error:
         return Outcome(2, error=str(error))
     except IrisError as error:
-        return Outcome(1, error=str(error), passing=error.passing)
+        return Outcome(1, error=str(error), transient=error.transient)
     except OSError as error:
-        return Outcome(1, error=explain(error), passing=True)
+        return Outcome(1, error=explain(error), transient=True)
     except EndedError as error:
         ignore_endings()
         number = error.args[0]
         if number == signal.SIGALRM:
             late = f"not done after {seconds:g} s; is the server slow? --timeout sets the limit"
-            return Outcome(1, error=late, passing=True)
+            return Outcome(1, error=late, transient=True)
         ended = f"ended by {signal.Signals(number).name}; the store is as it was"
-        return Outcome(128 + int(number), error=ended, passing=True)
+        return Outcome(128 + int(number), error=ended, transient=True)
 
 
 @contextlib.contextmanager

@@ -20,14 +20,14 @@ trusts."""
 class TrackingError(IrisError):
     """The server cannot be reached, refuses, or answers what MLflow would not."""
 
-    passing = True
+    transient = True
 
 
 class NotFoundError(TrackingError):
     """The server answers, and has no such thing."""
 
 
-def is_passing(error: requests.RequestException) -> bool:
+def is_transient(error: requests.RequestException) -> bool:
     """Tell a fault that may be over at the next try from one that stays."""
     stays = (requests.exceptions.SSLError, requests.exceptions.InvalidSchema)
     kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)

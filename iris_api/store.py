@@ -34,7 +34,7 @@ ONE_NAME_EACH = "use another BENTOML_HOME for one of them, or rename it in the r
 class StoreError(IrisError):
     """An entry is not there, or is not what was imported."""
 
-    passing = True
+    transient = True
 
 
 def store_name(name: str) -> str:

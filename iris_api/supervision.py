@@ -39,7 +39,7 @@ NO_INTERFACE = 2**31 - 1
 logger = logging.getLogger("bentoml.service")
 
 
-class Watcher(circus.watcher.Watcher):
+class WorkerWatcher(circus.watcher.Watcher):
     """Starts the workers, replaces the dead ones, and ends the service where it may not."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -97,4 +97,4 @@ def supervise() -> None:
     # Linux keeps SIGTERM from the first process of a container until it has a handler, and circus
     # installs its own only after an import at the start.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    circus.watcher.Watcher = Watcher
+    circus.watcher.Watcher = WorkerWatcher

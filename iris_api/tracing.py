@@ -32,19 +32,19 @@ call: ContextVar[Call | None] = ContextVar("call", default=None)
 """The call that is being answered; it stays until its last log line, outside of its spans."""
 
 
-def beginner() -> Callable[[int], object]:
+def version_noter() -> Callable[[int], object]:
     """Return what notes which model version answers a call."""
     if not settings().otlp_endpoint:
         return lambda version: call.set(Call(version))
     from opentelemetry import trace  # noqa: PLC0415 (without traces no process need load it)
 
-    def begin(version: int) -> None:
+    def note(version: int) -> None:
         span = trace.get_current_span()
         span.set_attribute(MODEL_VERSION, version)
         context = span.get_span_context()
         call.set(Call(version, context.trace_id, context.span_id))
 
-    return begin
+    return note
 
 
 def spanned(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -20,7 +20,7 @@ from iris_api import IrisError, one_line
 from iris_api.faults import (
     PROXY_IS_OFF,
     TrackingError,
-    is_passing,
+    is_transient,
     refusal,
     silence,
 )
@@ -146,7 +146,7 @@ class TrackingServer:
                 problem = error
             except requests.RequestException as error:
                 problem = silence(self.address, error)
-                if not is_passing(error):
+                if not is_transient(error):
                     raise problem from None
             if attempt < RETRIES:
                 if pause is None:

@@ -97,9 +97,9 @@ class Watcher:
             return self._without_answer(str(error))
         except RegistryError as error:  # an answer: there is no such version, or none in reach
             self._with_answer()
-            return self._failed(str(error), f"error: {error}", passing=False)
+            return self._failed(str(error), f"error: {error}", transient=False)
         except ImportRefusedError as error:  # before anybody was asked
-            return self._failed(str(error), f"error: {error}", passing=False)
+            return self._failed(str(error), f"error: {error}", transient=False)
         except EndedError as error:
             if error.args[0] != signal.SIGALRM:
                 raise
@@ -123,11 +123,11 @@ class Watcher:
             self.report("the registry is back")
         self._is_away = False
 
-    def _failed(self, about: object, line: str, *, passing: bool) -> bool:
-        if self._trouble != (about, passing):
+    def _failed(self, about: object, line: str, *, transient: bool) -> bool:
+        if self._trouble != (about, transient):
             self.report(line)
-        self._trouble = (about, passing)
-        return not passing
+        self._trouble = (about, transient)
+        return not transient
 
     def _follow(self, version: ModelVersion) -> bool:
         """Make a version the active one, unless it is or was refused before."""
@@ -139,13 +139,13 @@ class Watcher:
             known = self._known(wanted)
             outcome = self._reactivate(known, wanted) if known else self._import(about)
         except IrisError as error:
-            outcome = Outcome(1, error=str(error), passing=error.passing)
+            outcome = Outcome(1, error=str(error), transient=error.transient)
         except OSError as error:
-            outcome = Outcome(1, error=explain(error), passing=True)
+            outcome = Outcome(1, error=explain(error), transient=True)
         if outcome.error:
-            yet = " yet" if outcome.passing else ""
+            yet = " yet" if outcome.transient else ""
             line = f"error: version {version.version} is not activated{yet}: {outcome.error}"
-            return self._failed(about, line, passing=outcome.passing)
+            return self._failed(about, line, transient=outcome.transient)
         self._trouble = None
         if outcome.output:
             self.announce(outcome.output)
@@ -199,10 +199,10 @@ class Watcher:
             printed, _ = process.communicate(timeout=self.timeout + LATE_SECONDS)
             return Outcome(**json.loads(printed))
         except subprocess.TimeoutExpired:
-            return Outcome(1, error=f"its import hung for {self.timeout:g} s", passing=True)
+            return Outcome(1, error=f"its import hung for {self.timeout:g} s", transient=True)
         except (ValueError, TypeError):
             said = f"its import ended with exit status {process.returncode} and said nothing"
-            return Outcome(1, error=said, passing=True)
+            return Outcome(1, error=said, transient=True)
         finally:
             _end(process)
 
