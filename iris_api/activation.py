@@ -114,10 +114,14 @@ def previous(name: str) -> bentoml.Model:
         StoreError: there is none, or it is of another model with the same store name.
     """
     path = home()._path / store.store_name(name) / PREVIOUS  # noqa: SLF001 (no public name)
-    version = path.read_text("utf-8").strip() if path.is_file() else ""
+    try:
+        version = path.read_text("utf-8").strip()
+        tag = bentoml.Tag(store.store_name(name), version)
+    except (FileNotFoundError, ValueError):  # ValueError: such as zeros, after a loss of power
+        version = ""
     if not version:
         raise store.StoreError(f"no version of {name} was active before")
-    return _of(name, store.get(bentoml.Tag(store.store_name(name), version), home()))
+    return _of(name, store.get(tag, home()))
 
 
 def _of(name: str, entry: bentoml.Model) -> bentoml.Model:

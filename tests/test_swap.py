@@ -266,6 +266,23 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     assert service.log.read_text().count(said) == 3
 
 
+def test_previous_version_of_zeros(
+    rivals: Rivals, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """A service with neither a sound version nor the name of the former one is up and says why."""
+    (rivals.entry(1) / "model.onnx").unlink()
+    (rivals.home / "models/rivals/previous").write_bytes(b"\0\0")  # after a loss of power
+    env = plain_env | {
+        "BENTOML_HOME": str(rivals.home),
+        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
+    }
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        health = httpx.get(f"{server.url}/health")
+
+    assert health.status_code == 503
+    assert "model.onnx is missing" in health.json()["reason"]
+
+
 def test_fault_that_passes(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> None:
     """A version that could not be used is tried again, and until then its fault is the reason."""
     model = rivals.entry(1) / "model.onnx"
