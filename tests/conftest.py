@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from saved_models import Copy
 
 
+LONGEST = ("readme", "compat", "stop", "quickstart", "watch", "container", "swap", "logins")
+"""Files that take minutes, which begin first: at the end one process would wait for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    first = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.name, len(first)))
+
+
 @dataclass(frozen=True)
 class Tracking:
     """A tracking server with IrisModel in it, and the environment that points to it."""
