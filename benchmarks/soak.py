@@ -207,7 +207,9 @@ def find_problems(minutes: Sequence[Minute]) -> list[str]:
         found.append(f"{wrong} answers were not of the version that they named")
     if (lost := sum(minute.lost for minute in minutes)) > CLIENTS * len(minutes):
         found.append(f"{lost} requests were lost: more than the killed workers can have held")
-    if still := [str(n) for n, minute in enumerate(minutes, start=1) if minute.versions != 2]:
+    # The first one has the import of the second version in it, under load.
+    later = enumerate(minutes[1:], start=2)
+    if still := [str(number) for number, minute in later if minute.versions != 2]:
         found.append(f"the versions were not swapped in minute {', '.join(still)}")
     return found + [
         f"{name} grew from {getattr(second, name):.0f} to {getattr(last, name):.0f}"
