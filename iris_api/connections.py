@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from iris_api.admission import WHOLE_BODY, Admission
-from iris_api.http import CLOSE, error_response, security_headers, written
+from iris_api.http import CLOSE, error_response, security_headers, to_bytes
 from iris_api.metrics import Metrics
 from iris_api.refusals import Refusals
 
@@ -142,7 +142,7 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, as all errors are answered."""
         answer = error_response(400, msg, headers=CLOSE)
-        self.transport.write(written(answer, self.server_state.default_headers))
+        self.transport.write(to_bytes(answer, self.server_state.default_headers))
         self.transport.close()
 
     def is_idle(self) -> bool:

@@ -144,7 +144,7 @@ def security_headers(*, tls: bool) -> Headers:
     return [*headers, (b"strict-transport-security", b"max-age=31536000")] if tls else headers
 
 
-def written(response: Response, headers: Headers) -> bytes:
+def to_bytes(response: Response, headers: Headers) -> bytes:
     """Write a response as it goes over a connection, with more headers."""
     status = HTTPStatus(response.status_code)
     lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]

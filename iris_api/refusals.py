@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from iris_api.admission import RETRY, OverloadedError
-from iris_api.http import CLOSE, error_response, written
+from iris_api.http import CLOSE, error_response, to_bytes
 from iris_api.metrics import Metrics
 from iris_api.openapi import PREDICTIONS
 from iris_api.request_metrics import RequestMetrics
@@ -83,4 +83,4 @@ class Refusals:
 
     def _message(self, headers: dict[str, str]) -> bytes:
         response = error_response(429, str(OverloadedError()), headers=headers)
-        return written(response, self._state.default_headers)
+        return to_bytes(response, self._state.default_headers)
