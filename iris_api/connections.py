@@ -8,8 +8,10 @@ read. Here a worker gives up on clients that make no progress, and refuses what 
 import asyncio
 import functools
 import resource
+import sys
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -84,6 +86,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, guard: Guard, **options: Any) -> None:
         super().__init__(**options)
         self._guard = guard
+        self._data = b""  # that is being read
+        self._unread = b""  # of it, to be read anew
         self._fruitless = 0  # bytes since the last head or part of a body
         self._stage: Any = None
         self._since = 0.0
@@ -96,6 +100,13 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is too much before anything comes of it."""
+        self._read(data)
+        while self._unread and not self.transport.is_closing():
+            unread, self._unread = self._unread, b""
+            self._read(unread)
+
+    def _read(self, data: bytes) -> None:
+        self._data = data
         self._fruitless += len(data)
         if self.timeout_keep_alive_task:
             self._stage = None  # it begins a request
@@ -111,12 +122,15 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a request, unless its head or the queue of those before is too long."""
+        if self._wants_upgrade():
+            return
         if self._fruitless > MAX_HEAD_BYTES:  # of which a body may be the most
             length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if length > MAX_HEAD_BYTES:
                 raise ValueError  # which uvicorn answers with 400
         self._fruitless = 0
         super().on_headers_complete()
+        self.headers = []  # trailers are no headers: a proxy may have looked at these alone
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
         if self.expect_100_continue:
@@ -125,6 +139,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that nothing is left to be received of a request."""
+        if self._wants_upgrade():
+            return
         super().on_message_complete()
         self.scope[WHOLE_BODY] = True  # type: ignore[literal-required]
 
@@ -154,8 +170,30 @@ class Connection(HttpToolsProtocol):
         unsent = self.transport.get_write_buffer_size()
         return self.is_idle() and not unsent and not self.transport.is_closing()
 
+    def _wants_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT")
+
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: what asks for WebSockets or HTTP/2 is answered as any other request."""
+        """Begin a request anew that asks for WebSockets or HTTP/2, as if it did not.
+
+        httptools takes what comes after its head for the other protocol, and reads no further. But
+        that is a body: Java's client, for one, offers HTTP/2 beside its first request. Left alone
+        it would be lost, or taken for the next request.
+        """
+        if not self._wants_upgrade():
+            return  # CONNECT, after which there is nothing
+        error = sys.exception()
+        assert isinstance(error, httptools.HttpParserUpgrade)  # noqa: S101 (uvicorn calls it there)
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        for name, value in self.headers:
+            if name != b"connection":
+                lines.append(name + b": " + value)
+            elif b"close" in value.lower():
+                lines.append(b"connection: close")
+        self._unread = b"\r\n".join((*lines, b"", self._data[error.args[0] :]))
+        self._fruitless = 0
+        self.parser = httptools.HttpRequestParser(self)
 
     def look(self, now: float) -> None:
         """Give the connection up when its client made no progress since some looks before.

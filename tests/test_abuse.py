@@ -18,6 +18,9 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 WHOLE = POST + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
 END = b"Host: x\r\nConnection: close\r\n\r\n"
 
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+"""What Java's client says beside its first request, and curl with --http2."""
+
 ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     "garbage": (bytes(range(256)) * 4, [400]),
     "nothing": (b"", []),
@@ -52,6 +55,14 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
         b"GET /predict HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         [405],
     ),
+    "upgrade, and a request for a body": (
+        POST
+        + UPGRADE
+        + b"Content-Length: 37\r\n\r\n"
+        + b"GET /model HTTP/1.1\r\nHost: x\r\nX: y\r\n\r\n",
+        [400],
+    ),
+    "upgrades without end": ((POST + UPGRADE + b"\r\n") * 2000, []),
     "two lengths": (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", [400]),
     "negative length": (POST + b"Content-Length: -1\r\n\r\n{}", [400]),
     "no number as length": (POST + b"Content-Length: 2x\r\n\r\n{}", [400]),
@@ -108,6 +119,36 @@ def test_attack(service: servers.Server, name: str) -> None:
 
     assert _attack(service, sent) == statuses
     assert _is_well(service)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_upgrade(service: servers.Server, size: int) -> None:
+    """An offer of another protocol changes nothing: the body is read, and what comes after it."""
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (ROW[:9], ROW[9:]))
+    sent = [
+        POST + UPGRADE + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW,
+        POST + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n" + chunked + b"0\r\n\r\n",
+        WHOLE,
+        b"GET /model HTTP/1.1\r\n" + UPGRADE + END,
+    ]
+    data = b"".join(sent)
+    with _connect(service) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(data), size):
+            connection.sendall(data[start : start + size])
+        answers = servers.read(connection).split(b"HTTP/1.1 ")[1:]
+
+    assert [answer[:3] for answer in answers] == [b"200"] * 4
+    assert all(answer.endswith(b'{"predictions":["setosa"]}') for answer in answers[:3])
+    assert b'"name":"IrisModel"' in answers[3]
+
+
+def test_trailers_are_no_headers(service: servers.Server) -> None:
+    """What comes behind a body changes nothing in how it is taken."""
+    body = b"%x\r\n%b\r\n0\r\n" % (len(ROW), ROW)
+    sent = CHUNKED + body + b"Content-Type: text/plain\r\n\r\n"
+
+    assert _attack(service, sent) == [200]
 
 
 @pytest.mark.parametrize("rounds", [10, pytest.param(300, marks=pytest.mark.thorough)])
