@@ -6,6 +6,7 @@ python -m prometheus.picture http://localhost:9090 prometheus/dashboard.png
 import argparse
 import io
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
+
+from iris_api import one_line
 
 DASHBOARD = Path(__file__).with_name("dashboard.json")
 COLUMNS = 24
@@ -201,8 +204,8 @@ def _minutes(line: Series) -> NDArray[np.float64]:
 DRAWERS = {"stat": _draw_stat, "timeseries": _draw_times, "state-timeline": _draw_states}
 
 
-def main() -> None:
-    """Draw the last minutes."""
+def main() -> int:
+    """Draw the last minutes; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("url", help="of Prometheus")
     parser.add_argument("target", type=Path, help="the PNG file to write")
@@ -211,9 +214,14 @@ def main() -> None:
     options = parser.parse_args()
     now = time.time()
     window = Window(now - options.minutes * 60, now, options.rate_interval)
-    with httpx.Client(base_url=options.url, timeout=30) as client:
-        draw(client, window, options.target)
+    try:
+        with httpx.Client(base_url=options.url, timeout=30) as client:
+            draw(client, window, options.target)
+    except (httpx.HTTPError, httpx.InvalidURL, LookupError, ValueError) as error:
+        print(f"error: is {options.url} a Prometheus? {one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

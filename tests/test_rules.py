@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +102,18 @@ def test_dashboard_is_whole() -> None:
         assert defaults["unit"], panel["title"]
         assert defaults["thresholds"]["steps"], panel["title"]
         assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
+
+
+def test_picture_of_no_prometheus(service: servers.Server, tmp_path: Path) -> None:
+    """An address that does not answer as Prometheus is one line, and no picture."""
+    for url in (f"http://127.0.0.1:{servers.free_port()}", service.url, "nowhere"):
+        target = tmp_path / "dashboard.png"
+        done = servers.run("-m", "prometheus.picture", url, str(target), env={})
+
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: is {url} a Prometheus? ")
+        assert done.stderr.count("\n") == 1
+        assert not target.exists()
 
 
 def test_panels_do_not_overlap() -> None:
