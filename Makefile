@@ -70,6 +70,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 
 # uv installs in seconds what takes pip a minute; the lock has its version as well.
 $(BIN)/.installed: requirements-dev.txt
+	@echo '==> installing the locked packages into .venv'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements-dev.txt)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements-dev.txt
