@@ -47,7 +47,7 @@ def open_estimator(directory: Path, flavor: Flavor) -> ClassifierMixin:
         # MLmodel may say anything; the estimators' own record decides.
         if isinstance(warning.message, InconsistentVersionWarning):
             check_version(str(warning.message.original_sklearn_version))
-    return _classifier(estimator, len(flavor.features))
+    return _classifier(estimator, flavor.features)
 
 
 def check_version(made_by: str) -> None:
@@ -68,7 +68,7 @@ def check_version(made_by: str) -> None:
         )
 
 
-def _classifier(estimator: Any, width: int) -> ClassifierMixin:
+def _classifier(estimator: Any, features: tuple[str, ...]) -> ClassifierMixin:
     name = type(estimator).__name__
     last = getattr(estimator, "steps", None)
     shown = f"{name} that ends in {type(last[-1][1]).__name__}" if last else name
@@ -77,14 +77,18 @@ def _classifier(estimator: Any, width: int) -> ClassifierMixin:
             raise VettingError(f"the model is a {shown}, not a classifier; register a classifier")
         check_is_fitted(estimator)
         columns, classes = estimator.n_features_in_, np.asarray(estimator.classes_)
+        # An array that was fitted on has no names; a pipeline asks its first step.
+        named = np.asarray(getattr(estimator, "feature_names_in_", []), dtype=object).ravel()
     except (NotFittedError, LookupError, TypeError, ValueError, AttributeError) as error:
         # A meta-estimator asks its parts, and a crafted one may have none.
         raise VettingError(f"the model is a {shown} that is not fitted; fit it first") from error
-    if columns != width:
+    if columns != len(features):
         raise VettingError(
             f"the model was fitted on {one_line(columns, 40)} features and its signature has "
-            f"{width}; {SIGN_AGAIN}"
+            f"{len(features)}; {SIGN_AGAIN}"
         )
+    if named.size:
+        _check_order(named.tolist(), features)
     labels = classes.tolist() if classes.ndim == 1 else [None]
     if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (_are_numbers(labels) or _are_names(labels)):
         raise VettingError(
@@ -95,6 +99,24 @@ def _classifier(estimator: Any, width: int) -> ClassifierMixin:
     if labels != sorted(set(labels)):
         raise VettingError("the model's classes are not sorted and unique; train it again")
     return estimator
+
+
+def _check_order(columns: list[Any], features: tuple[str, ...]) -> None:
+    """Refuse what was fitted on other columns than the signature names, or in another order.
+
+    Each value goes to the estimator by its place in the signature: with two orders, every answer
+    would be that of a mixed-up flower.
+    """
+    names = [column if isinstance(column, str) else "?" for column in columns]
+    if names == list(features):
+        return
+    same = sorted(names) == sorted(features)
+    differs = "in another order than" if same else "which are not those of"
+    shown = ", ".join(one_line(name, 40) for name in names[: len(features)])
+    raise VettingError(
+        f"the estimator was fitted on the columns {shown}, {differs} its signature; "
+        "log it with infer_signature of the rows that it was fitted on"
+    )
 
 
 def _are_numbers(labels: list[Any]) -> bool:

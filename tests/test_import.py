@@ -152,6 +152,28 @@ def test_promotion(
     assert np.mean(found == registered.SPECIES) > 0.9
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_order_of_the_signature(client: mlflow.MlflowClient, fails: Fails, engine: str) -> None:
+    """A signature in another order than the estimator's is refused, whatever the engine."""
+    signature = mlflow.models.infer_signature(registered.ROWS[list(FEATURES[::-1])])
+    with mlflow.start_run():
+        mlflow.sklearn.log_model(
+            LogisticRegression(max_iter=1000).fit(registered.ROWS, registered.SPECIES),
+            name="model",
+            registered_model_name="Reordered",
+            signature=signature,
+            pip_requirements=["scikit-learn"],
+        )
+    done = fails("models:/Reordered/latest", "--engine", engine)
+
+    assert client.get_registered_model("Reordered").name == "Reordered"
+    assert done.last == (
+        "error: the estimator was fitted on the columns sepal_length, sepal_width, petal_length, "
+        "petal_width, in another order than its signature; "
+        "log it with infer_signature of the rows that it was fitted on"
+    )
+
+
 def test_rollback(client: mlflow.MlflowClient, import_model: Run, new_home: Path) -> None:
     """Importing an older version makes it the active one again."""
     del client

@@ -10,12 +10,14 @@ from typing import Any
 
 import cloudpickle
 import joblib
+import pandas as pd
 import pytest
 from saved_models import (
     AGAIN,
     AS_SKOPS,
     HERE,
     OWN,
+    SPECIES,
     Copy,
     X,
     bomb,
@@ -24,10 +26,26 @@ from saved_models import (
     message,
 )
 
+from iris_api.contract import FEATURES
 from iris_api.flavor import read_flavor
 from iris_api.trusted import VettingError
 from iris_api.unpickle import convert_pickle
 from iris_api.vetting import open_estimator
+
+
+def test_order_of_a_pickle(copied: Copy, tmp_path: Path) -> None:
+    """A pickle that was fitted in another order than its signature is refused as well."""
+    frame = pd.DataFrame(X, columns=list(FEATURES))[list(FEATURES[::-1])]
+    directory = copied("pickle", model=pickle.dumps(logistic().fit(frame, SPECIES)))
+    flavor = read_flavor(directory)
+
+    convert_pickle(directory, flavor, tmp_path / "out.skops", timeout=60)
+
+    assert "in another order than its signature" in message(
+        lambda: open_estimator(
+            tmp_path, replace(flavor, model_file="out.skops", serialization_format="skops")
+        )
+    )
 
 
 def _convert(directory: Path, destination: Path, timeout: float = 60) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from saved_models import (
@@ -75,6 +76,8 @@ from sklearn.preprocessing import (
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+
+from iris_api.contract import FEATURES
 
 LABELS = (
     "the model's classes are not one row of 2 to 1000 printable strings or 64-bit numbers; "
@@ -251,6 +254,53 @@ def test_labels_that_no_answer_can_carry(copied: Copy, classes: Any, problem: st
     estimator.classes_ = np.array(classes)
 
     assert problem in message(lambda: opened(copied(model=skops.io.dumps(estimator))))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LogisticRegression(max_iter=300),
+        lambda: make_pipeline(StandardScaler(), SVC()),
+        lambda: GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-8]}, cv=2),
+    ],
+    ids=["alone", "pipeline", "search"],
+)
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0)], ids=["same", "another"])
+def test_order_of_the_columns(
+    copied: Copy, make: Callable[[], Any], order: tuple[int, ...]
+) -> None:
+    """What remembers its columns in another order than the signature's is refused."""
+    frame = pd.DataFrame(X, columns=list(FEATURES)).iloc[:, list(order)]
+    directory = copied(model=skops.io.dumps(make().fit(frame, SPECIES)))
+
+    if order == (0, 1, 2, 3):
+        assert opened(directory).classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    else:
+        assert message(lambda: opened(directory)) == (
+            "the estimator was fitted on the columns petal_width, petal_length, sepal_width, "
+            "sepal_length, in another order than its signature; "
+            "log it with infer_signature of the rows that it was fitted on"
+        )
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (["a", "b", "c\n", "d"], "a, b, c, d"),
+        ([1, None, [2], FEATURES[0]], "?, ?, ?, sepal_length"),
+        ([*FEATURES, "e"], ", ".join(FEATURES)),
+    ],
+    ids=["others", "no names", "five"],
+)
+def test_other_columns_than_the_signature(copied: Copy, columns: Any, shown: str) -> None:
+    """A signature that was written for other columns than the fitted ones is refused."""
+    estimator = logistic()
+    estimator.feature_names_in_ = np.array(columns, dtype=object)
+
+    assert message(lambda: opened(copied(model=skops.io.dumps(estimator)))) == (
+        f"the estimator was fitted on the columns {shown}, which are not those of its signature; "
+        "log it with infer_signature of the rows that it was fitted on"
+    )
 
 
 def test_version_in_mlmodel(copied: Copy) -> None:
