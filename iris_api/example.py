@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iris_api.classifier import SklearnEngine
-from iris_api.contract import FEATURES, MAXIMUM_CM, MINIMUM_CM
+from iris_api.contract import FEATURES, MAXIMUM_CM, MINIMUM_CM, feature_of
 
 EXAMPLE_FILE = "input_example.json"
 EXAMPLE_ROWS = 100
@@ -34,7 +34,8 @@ def read_examples(model: Path, features: tuple[str, ...]) -> NDArray[np.float64]
         if path.stat().st_size > MAXIMUM_EXAMPLE_BYTES:
             raise ValueError("no example that a person made")
         content = json.loads(path.read_bytes())
-        order = [content["columns"].index(feature) for feature in features]
+        columns = list(map(feature_of, content["columns"]))
+        order = [columns.index(feature) for feature in features]
         rows = np.array(content["data"][:EXAMPLE_ROWS], dtype=np.float64)[:, order]
     except UNREADABLE:
         rows = np.empty((0, 0))

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from iris_api import one_line
-from iris_api.contract import FEATURES
+from iris_api.contract import FEATURES, feature_of
 from iris_api.trusted import MAXIMUM_BYTES, VettingError
 
 MAXIMUM_MLMODEL_BYTES = 1024 * 1024
@@ -21,6 +21,11 @@ MAXIMUM_MLMODEL_BYTES = 1024 * 1024
 FORMATS = ("skops", "cloudpickle", "pickle", "joblib")
 
 SIGN_AGAIN = "log the model again with a signature of " + ", ".join(FEATURES)
+FIT_AGAIN = (
+    f"rename the columns to {', '.join(FEATURES)}, fit again, "
+    "and log the model with infer_signature of those rows"
+)
+"""Renaming them in the signature alone would only hide on what the estimator was fitted."""
 LOG_AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
 LOG_AGAIN = "log the model again with mlflow.sklearn.log_model"
 
@@ -35,7 +40,7 @@ class Flavor:
     """One of `FORMATS`."""
     sklearn_version: str
     features: tuple[str, ...]
-    """The signature's input columns in stored order: a permutation of `FEATURES`."""
+    """What the signature's input columns hold, in stored order: a permutation of `FEATURES`."""
     signature: dict[str, str]
     """The signature's parts (`inputs`, `outputs`, …), each JSON text."""
 
@@ -197,12 +202,13 @@ def _columns(inputs: str) -> tuple[str, ...]:
         ) from error
     if not names or not all(isinstance(name, str) for name in names):
         raise VettingError(f"the signature's columns have no names; {SIGN_AGAIN}")
-    missing = [name for name in FEATURES if name not in names]
-    foreign = [one_line(name, 40) for name in names if name not in FEATURES]
-    if missing or foreign or len(names) != len(FEATURES):
+    features = tuple(map(feature_of, names))
+    missing = [name for name in FEATURES if name not in features]
+    foreign = [one_line(name, 40) for name in features if name not in FEATURES]
+    if missing or foreign or len(features) != len(FEATURES):
         raise VettingError(
             f"the signature's columns are not the four features (missing: "
             f"{', '.join(missing) or 'none'}; foreign: {', '.join(foreign[:5]) or 'none'}"
-            f"{f' and {len(foreign) - 5} more' if len(foreign) > 5 else ''}); {SIGN_AGAIN}"
+            f"{f' and {len(foreign) - 5} more' if len(foreign) > 5 else ''}); {FIT_AGAIN}"
         )
-    return tuple(names)
+    return features

@@ -15,6 +15,7 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from iris_api import one_line, structure
+from iris_api.contract import feature_of
 from iris_api.flavor import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_model
 from iris_api.trusted import VettingError, open_archive
 
@@ -108,9 +109,10 @@ def _check_order(columns: list[Any], features: tuple[str, ...]) -> None:
     would be that of a mixed-up flower.
     """
     names = [column if isinstance(column, str) else "?" for column in columns]
-    if names == list(features):
+    held = list(map(feature_of, names))
+    if held == list(features):
         return
-    same = sorted(names) == sorted(features)
+    same = sorted(held) == sorted(features)
     differs = "in another order than" if same else "which are not those of"
     shown = ", ".join(one_line(name, 40) for name in names[: len(features)])
     raise VettingError(

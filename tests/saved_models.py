@@ -28,6 +28,10 @@ HERE = sklearn.__version__
 AGAIN = "log the model again with mlflow.sklearn.log_model"
 AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
 SIGN = "log the model again with a signature of " + ", ".join(FEATURES)
+FIT = (
+    "rename the columns to " + ", ".join(FEATURES) + ", fit again, "
+    "and log the model with infer_signature of those rows"
+)
 OWN = "train it with scikit-learn's own classifiers and transformers, without own functions"
 CODE = (
     "the model brings its own Python code, which is never run here; log it again without code_paths"

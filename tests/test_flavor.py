@@ -11,6 +11,7 @@ from saved_models import (
     AGAIN,
     AS_SKOPS,
     CODE,
+    FIT,
     FOUR,
     HERE,
     SIGN,
@@ -52,6 +53,15 @@ def test_features_keep_their_stored_order(copied: Copy) -> None:
     flavor = read_flavor(copied(edit=_columns(*reversed(FEATURES))))
 
     assert flavor.features == tuple(reversed(FEATURES))
+
+
+def test_names_of_the_data_set(copied: Copy) -> None:
+    """What scikit-learn calls the columns of its own data set means the four features."""
+    names = ("petal width (cm)", "sepal_length", "petal length (cm)", "sepal width (cm)")
+    flavor = read_flavor(copied(edit=_columns(*names)))
+
+    assert flavor.features == ("petal_width", "sepal_length", "petal_length", "sepal_width")
+    assert json.loads(flavor.signature["inputs"])[0]["name"] == "petal width (cm)"
 
 
 @pytest.mark.parametrize(
@@ -99,11 +109,23 @@ def test_features_keep_their_stored_order(copied: Copy) -> None:
         ),
         (
             _columns("sepal_length", "sepal_width", "petal_length", "weight"),
-            f"{FOUR} (missing: petal_width; foreign: weight); {SIGN}",
+            f"{FOUR} (missing: petal_width; foreign: weight); {FIT}",
         ),
-        (_columns(*FEATURES, "weight"), f"{FOUR} (missing: none; foreign: weight); {SIGN}"),
-        (_columns(*FEATURES[:3]), f"{FOUR} (missing: petal_width; foreign: none); {SIGN}"),
-        (_columns(*FEATURES, FEATURES[0]), f"{FOUR} (missing: none; foreign: none); {SIGN}"),
+        (_columns(*FEATURES, "weight"), f"{FOUR} (missing: none; foreign: weight); {FIT}"),
+        (
+            _columns(*FEATURES[:3], "Sepal Length (cm)"),
+            f"{FOUR} (missing: petal_width; foreign: Sepal Length (cm)); {FIT}",
+        ),
+        (
+            _columns(*FEATURES, "petal width (cm)"),
+            f"{FOUR} (missing: none; foreign: none); {FIT}",
+        ),
+        (
+            _columns(*FEATURES[:3], "sepal width (cm)"),
+            f"{FOUR} (missing: petal_width; foreign: none); {FIT}",
+        ),
+        (_columns(*FEATURES[:3]), f"{FOUR} (missing: petal_width; foreign: none); {FIT}"),
+        (_columns(*FEATURES, FEATURES[0]), f"{FOUR} (missing: none; foreign: none); {FIT}"),
     ],
 )
 def test_mlmodel_is_refused(copied: Copy, edit: Edit, expected: str) -> None:

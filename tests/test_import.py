@@ -14,6 +14,7 @@ import servers
 import yaml
 from conftest import Tracking
 from inprocess import Fails, Run, runner
+from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import RadiusNeighborsClassifier
 
@@ -150,6 +151,33 @@ def test_promotion(
     assert answer.headers["X-Model-Version"] == "2"
     found = np.array(answer.json()["predictions"])
     assert np.mean(found == registered.SPECIES) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore:Operation with range:DeprecationWarning")  # of MLflow
+@pytest.mark.parametrize("engine", ["onnx", "sklearn"])
+def test_names_of_the_data_set(
+    client: mlflow.MlflowClient, import_model: Run, new_home: Path, engine: str
+) -> None:
+    """A model of `load_iris(as_frame=True)`, its columns in another order, keeps its examples."""
+    del client
+    frame = load_iris(as_frame=True).data
+    rows = frame[["petal width (cm)", "sepal length (cm)", "petal length (cm)", "sepal width (cm)"]]
+    with mlflow.start_run():
+        mlflow.sklearn.log_model(
+            LogisticRegression(max_iter=1000).fit(rows, registered.SPECIES),
+            name="model",
+            registered_model_name="Original",
+            signature=mlflow.models.infer_signature(rows),
+            input_example=rows[50:52],
+            pip_requirements=["scikit-learn"],
+        )
+    done = import_model("models:/Original/latest", "--engine", engine)
+
+    assert done.status == 0, done.err
+    found = _metadata(new_home, done.out.strip())
+    assert found["features"] == ["petal_width", "sepal_length", "petal_length", "sepal_width"]
+    assert found["example"]["rows"] == rows[50:52].to_numpy().tolist()
+    assert found["example"]["labels"] == [1, 1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -157,8 +157,8 @@ def test_wrong_features(fails: Fails) -> None:
 
     assert done.last == (
         "error: the signature's columns are not the four features (missing: sepal_length, "
-        "sepal_width; foreign: a, b); log the model again with a signature of "
-        "sepal_length, sepal_width, petal_length, petal_width"
+        "sepal_width; foreign: a, b); rename the columns to sepal_length, sepal_width, "
+        "petal_length, petal_width, fit again, and log the model with infer_signature of those rows"
     )
 
 

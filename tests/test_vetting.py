@@ -29,6 +29,7 @@ from saved_models import (
 )
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
@@ -281,6 +282,15 @@ def test_order_of_the_columns(
             "sepal_length, in another order than its signature; "
             "log it with infer_signature of the rows that it was fitted on"
         )
+
+
+def test_signature_of_renamed_columns(copied: Copy) -> None:
+    """The names of scikit-learn's data set in the estimator mean those of the signature."""
+    estimator = LogisticRegression(max_iter=300).fit(load_iris(as_frame=True).data, SPECIES)
+
+    found = opened(copied(model=skops.io.dumps(estimator)))
+
+    assert found.feature_names_in_[0] == "sepal length (cm)"
 
 
 @pytest.mark.parametrize(
