@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import bentoml
-import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 from bentoml._internal.models.model import ModelInfo, ModelOptions
-from bentoml.exceptions import BentoMLException, NotFound
+from bentoml.exceptions import NotFound
 from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
@@ -29,6 +28,20 @@ SKOPS_FILE = "estimator.skops"
 
 ONE_NAME_EACH = "use another BENTOML_HOME for one of them, or rename it in the registry"
 """The mend where two registered models, such as IrisModel and irismodel, share a store name."""
+
+
+KINDS: dict[str, type] = {
+    "name": str,
+    "version": int,
+    "stage": str,
+    "aliases": list,
+    "digest": str,
+    "files": dict,
+    "engine": str,
+    "estimator": str,
+    "imported_at": str,
+}
+"""Types of the metadata that is compared, sorted or shown, where an entry has it."""
 
 
 class StoreError(IrisError):
@@ -156,21 +169,44 @@ def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
     """Return an entry of a store, by default of the one in use.
 
     Raises:
-        StoreError: it is not in the store.
+        StoreError: it is not in the store, or not readable, whatever is wrong with it.
+        OSError: the file system does not give it.
     """
     models = where or BentoMLContainer.model_store.get()
     folder = models._path  # noqa: SLF001 (no public name)
     try:
-        return bentoml.models.get(tag, _model_store=models)
+        entry = bentoml.models.get(tag, _model_store=models)
+        _check(entry)
     except NotFound:
         raise StoreError(
             f"{tag} is not in the model store {folder}; run python import_model.py"
         ) from None
-    except (BentoMLException, ExceptionGroup, yaml.YAMLError, LookupError, TypeError, ValueError):
+    except OSError:
+        raise
+    except Exception as error:
+        # What stands in model.yaml goes through YAML's constructors and BentoML's converters, which
+        # fail in any way: AttributeError for a number as a name, RecursionError for a deep list.
         raise StoreError(
             f"{tag} in the model store {folder} cannot be read; "
             "remove its folder, then import it again"
-        ) from None
+        ) from error
+    return entry
+
+
+def _check(entry: bentoml.Model) -> None:
+    """Hold an entry to its folder and to what the rest of the program takes for granted.
+
+    Raises:
+        ValueError: it says that it is another one, or has values of other types.
+    """
+    if Path(entry.path).parts[-2:] != (entry.tag.name, entry.tag.version):
+        raise ValueError("another tag than its folder's")
+    if entry.creation_time.tzinfo is None:
+        raise ValueError("a time without a zone")
+    for key, value in metadata_of(entry).items():
+        # A bool is an int to Python.
+        if not isinstance(value, KINDS.get(key, object)) or (key == "version" and value is True):
+            raise ValueError(f"{key} of another type")
 
 
 def verify(entry: bentoml.Model) -> None:

@@ -133,6 +133,49 @@ def test_list_beside_others(offline: Run, store: Path) -> None:
     assert [row["tag"] for row in json.loads(done.out)] == [_tag(store)]
 
 
+ODD = {
+    "timestamp": ("module: bentoml.mlflow", "module: !!timestamp foo"),
+    "name": ("name: irismodel", "name: 5"),
+    "version": ("version: FOLDER", "version: 7"),
+    "another folder": ("version: FOLDER", "version: v7"),
+    "deep": ("module: bentoml.mlflow", f"module: {'[' * 5000}"),
+    "labels": ("labels:", "labels: 5\nothers:"),
+    "no text": ("module: bentoml.mlflow", "module: \udcff"),
+    "list as name": ("  name: IrisModel", "  name: [IrisModel]"),
+    "number as aliases": ("  aliases:\n  - champion", "  aliases: 5"),
+    "text as version": ("  version: 1\n", "  version: one\n"),
+    "switch as version": ("  version: 1\n", "  version: true\n"),
+    "list as files": ("  files:", "  files: []\n  others:"),
+    "date": ("  imported_at: '", "  imported_at: 2026-01-01\n  others: '"),
+    "no zone": ("creation_time: '", "creation_time: '2026-01-01T00:00:00'\nothers: '"),
+}
+"""What stands in model.yaml, and what stands there instead."""
+
+
+@pytest.mark.parametrize(("usual", "odd"), ODD.values(), ids=ODD)
+@pytest.mark.parametrize("model", ["irismodel", "other"])
+def test_unreadable_entry(
+    offline: Run, run: Run, store: Path, model: str, usual: str, odd: str
+) -> None:
+    """An entry that cannot be read is left out of the list, and stops no import."""
+    (entry,) = (store / "models/irismodel").glob("v1-*")
+    folder = store / "models" / model / "v9-01234567"
+    folder.mkdir(parents=True)
+    text = (entry / "model.yaml").read_text("utf-8")
+    usual = usual.replace("FOLDER", entry.name)
+    assert usual in text
+    text = text.replace(usual, odd, 1).replace(f"version: {entry.name}", f"version: {folder.name}")
+    (folder / "model.yaml").write_text(
+        text.replace("\nname: irismodel", f"\nname: {model}"), "utf-8", "surrogateescape"
+    )
+    listed = offline("--list", "--json")
+    imported = run("models:/IrisModel/1")
+
+    assert [row["tag"] for row in json.loads(listed.out)] == [_tag(store)]
+    assert listed.err == ""
+    assert imported.out == f"{_tag(store)}\n"
+
+
 def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
     """All is said that the import would do, and no store is made."""
     home = tmp_path / "new"
