@@ -17,6 +17,8 @@ from typing import Any
 import uvicorn
 from bentoml._internal.context import server_context
 
+from iris_api.metrics_home import VARIABLE
+
 WORKERS = "_IRIS_WORKERS"
 """Where the process that starts the workers leaves their number for them."""
 
@@ -212,8 +214,8 @@ def balance_connections(server: uvicorn.Server) -> None:
     workers = int(os.environ.get(WORKERS, "1"))
     if workers == 1:
         return
-    # The folder that BentoML makes anew at each start, for what its workers share.
-    file = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], _FILE)
+    # The folder that is made anew at each start, for what the workers share.
+    file = Path(os.environ[VARIABLE], _FILE)
     counts = Counts(file, server_context.worker_index or 1, workers)
 
     async def create_server(

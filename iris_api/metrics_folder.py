@@ -14,6 +14,8 @@ from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict
 
+from iris_api.metrics_home import VARIABLE
+
 Sample = tuple[str, dict[str, str], float]
 """Name of an instrument, its labels, and the value."""
 
@@ -25,14 +27,14 @@ ENDED = 0
 
 
 class MetricsFolder:
-    """The folder that BentoML makes anew at each start of a service.
+    """The folder that is made anew at each start of a service.
 
     Attributes:
         path: of it.
     """
 
     def __init__(self) -> None:
-        self.path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        self.path = Path(os.environ[VARIABLE])
 
     @contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:

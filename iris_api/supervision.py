@@ -19,6 +19,7 @@ from tornado import gen
 
 from iris_api.balance import WORKERS
 from iris_api.drain import PARENT
+from iris_api.metrics_home import VARIABLE, new_metrics_folder
 from iris_api.settings import settings
 
 LOOK_SECONDS = 1
@@ -45,6 +46,9 @@ class WorkerWatcher(circus.watcher.Watcher):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["graceful_timeout"] = settings().drain_seconds + SPARE_SECONDS
         os.environ[WORKERS] = str(options["numprocesses"])
+        # Where none can be made, it stays BentoML's: in a read-only home that is a temporary one.
+        with contextlib.suppress(OSError):
+            options["env"][VARIABLE] = str(new_metrics_folder())
         super().__init__(*arguments, **options)
 
     def initialize(self, evpub_socket: Any, sockets: Any, arbiter: Any) -> None:

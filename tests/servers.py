@@ -162,6 +162,12 @@ def workers(server: Server) -> list[psutil.Process]:
     return found
 
 
+def metrics_folder(home: Path) -> Path:
+    """Return what the workers of the only service with a BENTOML_HOME share, or shared."""
+    (folder,) = home.glob("metrics/*/workers")
+    return folder
+
+
 def read(connection: socket.socket) -> bytes:
     """Return what comes until the service closes the connection."""
     answer = b""

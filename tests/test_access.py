@@ -187,5 +187,5 @@ def test_keys_are_shown_nowhere(guarded: Guarded) -> None:
     }
 
     assert "/predict" in places["log"]
-    assert any("prometheus_multiproc_dir" in place for place in places)
+    assert any("/metrics/" in place for place in places)
     assert [place for place, text in places.items() if "hunter" in text] == []

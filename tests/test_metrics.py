@@ -56,7 +56,7 @@ def _predict(server: servers.Server, rows: object, call: str = "predict") -> htt
 
 def _files(server: servers.Server) -> Path:
     """Return the folder of the metrics that the workers share."""
-    return server.log.parent / "home/prometheus_multiproc_dir"
+    return servers.metrics_folder(server.log.parent / "home")
 
 
 def _growth(name: str, before: Page, after: Page, **labels: str) -> float:

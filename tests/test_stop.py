@@ -40,8 +40,8 @@ def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]
 def _counted(env: dict[str, str]) -> int:
     """Return the predictions that the workers answered, of the metrics that they left behind."""
     registry = CollectorRegistry()
-    folder = f"{env['BENTOML_HOME']}/prometheus_multiproc_dir"
-    MultiProcessCollector(registry, path=folder)
+    folder = servers.metrics_folder(Path(env["BENTOML_HOME"]))
+    MultiProcessCollector(registry, path=str(folder))
     return sum(
         int(sample.value)
         for metric in registry.collect()
