@@ -5,6 +5,8 @@ many requests at once: what a dozen counters would do for each, numpy then does 
 """
 
 import asyncio
+import contextlib
+import logging
 import os
 import threading
 import time
@@ -32,6 +34,8 @@ SETTLE_SECONDS = 1.5 * FLUSH_SECONDS
 MAXIMUM_PENDING = 1000
 """Requests that wait at most: more than a worker can answer until they are counted."""
 
+logger = logging.getLogger("bentoml.service")
+
 
 class Metrics:
     """The instruments of one worker.
@@ -43,6 +47,7 @@ class Metrics:
 
     def __init__(self, name: str, *, follows: bool) -> None:
         self._folder = MetricsFolder()
+        self._folder.prepare()
         with self._folder.lock():
             # Left by a worker that was killed, and had the process id that is this one's now.
             self._folder.forget(os.getpid())
@@ -64,7 +69,11 @@ class Metrics:
         """Tell that this worker answers with a model from now on, and with no other."""
         if model.version not in self._tallies:
             self._tallies[model.version] = Tally(model, self._instruments)
-        self._folder.write_model(list(_describe(model)))
+        try:
+            self._folder.write_model(list(_describe(model)))
+        except OSError as error:
+            # It answers all the same. One line says it.
+            logger.error("/metrics does not tell of version %s: %s", model.version, error)  # noqa: TRY400
 
     def observe(
         self, model: Classifier, rows: NDArray[np.float64], answer: Answer, seconds: float
@@ -131,7 +140,9 @@ class Metrics:
         for version, of_version in calls.items():
             self._tallies[version].add(of_version)
         for count in self._others:
-            count()
+            # Of a folder that is lost, a file that is not open yet. No request fails for it.
+            with contextlib.suppress(OSError):
+                count()
 
     def _settle(self) -> None:
         time.sleep(SETTLE_SECONDS)

@@ -4,11 +4,11 @@ Each worker has its own, named by its process id. The page adds them up, those o
 or else a counter would fall whenever a worker is replaced.
 """
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
@@ -36,7 +36,15 @@ class MetricsFolder:
     def __init__(self) -> None:
         self.path = Path(os.environ[VARIABLE])
 
-    @contextmanager
+    def prepare(self) -> None:
+        """Make the folder again where it was lost, before a worker opens its files.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
         """Keep pages from having half of an update, over threads and workers.
 
@@ -44,14 +52,16 @@ class MetricsFolder:
             seconds: to wait at most.
 
         Yields:
-            Whether the lock is held.
+            Whether the lock is held; it is not when the folder is lost, which no request may feel.
         """
-        # Opened each time: two threads with one descriptor would both hold the lock.
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            yield _try_lock(descriptor, seconds)
-        finally:
-            os.close(descriptor)
+        with contextlib.ExitStack() as opened:
+            held = False
+            with contextlib.suppress(OSError):
+                # Opened each time: two threads with one descriptor would both hold the lock.
+                descriptor = os.open(self.path, os.O_RDONLY)
+                opened.callback(os.close, descriptor)
+                held = _try_lock(descriptor, seconds)
+            yield held
 
     def workers(self) -> set[int]:
         """Return the process ids that have files."""

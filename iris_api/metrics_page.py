@@ -1,17 +1,21 @@
 """The page of `GET /metrics`: the counters of all workers, and what is true now."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 from bentoml._internal.server.metrics.prometheus import PrometheusClient
 from prometheus_client import Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from starlette.exceptions import HTTPException
 
 from iris_api import instruments, registry_status
 from iris_api.metrics_folder import MetricsFolder, Sample
 from iris_api.process_metrics import ServiceProcesses
 
 _BY_NAME = {instrument.name: instrument for instrument in instruments.INSTRUMENTS}
+
+logger = logging.getLogger("bentoml.service")
 
 
 class MetricsPage(PrometheusClient):
@@ -32,8 +36,15 @@ class MetricsPage(PrometheusClient):
         self._processes = ServiceProcesses()
 
     def generate_latest(self) -> bytes:
-        """Write the page. BentoML reads all files twice for it; here it is once."""
+        """Write the page. BentoML reads all files twice for it; here it is once.
+
+        Raises:
+            HTTPException: the folder is lost.
+        """
         self._settle()
+        if not self._folder.path.is_dir():
+            logger.error("the metrics are lost: %s is gone; start anew", self._folder.path)
+            raise HTTPException(503)
         with self._folder.lock() as held:
             for pid in self._processes.ended(self._folder.workers()) if held else ():
                 self._folder.retire(pid)
