@@ -13,6 +13,7 @@ import asyncio
 import functools
 import gc
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from iris_api.http import error_page, server_error
+from iris_api.metrics_folder import MetricsFolder
 from iris_api.request_metrics import RequestMetrics
 from iris_api.settings import settings
 
@@ -51,6 +53,7 @@ class LeanService(Service):
         # What is loaded by now stays. The collector would go through it twice until the service is
         # ready, for 0.15 s.
         gc.freeze()
+        _prepare_metrics()
         # Nobody sees uvicorn's own access log, whose lines would be put together all the same.
         logging.getLogger("uvicorn.access").propagate = False
         app: Starlette = super().to_asgi(is_main)
@@ -84,6 +87,20 @@ class LeanService(Service):
                 chosen.append(Middleware(cls, *middleware.args, **options))
         methods = {api.route: api.func for api in self.apis.values()}
         return [*chosen, Middleware(DirectCalls, methods)]
+
+
+def _prepare_metrics() -> None:
+    """Make the files of this worker's metrics, or end it with one line that says why not."""
+    folder = MetricsFolder()
+    try:
+        folder.prepare()
+    except OSError as error:
+        logger.critical(
+            "%s: %s; free some space, or set BENTOML_HOME to another folder",
+            folder.path,
+            error.strerror,
+        )
+        sys.exit(1)
 
 
 def _paths(routes: Sequence[BaseRoute]) -> set[str]:

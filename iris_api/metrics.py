@@ -7,7 +7,6 @@ many requests at once: what a dozen counters would do for each, numpy then does 
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections import defaultdict, deque
@@ -47,10 +46,6 @@ class Metrics:
 
     def __init__(self, name: str, *, follows: bool) -> None:
         self._folder = MetricsFolder()
-        self._folder.prepare()
-        with self._folder.lock():
-            # Left by a worker that was killed, and had the process id that is this one's now.
-            self._folder.forget(os.getpid())
         self._instruments = Instruments()
         self._tallies: dict[int, Tally] = {}
         self._pending: deque[tuple[int, Answered]] = deque()
@@ -71,6 +66,7 @@ class Metrics:
             self._tallies[model.version] = Tally(model, self._instruments)
         try:
             self._folder.write_model(list(_describe(model)))
+            self._folder.reserve()
         except OSError as error:
             # It answers all the same. One line says it.
             logger.error("/metrics does not tell of version %s: %s", model.version, error)  # noqa: TRY400

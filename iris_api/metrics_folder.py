@@ -5,8 +5,10 @@ or else a counter would fall whenever a worker is replaced.
 """
 
 import contextlib
+import errno
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -21,6 +23,15 @@ Sample = tuple[str, dict[str, str], float]
 
 LOCK_SECONDS = 1.0
 """Better a page that may have half of an update than none, should a worker hang in its update."""
+
+RESERVED_BYTES = 256 * 1024
+"""Of each file of a worker: some 1 500 series, where a model version adds 100."""
+
+_PREFIXES = ("counter", "histogram", "gauge_all", "gauge_livesum")
+"""Of the files that our instruments and BentoML's are kept in."""
+
+_USED_BYTES = 4
+"""In which a file begins with how many of it are used, in the order of this machine."""
 
 ENDED = 0
 """In the place of a process id: the file of all workers that ended. No process has it."""
@@ -37,12 +48,34 @@ class MetricsFolder:
         self.path = Path(os.environ[VARIABLE])
 
     def prepare(self) -> None:
-        """Make the folder again where it was lost, before a worker opens its files.
+        """Make the files of this worker, with room; to be called before it makes an instrument.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: they cannot be made, such as on a full disk.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)  # where it was lost
+        with self.lock():
+            # Left by a worker that was killed, and had the process id that is this one's now.
+            self.forget(os.getpid())
+        self.reserve()
+
+    def reserve(self) -> None:
+        """See to it that the files of this worker have blocks on the disk, and room to grow.
+
+        prometheus_client writes into the memory of files that have none yet. On a full disk that
+        ends the process by SIGBUS, where here it is an error.
+
+        Raises:
+            OSError: there is no room.
+        """
+        for prefix in _PREFIXES:
+            path = self.path / f"{prefix}_{os.getpid()}.db"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                used = int.from_bytes(os.read(descriptor, _USED_BYTES), sys.byteorder)
+                _allocate(descriptor, max(RESERVED_BYTES, 2 * used))
+            finally:
+                os.close(descriptor)
 
     @contextlib.contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
@@ -107,6 +140,17 @@ class MetricsFolder:
 
 def _pid(path: Path) -> int:
     return int(path.stem.rpartition("_")[2])
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a file blocks for so many bytes, where the system can."""
+    if sys.platform != "linux":
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, max(size, os.fstat(descriptor).st_size))
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # others: this file system has no such call
+            raise
 
 
 def _try_lock(descriptor: int, seconds: float) -> bool:

@@ -1,6 +1,9 @@
 """The folder that the workers share their metrics in: whose it is, and its loss."""
 
+import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -8,6 +11,9 @@ import pytest
 import servers
 from scrape import scrape
 
+from iris_api.metrics_folder import RESERVED_BYTES
+
+CALLS = ("/predict", "/predict_proba")
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
 
@@ -90,3 +96,71 @@ def test_lost_folder(env: dict[str, str], tmp_path: Path) -> None:
     assert '"exception"' not in said
     assert after.value("iris_predictions_total") == 1
     assert server.process.returncode == 0
+
+
+@pytest.fixture
+def small_disk(env: dict[str, str], tmp_path: Path) -> Iterator[Path]:
+    """Have the store on a disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting takes root")
+    try:
+        env["BENTOML_HOME"] = str(servers.copy_store(Path(env["BENTOML_HOME"]), folder / "home"))
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _fill(disk: Path, *, left: int) -> None:
+    """Leave so many bytes of a disk."""
+    with (disk / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
+
+
+def test_disk_fills_up(env: dict[str, str], small_disk: Path, tmp_path: Path) -> None:
+    """On a disk that is full by now a worker answers, counts, and takes a promoted version."""
+    env |= {"IRIS_RELOAD_SECONDS": "0.1"}
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        files = list(servers.metrics_folder(Path(env["BENTOML_HOME"])).glob("*.db"))
+        reserved = [(path.name, path.stat().st_blocks * 512) for path in files]
+        _fill(small_disk, left=0)
+        first = [httpx.post(f"{server.url}{path}", json=ROW) for path in CALLS]
+        httpx.get(f"{server.url}/nowhere")
+        _promote_again(env)
+        servers.wait_for(lambda: " answers instead of " in server.log.read_text())
+        second = [httpx.post(f"{server.url}{path}", json=ROW) for path in CALLS]
+        page = scrape(server.url)
+
+    assert len(reserved) == len(files) == 4
+    assert min(size for _, size in reserved) >= RESERVED_BYTES
+    assert [answer.status_code for answer in first + second] == [200] * 4
+    assert page.value("iris_predictions_total") == 4
+    assert page.value("bentoml_service_request_in_progress", endpoint="/predict") == 0
+    log = server.log.read_text()
+    assert "a worker died" not in log
+    assert "not activated" not in log
+    assert log.count("/metrics does not tell of version 1: [Errno 28]") == 1
+
+
+def test_start_on_a_full_disk(env: dict[str, str], small_disk: Path) -> None:
+    """A worker without room for its metrics ends with a line that says why, and not by a signal."""
+    # Where the first dead worker ends the service.
+    env |= {"BENTOML_CONTAINERIZED": "true", "IRIS_WORKERS": "1"}
+    _fill(small_disk, left=2 * RESERVED_BYTES)
+    done = servers.run(
+        *("-m", "bentoml", "serve", "service:IrisClassifier"),
+        *("--host", "127.0.0.1", "--port", str(servers.free_port())),
+        env=env,
+        timeout=60,
+    )
+
+    folder = servers.metrics_folder(Path(env["BENTOML_HOME"]))
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert (
+        f"{folder}: No space left on device; free some space, or set BENTOML_HOME to another folder"
+    ) in said
+    assert "Traceback" not in said
+    assert '"exception"' not in said
