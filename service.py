@@ -123,6 +123,7 @@ class IrisClassifier:
         self._tasks.append(asyncio.create_task(end_with_parent()))
         if self._reload_seconds:
             self._tasks.append(asyncio.create_task(self.models.follow(self._reload_seconds)))
+        self.metrics.tell_ready()
 
     @bentoml.on_shutdown
     async def end(self) -> None:

@@ -90,6 +90,10 @@ class Metrics:
         else:
             self.count_soon()
 
+    def tell_ready(self) -> None:
+        """Tell that this worker has begun to answer."""
+        self._folder.tell_ready()
+
     def reject(self, reason: Reason) -> None:
         """Count a prediction call that is refused."""
         self._rejected[reason].inc()

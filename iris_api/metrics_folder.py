@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict
 
-from iris_api.metrics_home import VARIABLE
+from iris_api.metrics_home import VARIABLE, ready_file
 
 Sample = tuple[str, dict[str, str], float]
 """Name of an instrument, its labels, and the value."""
@@ -121,6 +121,11 @@ class MetricsFolder:
                     values.write_value(key, values.read_value(key)[0] + value, 0)
             values.close()
             path.replace(total)
+
+    def tell_ready(self) -> None:
+        """Tell the process that looks after the workers that this one became ready."""
+        with contextlib.suppress(OSError):  # then it counts as one that did not, should it die soon
+            (self.path / ready_file(os.getpid())).touch()
 
     def write_model(self, samples: list[Sample]) -> None:
         """Replace what this worker says of its model."""

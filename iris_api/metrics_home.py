@@ -19,6 +19,11 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Of prometheus_client: where each worker finds the folder."""
 
 
+def ready_file(pid: int) -> str:
+    """Return the name in that folder by which a worker tells that it became ready."""
+    return f"ready_{pid}.txt"
+
+
 def new_metrics_folder() -> Path:
     """Make a folder for the workers that this process starts, and clear those of ended services.
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import circus.watcher
@@ -19,7 +20,7 @@ from tornado import gen
 
 from iris_api.balance import WORKERS
 from iris_api.drain import PARENT
-from iris_api.metrics_home import VARIABLE, new_metrics_folder
+from iris_api.metrics_home import VARIABLE, new_metrics_folder, ready_file
 from iris_api.settings import settings
 
 LOOK_SECONDS = 1
@@ -30,6 +31,13 @@ SPARE_SECONDS = 2
 
 ACCEPT_SECONDS = 0.1
 """For the workers to take the connections that wait already, when no more come in."""
+
+FAILED_STARTS = 5
+"""Deaths of workers that had not become ready, and nothing else between, until the service ends: a
+fault that passes within the first does not end it."""
+
+STARTS_EACH = 2
+"""As many of each worker at least, because all of them begin together."""
 
 SO_BINDTOIFINDEX = 62
 """Of Linux' asm-generic/socket.h; Python has no name for it."""
@@ -49,6 +57,9 @@ class WorkerWatcher(circus.watcher.Watcher):
         # Where none can be made, it stays BentoML's: in a read-only home that is a temporary one.
         with contextlib.suppress(OSError):
             options["env"][VARIABLE] = str(new_metrics_folder())
+        self._folder = Path(options["env"][VARIABLE])
+        self._known: set[int] = set()  # process ids of the workers at the last look
+        self._failed = 0
         super().__init__(*arguments, **options)
 
     def initialize(self, evpub_socket: Any, sockets: Any, arbiter: Any) -> None:
@@ -60,16 +71,34 @@ class WorkerWatcher(circus.watcher.Watcher):
     def manage_processes(self) -> Iterator[Any]:
         """Replace a dead worker. In a container end the rest, for its orchestrator to see."""
         died = not self.is_stopped() and len(self.get_active_processes()) < self.numprocesses
+        self._count_failed()
         if not died or self.is_stopping():
             yield super().manage_processes()
-        elif self.respawn:
+        elif not self.respawn:
+            yield self._end("a worker died; ending the service, for its orchestrator to start anew")
+        elif self._failed >= max(FAILED_STARTS, STARTS_EACH * self.numprocesses):
+            yield self._end("workers cannot start, as said above; ending the service")
+        else:
             logger.error("a worker died; starting another one")
             yield super().manage_processes()
+        self._known.update(self.processes)
+
+    def _count_failed(self) -> None:
+        """Count the workers that died before they were ready; from 0 again when there is one."""
+        living = {process.pid for process in self.get_active_processes()}
+        self._known |= living
+        if any((self._folder / ready_file(pid)).exists() for pid in self._known):
+            self._failed = 0
         else:
-            logger.critical("a worker died; ending the service, for its orchestrator to start anew")
-            yield self._stop(close_output_streams=True)
-            # Through the loop, up to the command line: circus would add a traceback of its own.
-            sys.exit(1)
+            self._failed += len(self._known - living)
+        self._known = living
+
+    @gen.coroutine
+    def _end(self, reason: str) -> Iterator[Any]:
+        logger.critical("%s", reason)
+        yield self._stop(close_output_streams=True)
+        # Through the loop, up to the command line: circus would add a traceback of its own.
+        sys.exit(1)
 
     @gen.coroutine
     def _stop(self, close_output_streams: bool = False) -> Iterator[Any]:

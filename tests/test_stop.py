@@ -204,6 +204,44 @@ def test_dead_worker_ends_a_container(env: dict[str, str], tmp_path: Path) -> No
     assert "Traceback" not in log
 
 
+def test_workers_that_cannot_start(env: dict[str, str], tmp_path: Path) -> None:
+    """Where each worker dies before it is ready, the service ends, and says so."""
+    missing = str(tmp_path / "missing.pem")
+    start = time.monotonic()
+    done = servers.run(
+        *("-m", "bentoml", "serve", "service:IrisClassifier"),
+        *("--host", "127.0.0.1", "--port", str(servers.free_port())),
+        *("--ssl-certfile", missing, "--ssl-keyfile", missing),
+        env=env,
+        timeout=60,
+    )
+    took = time.monotonic() - start
+
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert said.count("workers cannot start, as said above; ending the service") == 1
+    assert "a worker died; starting another one" in said
+    assert took < 30
+
+
+def test_workers_killed_again_and_again(env: dict[str, str], tmp_path: Path) -> None:
+    """Workers that had become ready are replaced, however often and soon they are killed."""
+
+    def wait_until_begun(server: servers.Server, workers: int) -> None:
+        servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == workers)
+
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        for times in (1, 2, 3):
+            wait_until_begun(server, 2 * times)
+            for worker in servers.workers(server):
+                worker.kill()
+        wait_until_begun(server, 8)
+        answer = httpx.post(f"{server.url}/predict", json={"instances": ROW}, timeout=10)
+
+    assert answer.status_code == 200
+    assert server.process.returncode == 0
+
+
 @pytest.mark.thorough
 def test_everything_killed(env: dict[str, str], tmp_path: Path) -> None:
     """After kill -9 of the parent its workers end by themselves, and the same port serves again."""
