@@ -149,6 +149,66 @@ def test_changes_of_the_file(guarded: Guarded) -> None:
     assert f"nobody is let in: IRIS_API_KEYS_FILE: {guarded.keys}: No such file" in log
 
 
+def test_byte_order_mark(guarded: Guarded) -> None:
+    """What some editors begin a file with is no part of its first key."""
+    before = guarded.keys.read_text()
+    try:
+        guarded.write(f"\ufeff{NEW_KEY}\n{KEY}\n")
+        servers.wait_for(lambda: guarded.post(f"Bearer {OTHER_KEY}").status_code == 401, seconds=5)
+        answer = guarded.post(f"Bearer {NEW_KEY}")
+    finally:
+        guarded.write(before)
+        servers.wait_for(lambda: guarded.post(f"Bearer {OTHER_KEY}").status_code == 200, seconds=5)
+
+    assert answer.status_code == 200
+
+
+def test_pipe_in_the_place_of_the_file(guarded: Guarded) -> None:
+    """What nobody writes to lets nobody in, and keeps no request waiting."""
+    before = guarded.keys.read_text()
+    try:
+        guarded.keys.unlink()
+        os.mkfifo(guarded.keys)
+        servers.wait_for(lambda: guarded.post(f"Bearer {KEY}").status_code == 401, seconds=5)
+    finally:
+        guarded.write(before)
+        servers.wait_for(lambda: guarded.post(f"Bearer {KEY}").status_code == 200, seconds=5)
+
+    log = guarded.server.log.read_text()
+    assert (
+        log.count(f"nobody is let in: IRIS_API_KEYS_FILE: {guarded.keys} is not a plain file") == 1
+    )
+
+
+def test_failure_that_passes(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """A file that could not be read for a while, for want of a handle, is read as it is."""
+    keys = tmp_path / "keys"
+    keys.write_text(KEY)
+    env = plain_env | {
+        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
+        "IRIS_API_KEYS_FILE": str(keys),
+    }
+
+    def status(client: httpx.Client) -> int:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return client.post("/predict", json=ROW, headers=headers).status_code
+
+    with (
+        servers.bentoml_service(tmp_path / "log", env=env) as server,
+        httpx.Client(base_url=server.url, timeout=10) as client,
+    ):
+        assert status(client) == 200
+        (worker,) = servers.workers(server)
+        limits = psutil.Process(worker.pid).rlimit(psutil.RLIMIT_NOFILE)
+        keys.touch()
+        worker.rlimit(psutil.RLIMIT_NOFILE, (1, limits[1]))
+        servers.wait_for(lambda: status(client) == 401, seconds=5)
+        worker.rlimit(psutil.RLIMIT_NOFILE, limits)
+        servers.wait_for(lambda: status(client) == 200, seconds=5)
+
+    assert server.log.read_text().count(f"nobody is let in: IRIS_API_KEYS_FILE: {keys}: Too") == 1
+
+
 @pytest.mark.parametrize("content", [None, pytest.param("# none\n", marks=pytest.mark.thorough)])
 def test_start_without_a_key(
     home: Path, plain_env: dict[str, str], tmp_path: Path, content: str | None
