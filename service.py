@@ -49,6 +49,7 @@ pages = Starlette(
     ],
     exception_handlers={HTTPException: error_page},
 )
+pages.router.redirect_slashes = False  # as of the application around it
 
 
 @bentoml.service(name="iris_api", service_class=LeanService, image=image(), **bentoml_config())

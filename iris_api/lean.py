@@ -57,6 +57,8 @@ class LeanService(Service):
         # Nobody sees uvicorn's own access log, whose lines would be put together all the same.
         logging.getLogger("uvicorn.access").propagate = False
         app: Starlette = super().to_asgi(is_main)
+        # A path with a slash too many would be sent to whatever host its request names.
+        app.router.redirect_slashes = False
         app.user_middleware = self._middleware(app)
         app.add_exception_handler(HTTPException, error_page)
         app.add_exception_handler(Exception, server_error)

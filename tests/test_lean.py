@@ -177,6 +177,18 @@ def test_wrong_setting(plain_env: dict[str, str]) -> None:
     assert "IRIS_WORKERS: Input should be a valid integer" in done.stderr
 
 
+@pytest.mark.parametrize("path", ["/predict/", "/predict_proba/", "/health/", "/model/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_redirect(client: httpx.Client, method: str, path: str) -> None:
+    """A path with a slash too many is not found; a redirect would go to any host that is named."""
+    answer = client.request(method, path, json=ROW, headers={"Host": "elsewhere.example"})
+
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "error": "there is nothing at this path; GET /docs.json lists what there is"
+    }
+
+
 def test_wrong_model_uri(plain_env: dict[str, str], tmp_path: Path) -> None:
     """A model URI that is none ends the service before any worker starts, with one line."""
     env = plain_env | {"BENTOML_HOME": str(tmp_path), "IRIS_MODEL_URI": "IrisModel"}
