@@ -21,9 +21,13 @@ from iris_api.image import image
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.request_metrics import RequestMetrics
-from iris_api.settings import bentoml_config, settings
+from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
 
+try:
+    settings()
+except SettingsError as error:
+    sys.exit(f"error: {error}")  # whoever started it needs no traceback
 logs.configure()
 logger = logging.getLogger("bentoml.service")
 

@@ -15,6 +15,9 @@ DURATION_BUCKETS = [
 ]
 """Of a request, in seconds: BentoML's begin at 5 ms, and a single row takes half of one."""
 
+MAXIMUM_WORKERS = 1024
+"""More than any machine has cores. BentoML makes a list of them all, which can take all memory."""
+
 
 class SettingsError(IrisError):
     """An environment variable that cannot be understood."""
@@ -32,7 +35,7 @@ class Settings(BaseModel):
     model_uri: str = "models:/IrisModel/Production"
     port: int = Field(default=8000, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
-    workers: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=MAXIMUM_WORKERS)
     reload_seconds: float = Field(default=5, ge=0, allow_inf_nan=False)
     drain_seconds: float = Field(default=8, gt=0, allow_inf_nan=False)
     access_log: bool = False

@@ -167,14 +167,27 @@ def test_an_answer_comes_at_once(service: servers.Server) -> None:
     assert all(answer.endswith(b'\r\n\r\n{"predictions":["setosa"]}') for answer in received)
 
 
-def test_wrong_setting(plain_env: dict[str, str]) -> None:
-    """A setting that is no number stops the service with a line that names it."""
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("IRIS_WORKERS", "many", "Input should be a valid integer"),
+        ("IRIS_WORKERS", "99999999999", "Input should be less than or equal to 1024"),
+        pytest.param("IRIS_PORT", "abc", "valid integer", marks=pytest.mark.thorough),
+    ],
+)
+def test_wrong_setting(plain_env: dict[str, str], variable: str, value: str, said: str) -> None:
+    """A setting that cannot be stops the service with one line that names it."""
     done = servers.run(
-        "-m", "bentoml", "serve", "service:IrisClassifier", env=plain_env | {"IRIS_WORKERS": "many"}
+        *("-m", "bentoml", "serve", "service:IrisClassifier"),
+        env=plain_env | {variable: value},
+        timeout=30,
     )
 
-    assert done.returncode != 0
-    assert "IRIS_WORKERS: Input should be a valid integer" in done.stderr
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {variable}: ")
+    assert said in line
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("path", ["/predict/", "/predict_proba/", "/health/", "/model/"])
