@@ -2,9 +2,11 @@
 
 It is the one that BentoML's own `latest` points to, so that `bentoml build`,
 `bentoml models get irismodel:latest` and the service all mean the same one. BentoML moves that
-pointer to the entry created last; `activate` moves it to the entry promoted last.
+pointer to the entry created last; `activate` moves it to the entry promoted last. So the pointer is
+read here and not by BentoML, which replaces one that leads nowhere by the entry created last.
 """
 
+import re
 from pathlib import Path
 
 import bentoml
@@ -14,6 +16,7 @@ from bentoml._internal.models import ModelStore
 from iris_api import one_line, store
 from iris_api.staging import lock, staging
 
+LATEST = "latest"
 PREVIOUS = "previous"
 """Beside BentoML's `latest`: the version that it pointed to before."""
 
@@ -27,22 +30,59 @@ def active(name: str, where: ModelStore | None = None) -> bentoml.Model:
     """Return the entry of a registered model that was activated last.
 
     Raises:
-        StoreError: nothing is imported yet, or it is of another model with the same store name.
+        StoreError: nothing is imported yet, the pointer was damaged, or it leads to no entry, or to
+            one of another model with the same store name.
     """
-    return _of(name, store.get(bentoml.Tag(store.store_name(name), "latest"), where))
+    models = _folder(where)
+    tag = bentoml.Tag(store.store_name(name), LATEST)
+    found = _read(models / tag.latest_path())
+    if found is None:
+        raise store.StoreError(
+            f"{tag} is not in the model store {models}; run python import_model.py"
+        )
+    if (version := _version(found)) is None:
+        raise store.StoreError(
+            f"{models / tag.latest_path()} names no version, but {one_line(found, 40)!r}; "
+            "run python import_model.py"
+        )
+    return _of(name, store.get(bentoml.Tag(tag.name, version), where))
 
 
 def pointer(name: str) -> tuple[str, int] | None:
     """Tell which entry is active in `home()`, and when it became that; a look at one small file.
 
     Returns:
-        The version part of its tag, and the time of its activation in ns; None without one.
+        The version part of its tag, or whatever stands there where it was damaged, and the time of
+        its activation in ns; None without one.
     """
-    path = Path(BentoMLContainer.model_store_dir.get()) / store.store_name(name) / "latest"
+    path = Path(BentoMLContainer.model_store_dir.get()) / store.store_name(name) / LATEST
     try:
-        return path.read_text("utf-8").strip(), path.stat().st_mtime_ns
-    except (OSError, ValueError):  # ValueError: not a text
+        return _text(path), path.stat().st_mtime_ns
+    except OSError:
         return None
+
+
+def _read(path: Path) -> str | None:
+    """Return what a pointer says; None where there is none."""
+    try:
+        return _text(path)
+    except FileNotFoundError:
+        return None
+
+
+def _text(path: Path) -> str:
+    # After a loss of power it may be zeros, or no text at all.
+    return path.read_text("utf-8", errors="replace").strip()
+
+
+def _version(text: str | None) -> str | None:
+    """Return the version that a pointer names; None where it names none, such as a path."""
+    plain = re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?", text or "")
+    return plain and plain[0]
+
+
+def _folder(where: ModelStore | None) -> Path:
+    return Path(where._path) if where else store.models_folder()  # noqa: SLF001 (no public name)
 
 
 def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
@@ -101,10 +141,7 @@ def is_needed(entry: bentoml.Model) -> bool:
 
 
 def _points_to(entry: bentoml.Model, path: str) -> bool:
-    try:
-        return (store.models_folder() / path).read_text("utf-8").strip() == entry.tag.version
-    except FileNotFoundError:
-        return False
+    return _read(store.models_folder() / path) == entry.tag.version
 
 
 def previous(name: str) -> bentoml.Model:
@@ -113,15 +150,10 @@ def previous(name: str) -> bentoml.Model:
     Raises:
         StoreError: there is none, or it is of another model with the same store name.
     """
-    path = home()._path / store.store_name(name) / PREVIOUS  # noqa: SLF001 (no public name)
-    try:
-        version = path.read_text("utf-8").strip()
-        tag = bentoml.Tag(store.store_name(name), version)
-    except (FileNotFoundError, ValueError):  # ValueError: such as zeros, after a loss of power
-        version = ""
-    if not version:
+    version = _version(_read(_folder(home()) / store.store_name(name) / PREVIOUS))
+    if version is None:
         raise store.StoreError(f"no version of {name} was active before")
-    return _of(name, store.get(tag, home()))
+    return _of(name, store.get(bentoml.Tag(store.store_name(name), version), home()))
 
 
 def _of(name: str, entry: bentoml.Model) -> bentoml.Model:
@@ -138,9 +170,11 @@ def _write_pointer(folder: Path, tag: bentoml.Tag) -> Path:
     """Write what `_point` publishes, into a staging folder; nobody else may activate until then."""
     written = folder / "pointer" / tag.latest_path()
     written.parent.mkdir(parents=True)
-    former = store.models_folder() / tag.latest_path()
-    if former.is_file() and former.read_text("utf-8").strip() != tag.version:
-        written.with_name(PREVIOUS).write_bytes(former.read_bytes())
+    models = store.models_folder()
+    former = _version(_read(models / tag.latest_path()))
+    # One that leads nowhere would only take the place of a former one that can be used.
+    if former and former != tag.version and (models / tag.name / former).is_dir():
+        written.with_name(PREVIOUS).write_text(former, encoding="utf-8")
     written.write_text(tag.version or "", encoding="utf-8")
     return written
 

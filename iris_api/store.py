@@ -168,19 +168,25 @@ def exists() -> bool:
 def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
     """Return an entry of a store, by default of the one in use.
 
+    Args:
+        tag: with its version; `activation.active` knows what `latest` means.
+        where: the store.
+
     Raises:
         StoreError: it is not in the store, or not readable, whatever is wrong with it.
         OSError: the file system does not give it.
     """
     models = where or BentoMLContainer.model_store.get()
     folder = models._path  # noqa: SLF001 (no public name)
+    absent = StoreError(f"{tag} is not in the model store {folder}; run python import_model.py")
+    # BentoML takes the beginning of a version for the whole, where it is the only one.
+    if not Path(folder, tag.path()).is_dir():
+        raise absent
     try:
         entry = bentoml.models.get(tag, _model_store=models)
         _check(entry)
     except NotFound:
-        raise StoreError(
-            f"{tag} is not in the model store {folder}; run python import_model.py"
-        ) from None
+        raise absent from None
     except OSError:
         raise
     except Exception as error:

@@ -103,6 +103,30 @@ def test_list_after_a_rollback(run: Run, store: Path) -> None:
     assert [row["tag"] for row in after if row["active"]] == [_tag(store)]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [b"\0\0\0", b"\xff\xfe", b"", b"../../x", b"latest", b"v1", b"v9-01234567"],
+    ids=["zeros", "no text", "empty", "path", "itself", "beginning", "gone"],
+)
+def test_damaged_pointer(run: Run, store: Path, damage: bytes) -> None:
+    """Where no version is active, none has the star, and the next import mends it."""
+    added = _add_version(store, 2)
+    pointer = store / "models/irismodel/latest"
+    pointer.write_bytes(damage)
+    listed = run("--list", "--json")
+    left = pointer.read_bytes()
+    imported = run("models:/IrisModel/1")
+
+    assert {row["tag"]: row["active"] for row in json.loads(listed.out)} == {
+        _tag(store): False,
+        added: False,
+    }
+    assert left == damage
+    assert imported.out == f"{_tag(store)}\n"
+    assert f"irismodel:{pointer.read_text('utf-8')}" == _tag(store)
+    assert not (store / "models/irismodel/previous").exists()
+
+
 def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
     """Nothing is imported, and looking does not make a store."""
     home = tmp_path / "new"

@@ -266,6 +266,38 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     assert service.log.read_text().count(said) == 3
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\0\0",
+        pytest.param(b"\xff\xfe", marks=pytest.mark.thorough),
+        pytest.param(b"../../x", marks=pytest.mark.thorough),
+        pytest.param(b"v9-01234567", marks=pytest.mark.thorough),
+    ],
+    ids=["zeros", "no text", "path", "gone"],
+)
+def test_damaged_pointer(
+    rivals: Rivals,
+    service: servers.Server,
+    tmp_path: Path,
+    damage: bytes,
+) -> None:
+    """The model that answers goes on, a new worker falls back, and nobody else's choice counts."""
+    (tmp_path / "previous").write_text(rivals.entry(1).name)
+    (tmp_path / "latest").write_bytes(damage)
+    for name in ("previous", "latest"):
+        (tmp_path / name).replace(rivals.home / "models/rivals" / name)
+    servers.wait_for(lambda: service.log.read_text().count("goes on answering") == 2)
+    servers.workers(service)[0].kill()
+    servers.wait_for(lambda: _started(service) == 3)
+
+    assert _all_answer_with(service, 1)()
+    assert (rivals.home / "models/rivals/latest").read_bytes() == damage
+    rivals.promote(2)
+    servers.wait_for(_all_answer_with(service, 2))
+    assert (rivals.home / "models/rivals/previous").read_text() == rivals.entry(1).name
+
+
 def test_previous_version_of_zeros(
     rivals: Rivals, plain_env: dict[str, str], tmp_path: Path
 ) -> None:
