@@ -10,6 +10,9 @@ from pathlib import Path
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 
+PREFIX = "iris-import-"
+"""Of the folders that are made and cleared here; others in the same place are somebody else's."""
+
 
 @contextlib.contextmanager
 def staging() -> Iterator[Path]:
@@ -22,11 +25,11 @@ def staging() -> Iterator[Path]:
     with contextlib.ExitStack() as held:
         # Nobody clears while somebody else is between making a folder and locking it.
         with lock(base):
-            for left in base.iterdir():
+            for left in base.glob(f"{PREFIX}*"):
                 # In use, gone by itself just now, or another user's.
                 with contextlib.suppress(OSError), lock(left, wait=False):
                     shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(dir=base))
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
             held.enter_context(lock(folder))
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder

@@ -202,6 +202,19 @@ def test_order_of_the_signature(client: mlflow.MlflowClient, fails: Fails, engin
     )
 
 
+def test_folders_beside_the_store(run: Run, store: Path) -> None:
+    """What a killed import left is cleared away, and what others put there is not."""
+    others, left = store / "staging/others", store / "staging/iris-import-left"
+    for folder in (others, left):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("of somebody")
+    done = run("models:/IrisModel/1")
+
+    assert done.status == 0, done.err
+    assert (others / "file").read_text() == "of somebody"
+    assert not left.exists()
+
+
 def test_rollback(client: mlflow.MlflowClient, import_model: Run, new_home: Path) -> None:
     """Importing an older version makes it the active one again."""
     del client
