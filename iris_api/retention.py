@@ -39,4 +39,6 @@ def prune(name: str, keep: int) -> list[bentoml.Tag]:
 def _bentos() -> str:
     """Return what the Bentos of the store say of themselves, their models' tags among it."""
     bentos = Path(BentoMLContainer.bentoml_home.get(), "bentos")
-    return "\n".join(path.read_text("utf-8") for path in bentos.glob("*/*/bento.yaml"))
+    # Only tags are looked for, so that a file that is no text need not stop a watch.
+    texts = (path.read_text("utf-8", errors="replace") for path in bentos.glob("*/*/bento.yaml"))
+    return "\n".join(texts)

@@ -309,6 +309,8 @@ def test_retention(registry: Registry, watch: Start, tmp_path: Path) -> None:
     env = registry.env | {"BENTOML_HOME": str(home)}
     assert warm.run(tmp_path / "import", "models:/IrisModel/1", env=env).status == 0
     registry.promote(2)
+    (home / "bentos/broken/1").mkdir(parents=True)
+    (home / "bentos/broken/1/bento.yaml").write_bytes(b"\xff\xfe")
     with watch(IRIS_KEEP_VERSIONS="1") as running:
         running.until(lambda: running.tags == ["v2"])
         running.until(lambda: "v1" not in _versions(home))
