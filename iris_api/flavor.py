@@ -18,6 +18,9 @@ from iris_api.trusted import MAXIMUM_BYTES, VettingError
 MAXIMUM_MLMODEL_BYTES = 1024 * 1024
 """Largest MLmodel, in bytes; one with a signature takes about a kibibyte."""
 
+ODD_SCALARS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What YAML's constructors raise for scalars that are not what their tag says: `!!bool maybe`."""
+
 FORMATS = ("skops", "cloudpickle", "pickle", "joblib")
 
 SIGN_AGAIN = "log the model again with a signature of " + ", ".join(FEATURES)
@@ -128,7 +131,7 @@ def _read_mlmodel(directory: Path) -> Any:
         data = file.read()
     try:
         return yaml.load(data, _Loader)  # noqa: S506 (it is a SafeLoader)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, *ODD_SCALARS) as error:
         raise VettingError(f"the MLmodel file is not valid YAML; {LOG_AGAIN}") from error
 
 

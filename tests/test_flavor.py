@@ -142,7 +142,17 @@ def test_mlmodel_is_missing(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["a: [", "!!python/object/apply:os.system ['true']", "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "!!python/object/apply:os.system ['true']",
+        "\0",
+        "a: !!bool maybe",
+        "a: !!int ''",
+        "a: !!timestamp foo",
+    ],
+)
 def test_mlmodel_is_not_yaml(tmp_path: Path, text: str) -> None:
     """What safe YAML does not know, Python objects among it, is refused."""
     (tmp_path / "MLmodel").write_text(text)
