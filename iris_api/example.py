@@ -36,7 +36,10 @@ def read_examples(model: Path, features: tuple[str, ...]) -> NDArray[np.float64]
         content = json.loads(path.read_bytes())
         columns = list(map(feature_of, content["columns"]))
         order = [columns.index(feature) for feature in features]
-        rows = np.array(content["data"][:EXAMPLE_ROWS], dtype=np.float64)[:, order]
+        table = np.array(content["data"][:EXAMPLE_ROWS], dtype=np.float64)
+        if table.ndim != 2:
+            raise ValueError("no table")
+        rows = table[:, order]
     except UNREADABLE:
         rows = np.empty((0, 0))
     if rows.size and ((rows >= MINIMUM_CM) & (rows <= MAXIMUM_CM)).all():

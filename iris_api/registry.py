@@ -198,7 +198,7 @@ class Registry:
         try:
             metrics = run["run"]["data"].get("metrics", [])
             found = {one_line(metric["key"]): float(metric["value"]) for metric in metrics}
-        except (AttributeError, LookupError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
             raise self._server.unlike_mlflow() from None
         # A loss that diverged is NaN, which JSON has no word for.
         return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -343,6 +343,8 @@ EXAMPLES = {
     b' "data": [["\\u001b[2J", {}, null, NaN]]}',
     "uneven": b'{"columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],'
     b' "data": [[1, 1, 1], [[]], 7]}',
+    "deeper rows": b'{"columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],'
+    b' "data": [[[1], [1], [1], [1]]]}',
     "infinite": b'{"columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],'
     b' "data": [[Infinity, 1, 1, 1]]}',
 }
@@ -546,6 +548,10 @@ VERSIONS: dict[str, tuple[Attack, str]] = {
     "run is null": (_says("runs/get", {"run": None}), NO_MLFLOW),
     "metric is a word": (
         _says("runs/get", {"run": {"data": {"metrics": [{"key": "a", "value": "good"}]}}}),
+        NO_MLFLOW,
+    ),
+    "metric beyond all numbers": (
+        _says("runs/get", {"run": {"data": {"metrics": [{"key": "a", "value": 10**400}]}}}),
         NO_MLFLOW,
     ),
     "metric without a key": (
