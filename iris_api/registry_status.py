@@ -2,9 +2,10 @@
 
 import time
 from pathlib import Path
+from typing import Annotated
 
 from bentoml._internal.configuration.containers import BentoMLContainer
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from iris_api import one_line
 from iris_api.staging import staging
@@ -23,7 +24,7 @@ class RegistryStatus(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     checked_at: FiniteFloat | None = None
-    version: int | None = None
+    version: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     error: str | None = None
 
 

@@ -420,10 +420,13 @@ def test_the_registry(observed: servers.Server) -> None:
     answered = scrape(observed.url)
     file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": "it is gone"}')
     failed = scrape(observed.url)
+    file.write_text(f'{{"checked_at": 1700000000.5, "version": {10**400}, "error": null}}')
+    unreadable = scrape(observed.url)
     file.unlink()
 
     for name in ("up", "version", "last_check_timestamp_seconds"):
         assert absent.series(f"iris_registry_{name}") == {}, name
+        assert unreadable.series(f"iris_registry_{name}") == {}, name
     for page, up in ((answered, 1), (failed, 0)):
         assert page.series("iris_registry_up") == {(): up}
         assert page.series("iris_registry_version") == {(): 7}
