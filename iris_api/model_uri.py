@@ -33,7 +33,8 @@ class ModelURI:
             ModelURIError: it is none of the four forms.
         """
         match = re.fullmatch(r"models:/([^/@:]+)(?:/([^/@]+)|@([^/@]+))", text)
-        if not match:
+        # A registry has no such name, and a surrogate can be neither sent nor printed.
+        if not match or not text.isprintable():
             raise ModelURIError(
                 f"{one_line(text)!r} is not a model URI; write models:/NAME/VERSION, "
                 "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"

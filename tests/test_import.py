@@ -325,8 +325,21 @@ def test_without_a_training_profile(
             )
             for version in ("9" * 5000, "\u0661", "\u00b2")
         ),
+        *(
+            (
+                f"models:/Iris{odd}/1",
+                (
+                    "error: 'models:/Iris?/1' is not a model URI; write models:/NAME/VERSION, "
+                    "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"
+                ),
+            )
+            for odd in ("\udcff", "\x1b")
+        ),
     ],
-    ids=["no URI", "alias as stage", "5000 digits", "Arabic digit", "superscript"],
+    ids=[
+        *("no URI", "alias as stage", "5000 digits", "Arabic digit", "superscript"),
+        *("surrogate", "escape"),
+    ],
 )
 def test_wrong_usage(import_model: Run, new_home: Path, uri: str, line: str) -> None:
     """What is no model URI is a usage error, and nothing is made."""
