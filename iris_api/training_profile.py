@@ -42,6 +42,11 @@ class FeatureProfile(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "FeatureProfile":
+        if self.minimum > self.maximum:
+            raise ValueError("the minimum must not be above the maximum")
+        # Of a single value, the last edge is the next number after it.
+        if self.edges[0] < self.minimum or self.edges[-1] > np.nextafter(self.maximum, np.inf):
+            raise ValueError("the edges must be from minimum to maximum")
         if len(self.shares) != len(self.edges) - 1:
             raise ValueError("there must be one share fewer than edges")
         if sorted(set(self.edges)) != self.edges:

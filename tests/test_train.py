@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 import servers
 import yaml
@@ -121,13 +123,29 @@ def test_login_in_the_uri_is_not_shown(plain_env: dict[str, str]) -> None:
     assert "ann:" not in done.stderr
 
 
-def test_profile_rejects_nonsense() -> None:
-    """A profile whose shares do not add up is not one."""
+def test_profile_of_a_single_value() -> None:
+    """Rows that are all the same have a profile that can be read again."""
+    profile = TrainingProfile.of({name: np.full(3, 5.1) for name in FEATURES}, ["a", "b", "b"])
+
+    assert TrainingProfile.model_validate_json(profile.model_dump_json()) == profile
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"shares": [0.5]}, "the shares must add up to 1"),
+        ({"minimum": 2}, "the minimum must not be above the maximum"),
+        ({"edges": [-1, 1]}, "the edges must be from minimum to maximum"),
+        ({"edges": [0, 2]}, "the edges must be from minimum to maximum"),
+    ],
+)
+def test_profile_rejects_nonsense(change: dict[str, Any], problem: str) -> None:
+    """A profile whose numbers contradict each other is not one."""
     feature = {"minimum": 0, "maximum": 1, "mean": 0, "deviation": 0, "edges": [0, 1]}
     content = {
-        "features": {name: feature | {"shares": [0.5]} for name in FEATURES},
+        "features": {name: feature | {"shares": [1]} | change for name in FEATURES},
         "classes": {"setosa": 1},
     }
 
-    with pytest.raises(ValueError, match="the shares must add up to 1"):
+    with pytest.raises(ValueError, match=problem):
         TrainingProfile.model_validate_json(json.dumps(content))
