@@ -23,6 +23,10 @@ MAXIMUM_CLASSES = 1000
 """Most classes; beyond that, answers with probabilities grow out of proportion."""
 
 
+MAXIMUM_LABEL = 100
+"""Longest label, in characters; each row of an answer repeats one."""
+
+
 def open_estimator(directory: Path, flavor: Flavor) -> ClassifierMixin:
     """Open the skops file of a model directory with this project's own list of trusted types.
 
@@ -94,7 +98,8 @@ def _classifier(estimator: Any, features: tuple[str, ...]) -> ClassifierMixin:
     if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (_are_numbers(labels) or _are_names(labels)):
         raise VettingError(
             "the model's classes are not one row of 2 to "
-            f"{MAXIMUM_CLASSES} printable strings or 64-bit numbers; train it with such labels"
+            f"{MAXIMUM_CLASSES} printable strings of up to {MAXIMUM_LABEL} characters or 64-bit "
+            "numbers; train it with such labels"
         )
     # scikit-learn makes them so, and looks labels up by halving.
     if labels != sorted(set(labels)):
@@ -127,4 +132,7 @@ def _are_numbers(labels: list[Any]) -> bool:
 
 def _are_names(labels: list[Any]) -> bool:
     # A lone surrogate, for one, cannot be written as UTF-8.
-    return all(type(label) is str and label.isprintable() for label in labels)
+    return all(
+        type(label) is str and label.isprintable() and len(label) <= MAXIMUM_LABEL
+        for label in labels
+    )

@@ -81,8 +81,8 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 from iris_api.contract import FEATURES
 
 LABELS = (
-    "the model's classes are not one row of 2 to 1000 printable strings or 64-bit numbers; "
-    "train it with such labels"
+    "the model's classes are not one row of 2 to 1000 printable strings of up to 100 "
+    "characters or 64-bit numbers; train it with such labels"
 )
 
 
@@ -243,11 +243,20 @@ def test_no_fitted_classifier_of_the_features(copied: Copy, estimator: Any, expe
         (["versicolor", "setosa", "virginica"], "sorted and unique"),
         (["setosa", "setosa", "virginica"], "sorted and unique"),
         ([2, 0, 1], "sorted and unique"),
-        (np.array([0, 1, 2**63], dtype=np.uint64), "printable strings or 64-bit numbers"),
-        (["a", "b", "\ud800"], "printable strings or 64-bit numbers"),
-        (["a", "b", "c\n"], "printable strings or 64-bit numbers"),
+        (np.array([0, 1, 2**63], dtype=np.uint64), "characters or 64-bit numbers"),
+        (["a", "b", "\ud800"], "characters or 64-bit numbers"),
+        (["a", "b", "c\n"], "characters or 64-bit numbers"),
+        (["a", "b", "c" * 101], "characters or 64-bit numbers"),
     ],
-    ids=["unsorted", "twice", "unsorted numbers", "beyond 64 bits", "surrogate", "line break"],
+    ids=[
+        "unsorted",
+        "twice",
+        "unsorted numbers",
+        "beyond 64 bits",
+        "surrogate",
+        "line break",
+        "long",
+    ],
 )
 def test_labels_that_no_answer_can_carry(copied: Copy, classes: Any, problem: str) -> None:
     """Labels that would be mixed up, or that JSON cannot carry, are refused."""
