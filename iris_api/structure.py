@@ -29,8 +29,9 @@ METRICS = ("euclidean", "l2", "manhattan", "l1", "cityblock", "chebyshev", "mink
 def check(estimator: Any) -> None:
     """Check every object that can be reached from an estimator.
 
-    Side effect: `n_jobs` is set to None everywhere. It changes no prediction, and the file must
-    not choose how many threads or processes the service starts.
+    Side effect: `n_jobs` is set to None everywhere, and `verbose` to 0. Neither changes a
+    prediction, and the file must not choose how many threads or processes the service starts, nor
+    have it print a line for each row.
 
     Raises:
         ValueError: something is inconsistent; the message names the class.
@@ -77,6 +78,8 @@ def _check_estimator(estimator: Any) -> None:
         raise ValueError(f"{name} has an attribute that hides its method {min(hidden)}")
     if "n_jobs" in state:
         estimator.n_jobs = None
+    if "verbose" in state:
+        estimator.verbose = 0
     for kind, compiled, requirements in CHECKS:
         # Without these attributes it is a template that was never fitted, and cannot predict.
         if isinstance(estimator, kind) and not state.keys().isdisjoint(compiled):

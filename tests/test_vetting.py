@@ -185,6 +185,18 @@ def test_jobs_are_not_the_file_s_choice(copied: Copy) -> None:
     assert estimator[-1].estimators[0][1].n_jobs is None
 
 
+def test_estimators_are_quiet(copied: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that was trained with progress on standard output answers without."""
+    forest = RandomForestClassifier(2, verbose=2)
+    pipeline = make_pipeline(StandardScaler(), VotingClassifier([("a", forest)]))
+    directory = copied(model=skops.io.dumps(pipeline.fit(X, SPECIES)))
+    capsys.readouterr()
+
+    opened(directory).predict(X)
+
+    assert capsys.readouterr() == ("", "")
+
+
 # What is not
 
 
