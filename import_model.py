@@ -143,8 +143,11 @@ def _seconds(text: str) -> float:
 
 def _list(arguments: argparse.Namespace) -> str:
     from iris_api.listing import list_entries, to_table  # noqa: PLC0415
+    from iris_api.store import place  # noqa: PLC0415
 
     rows = list_entries()
+    if not rows:
+        _report(f"nothing is imported in the model store {place()}")
     return json.dumps(rows, indent=2) if arguments.json else to_table(rows)
 
 

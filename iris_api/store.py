@@ -161,8 +161,13 @@ def entries(name: str | None = None) -> list[bentoml.Model]:
 
 def exists() -> bool:
     """Tell whether there is a store, without making one as BentoML does when it is asked."""
+    return place().is_dir()
+
+
+def place() -> Path:
+    """Return the folder where BENTOML_HOME has its store, or would have one."""
     home = os.environ.get("BENTOML_HOME", "~/bentoml")
-    return (Path(os.path.expandvars(home)).expanduser() / "models").is_dir()
+    return Path(os.path.expandvars(home)).expanduser() / "models"
 
 
 def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:

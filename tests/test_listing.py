@@ -134,6 +134,7 @@ def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
     rows = offline("--list", "--json", BENTOML_HOME=str(home))
 
     assert (table.status, rows.status) == (0, 0)
+    assert table.err == rows.err == f"nothing is imported in the model store {home}/models\n"
     assert table.out == "  TAG VERSION STAGE ALIASES ENGINE SIZE AGE\n"
     assert json.loads(rows.out) == []
     assert not home.exists()
