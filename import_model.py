@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from iris_api.attempt import attempt, ignore_endings
-from iris_api.model_uri import ModelURI
+from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.settings import settings
 
 TIMEOUT_SECONDS = 300
@@ -172,9 +173,20 @@ def _import(arguments: argparse.Namespace) -> str:
         finish=ignore_endings,
     )
     if not arguments.dry_run:
-        return str(importer.run(uri).tag)
+        tag = str(importer.run(uri).tag)
+        if not (arguments.outcome or _is_served(uri)):
+            _report(f"the service answers with it when IRIS_MODEL_URI={shlex.quote(uri.text)}")
+        return tag
     found = importer.dry_run(uri)
     return json.dumps(found, indent=2) if arguments.json else to_lines(found)
+
+
+def _is_served(uri: ModelURI) -> bool:
+    """Tell whether a service with the same settings answers with this registered model."""
+    try:
+        return ModelURI.parse(settings().model_uri).name == uri.name
+    except ModelURIError:
+        return False
 
 
 def _watch(arguments: argparse.Namespace) -> int:

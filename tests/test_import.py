@@ -143,6 +143,9 @@ def test_promotion(
             f"{server.url}/predict", json={"instances": registered.IRIS.data.tolist()}
         )
 
+    assert first.err.splitlines()[-1] == (
+        "the service answers with it when IRIS_MODEL_URI=models:/Promoted/Production"
+    )
     assert first.out.startswith("promoted:v1-")
     assert latest.out == second.out
     assert second.out.startswith("promoted:v2-")
