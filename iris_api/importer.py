@@ -69,7 +69,7 @@ class Importer:
                 self.finish()
                 store.update(entry, metadata)  # promoted since, or at another address
                 activation.activate(entry)
-                self.report(f"{entry.tag} is in the store already")
+                self.report(f"{entry.tag} is in the store already, and active")
             else:
                 derived, found = self._examine(model)
                 metadata |= found | {

@@ -60,7 +60,7 @@ def test_output_is_the_tag(home: Path, tracking: Tracking) -> None:
     (entry,) = (home / "models" / "irismodel").glob("v1-*")
     assert done.returncode == 0
     assert done.stdout == f"irismodel:{entry.name}\n"
-    assert f"irismodel:{entry.name} is in the store already" in done.stderr
+    assert f"irismodel:{entry.name} is in the store already, and active" in done.stderr
 
 
 def test_metadata(home: Path, tracking: Tracking) -> None:
@@ -401,7 +401,7 @@ def test_same_version_at_another_address(run: Run, store: Path, tracking: Tracki
     tampered = run()
 
     assert again.out == f"irismodel:{entry.name}\n"
-    assert f"irismodel:{entry.name} is in the store already" in again.err
+    assert f"irismodel:{entry.name} is in the store already, and active" in again.err
     assert told == other
     assert tampered.status == 1
     assert "model.onnx was changed after the import" in tampered.last
