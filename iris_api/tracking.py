@@ -70,9 +70,11 @@ class TrackingServer:
         except ValueError:
             is_server = False
         if not is_server:
+            # A login ends at the last @, whatever comes before it, and a query may be one.
+            shown = one_line(uri.rpartition("@")[2].partition("?")[0])
             raise TrackingError(
-                "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server "
-                "with --serve-artifacts, because the model is fetched through it"
+                f"MLFLOW_TRACKING_URI is {shown!r} and must be the http:// or https:// address of "
+                "a tracking server with --serve-artifacts, because the model is fetched through it"
             )
         self.netloc = parts.netloc.rpartition("@")[2]
         clean = parts._replace(netloc=self.netloc, query="", fragment="")

@@ -23,7 +23,7 @@ import iris_api.activation
 pytestmark = pytest.mark.thorough
 
 NO_SERVER = (
-    "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server "
+    "MLFLOW_TRACKING_URI is {!r} and must be the http:// or https:// address of a tracking server "
     "with --serve-artifacts, because the model is fetched through it"
 )
 TRY_AGAIN = "import again, or look into the server's log"
@@ -71,11 +71,13 @@ def test_unknown_host(fails: Fails) -> None:
     ("uri", "line"),
     [
         ("", "MLFLOW_TRACKING_URI is not set; set it to http://HOST:5000"),
-        ("file:///tmp/mlruns", NO_SERVER),
-        ("sqlite:///mlflow.db", NO_SERVER),
-        ("mlruns", NO_SERVER),
-        ("http://[1:2", NO_SERVER),
-        ("http://host:port", NO_SERVER),
+        ("file:///tmp/mlruns", NO_SERVER.format("file:///tmp/mlruns")),
+        ("sqlite:///mlflow.db", NO_SERVER.format("sqlite:///mlflow.db")),
+        ("mlruns", NO_SERVER.format("mlruns")),
+        ("localhost:5000", NO_SERVER.format("localhost:5000")),
+        ("ann:p@ss@host:5000?token=a", NO_SERVER.format("host:5000")),
+        ("http://[1:2", NO_SERVER.format("http://[1:2")),
+        ("http://host:port", NO_SERVER.format("http://host:port")),
     ],
 )
 def test_no_server(fails: Fails, uri: str, line: str) -> None:
