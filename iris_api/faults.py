@@ -126,6 +126,9 @@ def _tls_failure(address: str, chain: list[BaseException]) -> TrackingError:
                 "or MLFLOW_TRACKING_INSECURE_TLS=true to skip the check"
             )
     reason = one_line(next((link for link in chain if isinstance(link, ssl.SSLError)), chain[-1]))
+    if "WRONG_VERSION_NUMBER" in reason:
+        plain = "http:" + address.removeprefix("https:")
+        return TrackingError(f"the server speaks plain HTTP at this address; try {plain}")
     if any(part in reason.lower() for part in HUNG_UP):
         return _hung_up(address)
     return TrackingError(
