@@ -204,6 +204,21 @@ def test_reasons_are_in_the_readme() -> None:
     assert set(re.findall(r"`([a-z_]+)`", runbook)) == set(REASONS) - {"no_model"}
 
 
+def test_log_messages_are_in_the_readme() -> None:
+    """What the service logs when something is wrong is in the table, up to what varies."""
+    section = README.split("\n## Logs and traces\n")[1].split("\n## ")[0]
+    texts = [
+        text
+        for path in [servers.ROOT / "service.py", *servers.ROOT.glob("iris_api/*.py")]
+        for text in re.findall(
+            r'logger\.(?:warning|error|critical)\(\s*"([^%"].*?)[:;,%"]', path.read_text("utf-8")
+        )
+    ]
+
+    assert len(texts) > 8
+    assert [text for text in texts if text.strip() not in section] == []
+
+
 def test_modules_are_in_the_readme() -> None:
     """Each module is in the table of files, and what the table has is there."""
     section = README.split("| file | concern |")[1].split("\n\n")[0]
