@@ -180,6 +180,7 @@ def test_pipe_in_the_place_of_the_file(guarded: Guarded) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_failure_that_passes(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
     """A file that could not be read for a while, for want of a handle, is read as it is."""
     keys = tmp_path / "keys"

@@ -269,6 +269,7 @@ def test_rows_that_scikit_learn_cannot_answer(client: mlflow.MlflowClient, fails
     assert line.endswith("; train an estimator that does, and fit it on those four columns alone")
 
 
+@pytest.mark.thorough
 def test_service_of_another_model(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
     """A service does not answer with a model that only shares its name in the store."""
     env = plain_env | {

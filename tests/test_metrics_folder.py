@@ -46,6 +46,7 @@ def test_second_start(env: dict[str, str], tmp_path: Path) -> None:
         assert after.value(name, **of) == 4
 
 
+@pytest.mark.thorough
 def test_folders_of_ended_services(env: dict[str, str], tmp_path: Path) -> None:
     """What a service counted stays until the next start, and no longer."""
     with servers.bentoml_service(tmp_path / "log", env=env):
@@ -65,6 +66,7 @@ def _promote_again(env: dict[str, str]) -> None:
     pointer.touch()
 
 
+@pytest.mark.thorough
 def test_lost_folder(env: dict[str, str], tmp_path: Path) -> None:
     """Without the folder predictions and promotions go on, and a new worker makes another one."""
     env |= {"IRIS_RELOAD_SECONDS": "0.1"}
@@ -119,6 +121,7 @@ def _fill(disk: Path, *, left: int) -> None:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
 
 
+@pytest.mark.thorough
 def test_disk_fills_up(env: dict[str, str], small_disk: Path, tmp_path: Path) -> None:
     """On a disk that is full by now a worker answers, counts, and takes a promoted version."""
     env |= {"IRIS_RELOAD_SECONDS": "0.1"}

@@ -204,6 +204,7 @@ def test_dead_worker_ends_a_container(env: dict[str, str], tmp_path: Path) -> No
     assert "Traceback" not in log
 
 
+@pytest.mark.thorough
 def test_workers_that_cannot_start(env: dict[str, str], tmp_path: Path) -> None:
     """Where each worker dies before it is ready, the service ends, and says so."""
     missing = str(tmp_path / "missing.pem")
@@ -224,6 +225,7 @@ def test_workers_that_cannot_start(env: dict[str, str], tmp_path: Path) -> None:
     assert took < 30
 
 
+@pytest.mark.thorough
 def test_workers_killed_again_and_again(env: dict[str, str], tmp_path: Path) -> None:
     """Workers that had become ready are replaced, however often and soon they are killed."""
 

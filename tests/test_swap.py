@@ -221,7 +221,7 @@ def _metadata(entry: Path) -> Iterator[dict[str, Any]]:
     "damage",
     [
         "file",
-        "onnx",
+        pytest.param("onnx", marks=pytest.mark.thorough),
         pytest.param("key", marks=pytest.mark.thorough),
         pytest.param("answer", marks=pytest.mark.thorough),
         pytest.param("metadata", marks=pytest.mark.thorough),
@@ -298,6 +298,7 @@ def test_damaged_pointer(
     assert (rivals.home / "models/rivals/previous").read_text() == rivals.entry(1).name
 
 
+@pytest.mark.thorough
 def test_previous_version_of_zeros(
     rivals: Rivals, plain_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -315,6 +316,7 @@ def test_previous_version_of_zeros(
     assert "model.onnx is missing" in health.json()["reason"]
 
 
+@pytest.mark.thorough
 def test_fault_that_passes(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> None:
     """A version that could not be used is tried again, and until then its fault is the reason."""
     model = rivals.entry(1) / "model.onnx"

@@ -33,6 +33,7 @@ from iris_api.unpickle import convert_pickle
 from iris_api.vetting import open_estimator
 
 
+@pytest.mark.thorough
 def test_order_of_a_pickle(copied: Copy, tmp_path: Path) -> None:
     """A pickle that was fitted in another order than its signature is refused as well."""
     frame = pd.DataFrame(X, columns=list(FEATURES))[list(FEATURES[::-1])]
