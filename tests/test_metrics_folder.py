@@ -23,6 +23,7 @@ def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]
     return plain_env | {"BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home"))}
 
 
+@pytest.mark.thorough
 def test_second_start(env: dict[str, str], tmp_path: Path) -> None:
     """A service that finds its port in use leaves the one that has it what it counted."""
     with servers.bentoml_service(tmp_path / "log", env=env) as first:

@@ -167,6 +167,7 @@ def test_time_limit_of_the_drain(env: dict[str, str], tmp_path: Path) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.thorough
 def test_killed_worker_is_replaced(env: dict[str, str], tmp_path: Path) -> None:
     """A killed worker costs at most its own requests, and another one takes its place."""
 

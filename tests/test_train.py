@@ -95,6 +95,7 @@ def test_without_promotion(tracking: Tracking, client: mlflow.MlflowClient) -> N
     assert version.aliases == []
 
 
+@pytest.mark.thorough
 def test_experiment_outside_of_the_proxy(
     tracking: Tracking, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:

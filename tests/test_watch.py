@@ -149,6 +149,7 @@ def _import(registry: Registry, home: Path, output: Path, version: int) -> warm.
     return warm.run(output, f"models:/{NAME}/{version}", env=env)
 
 
+@pytest.mark.thorough
 def test_promotion_and_back(registry: Registry, watch: Start, tmp_path: Path) -> None:
     """A promotion is imported and activated, and the older version again without a download."""
     assert _import(registry, tmp_path / "home", tmp_path / "import", 1).status == 0
