@@ -216,7 +216,9 @@ def _check(entry: bentoml.Model) -> None:
         raise ValueError("a time without a zone")
     for key, value in metadata_of(entry).items():
         # A bool is an int to Python.
-        if not isinstance(value, KINDS.get(key, object)) or (key == "version" and value is True):
+        if not isinstance(value, KINDS.get(key, object)) or (
+            key == "version" and isinstance(value, bool)
+        ):
             raise ValueError(f"{key} of another type")
 
 
