@@ -4,19 +4,17 @@ BentoML has one folder for all services with the same BENTOML_HOME, and empties 
 also of a service that then finds its port in use. What a running one counted would be gone.
 """
 
-import contextlib
-import fcntl
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from iris_api.staging import lock
+from iris_api.staging import new_folder
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Of prometheus_client: where each worker finds the folder."""
+
+PREFIX = "iris-service-"
+"""Of the folders of services; what else is beside them is somebody else's."""
 
 
 def ready_file(pid: int) -> str:
@@ -34,16 +32,8 @@ def new_metrics_folder() -> Path:
         OSError: it cannot be made or locked, such as in a read-only home.
     """
     base = Path(BentoMLContainer.bentoml_home.get()) / "metrics"
-    base.mkdir(parents=True, exist_ok=True)
-    # Nobody clears while somebody else is between making a folder and locking it.
-    with lock(base):
-        for left in base.iterdir():
-            # In use, gone by itself just now, or another user's.
-            with contextlib.suppress(OSError), lock(left, wait=False):
-                shutil.rmtree(left, ignore_errors=True)
-        held = Path(tempfile.mkdtemp(dir=base))
-        # Never closed, for the lock to end with this process and not before.
-        fcntl.flock(os.open(held, os.O_RDONLY), fcntl.LOCK_EX)
+    # Its handle is never closed, for the lock to end with this process and not before.
+    held, _ = new_folder(base, PREFIX)
     # One below: the workers lock their folder themselves, for each page.
     folder = held / "workers"
     folder.mkdir()

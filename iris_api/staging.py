@@ -1,4 +1,4 @@
-"""Folders beside the model store, in which entries are made before anybody sees them."""
+"""Folders that last as long as their process: in one, entries are made before anybody sees them."""
 
 import contextlib
 import fcntl
@@ -21,18 +21,38 @@ def staging() -> Iterator[Path]:
     A folder in use is locked by its process, and the lock ends with the process, however it ends.
     """
     base = Path(BentoMLContainer.bentoml_home.get()) / "staging"
-    base.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        # Nobody clears while somebody else is between making a folder and locking it.
-        with lock(base):
-            for left in base.glob(f"{PREFIX}*"):
-                # In use, gone by itself just now, or another user's.
-                with contextlib.suppress(OSError), lock(left, wait=False):
-                    shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-            held.enter_context(lock(folder))
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder, handle = new_folder(base, PREFIX)
+    try:
         yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def new_folder(base: Path, prefix: str) -> tuple[Path, int]:
+    """Make and lock a folder, and clear away those whose process has ended.
+
+    Args:
+        base: where it is made; what else is there is left alone.
+        prefix: of its name, and of those that are cleared away.
+
+    Returns:
+        The folder, and the handle that holds its lock until it is closed.
+
+    Raises:
+        OSError: it cannot be made or locked, such as in a read-only home.
+    """
+    base.mkdir(parents=True, exist_ok=True)
+    # Nobody clears while somebody else is between making a folder and locking it.
+    with lock(base):
+        for left in base.glob(f"{prefix}*"):
+            # In use, gone by itself just now, or another user's.
+            with contextlib.suppress(OSError), lock(left, wait=False):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    return folder, handle
 
 
 @contextlib.contextmanager
