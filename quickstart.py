@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from iris_api import IrisError
+from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURI
 from iris_api.settings import settings
 

@@ -32,8 +32,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from iris_api import IrisError, one_line
-from iris_api.contract import FEATURES
+from iris_api.errors import IrisError, one_line
+from iris_api.schema import FEATURES
 from iris_api.training_profile import FILE_NAME, TrainingProfile
 from iris_api.trusted import TRUSTED_TYPES
 

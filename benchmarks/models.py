@@ -17,7 +17,7 @@ from sklearn.datasets import load_iris
 
 from benchmarks.peers import Peer
 from benchmarks.servers import ROOT, BenchmarkError, Server, free_port, serving
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 ESTIMATORS = ("logistic", "forest")
 """Of train_model.py: one that scikit-learn answers at once, and one that costs it milliseconds."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from iris_api import IrisError
+from iris_api.errors import IrisError
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120

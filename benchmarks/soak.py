@@ -26,7 +26,7 @@ import psutil
 from benchmarks.models import Model, make, registry
 from benchmarks.servers import BenchmarkError, Server, free_port, serving
 from benchmarks.traffic import Ask, Traffic, asking
-from iris_api import one_line
+from iris_api.errors import one_line
 
 OUTPUT = Path(__file__).with_name("SOAK.md")
 WORKERS = 2

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from iris_api import IrisError
+from iris_api.errors import IrisError
 
 LOOK_SECONDS = 1
 """Between two looks whether the file was changed."""

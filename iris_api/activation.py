@@ -13,7 +13,8 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 
-from iris_api import one_line, store
+from iris_api import store
+from iris_api.errors import one_line
 from iris_api.staging import lock, staging
 
 LATEST = "latest"

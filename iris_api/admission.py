@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from iris_api import IrisError
+from iris_api.errors import IrisError
 from iris_api.settings import settings
 
 RETRY_SECONDS = 1

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import requests
 
-from iris_api import IrisError, one_line
+from iris_api.errors import IrisError, one_line
 from iris_api.tracking import BrokenAnswerError, TrackingServer
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"

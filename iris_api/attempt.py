@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from iris_api import IrisError, one_line
+from iris_api.errors import IrisError, one_line
 from iris_api.model_uri import ModelURIError
 from iris_api.settings import SettingsError
 

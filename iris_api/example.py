@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iris_api.classifier import SklearnEngine
-from iris_api.contract import FEATURES, MAXIMUM_CM, MINIMUM_CM, feature_of
+from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM, feature_of
 
 EXAMPLE_FILE = "input_example.json"
 EXAMPLE_ROWS = 100

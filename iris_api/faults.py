@@ -6,7 +6,7 @@ import ssl
 import requests
 from urllib3.exceptions import NameResolutionError, ReadTimeoutError
 
-from iris_api import IrisError, one_line
+from iris_api.errors import IrisError, one_line
 
 PROXY_IS_OFF = "--no-serve-artifacts"
 """What MLflow's 503 says where the artifact proxy is switched off: nothing to wait for."""

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from iris_api import one_line
-from iris_api.contract import FEATURES, feature_of
+from iris_api.errors import one_line
+from iris_api.schema import FEATURES, feature_of
 from iris_api.trusted import MAXIMUM_BYTES, VettingError
 
 MAXIMUM_MLMODEL_BYTES = 1024 * 1024

@@ -11,14 +11,15 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import IrisError, activation, artifacts, one_line, registry_status, store
+from iris_api import activation, artifacts, registry_status, store
 from iris_api.artifacts import RemoteFile
 from iris_api.attempt import explain
-from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
+from iris_api.errors import IrisError, one_line
 from iris_api.example import answer_example, read_examples
 from iris_api.faults import TrackingError
 from iris_api.model_uri import ModelURI
 from iris_api.registry import ModelVersion, Registry, RegistryError
+from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 from iris_api.staging import staging
 from iris_api.tracking import TrackingServer
 from iris_api.training_profile import TrainingProfile

@@ -7,7 +7,8 @@ from typing import Any
 
 import bentoml
 
-from iris_api import activation, one_line, store
+from iris_api import activation, store
+from iris_api.errors import one_line
 
 HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from iris_api import IrisError, one_line
+from iris_api.errors import IrisError, one_line
 
 STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "Archived")}
 

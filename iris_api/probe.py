@@ -11,7 +11,7 @@ from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
 
 from iris_api import structure
-from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
+from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 
 # The service accepts 0 to 100 cm.
 ACCEPTED = (float(MINIMUM_CM), float(MAXIMUM_CM))

@@ -14,8 +14,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
-from iris_api import IrisError
-from iris_api.contract import MAXIMUM_CM, MINIMUM_CM
+from iris_api.errors import IrisError
+from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 
 # The five decimals that skl2onnx's own tests ask for; a float32 probability has about seven.
 PROBABILITY_LIMIT = 1e-5

@@ -10,8 +10,9 @@ from typing import Any
 import anyio.to_thread
 import bentoml
 
-from iris_api import IrisError, activation, logs, registry_status
+from iris_api import activation, logs, registry_status
 from iris_api.classifier import Classifier
+from iris_api.errors import IrisError
 from iris_api.metrics import Metrics
 
 logger = logging.getLogger("bentoml.service")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
-from iris_api import IrisError
+from iris_api.errors import IrisError
 
 DURATION_BUCKETS = [
     *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),

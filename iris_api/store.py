@@ -16,7 +16,7 @@ from bentoml.exceptions import NotFound
 from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
-from iris_api import IrisError
+from iris_api.errors import IrisError
 from iris_api.staging import staging
 
 MODEL_FOLDER = "mlflow_model"

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from iris_api import IrisError, one_line
+from iris_api.errors import IrisError, one_line
 from iris_api.faults import (
     PROXY_IS_OFF,
     TrackingError,

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from iris_api import IrisError, one_line
-from iris_api.contract import FEATURES
+from iris_api.errors import IrisError, one_line
+from iris_api.schema import FEATURES
 
 FILE_NAME = "training_profile.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import skops.io
 
-from iris_api import IrisError, one_line
+from iris_api.errors import IrisError, one_line
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
 """Largest model file, and largest sum of its members unpacked, in bytes.

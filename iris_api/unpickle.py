@@ -14,7 +14,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from iris_api import one_line
+from iris_api.errors import one_line
 from iris_api.flavor import LOG_AS_SKOPS, Flavor, read_model
 from iris_api.trusted import MAXIMUM_BYTES, VettingError
 from iris_api.vetting import check_version

@@ -14,9 +14,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from iris_api import one_line, structure
-from iris_api.contract import feature_of
+from iris_api import structure
+from iris_api.errors import one_line
 from iris_api.flavor import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_model
+from iris_api.schema import feature_of
 from iris_api.trusted import VettingError, open_archive
 
 MAXIMUM_CLASSES = 1000

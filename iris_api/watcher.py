@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import bentoml
 
-from iris_api import IrisError, activation, store
+from iris_api import activation, store
 from iris_api.attempt import EndedError, Outcome, ending, endings_held, explain
+from iris_api.errors import IrisError
 from iris_api.faults import TrackingError
 from iris_api.importer import ImportRefusedError, look
 from iris_api.model_uri import ModelURI

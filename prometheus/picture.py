@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from iris_api import one_line
+from iris_api.errors import one_line
 
 DASHBOARD = Path(__file__).with_name("dashboard.json")
 COLUMNS = 24

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import servers
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 if TYPE_CHECKING:
     from inprocess import Fails, Run

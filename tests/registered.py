@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 from sklearn.datasets import load_iris
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 IRIS = load_iris()
 ROWS = pd.DataFrame(IRIS.data, columns=list(FEATURES))

@@ -17,8 +17,8 @@ import yaml
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from iris_api.contract import FEATURES
 from iris_api.flavor import read_flavor
+from iris_api.schema import FEATURES
 from iris_api.trusted import VettingError
 from iris_api.vetting import open_estimator
 

@@ -24,8 +24,8 @@ from saved_models import (
 )
 
 from iris_api import flavor as flavor_module
-from iris_api.contract import FEATURES
 from iris_api.flavor import read_flavor
+from iris_api.schema import FEATURES
 
 
 def _inputs(value: Any) -> Edit:

@@ -13,7 +13,7 @@ import servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 LENGTHS = st.floats(0, 100, allow_nan=False) | st.integers(0, 100)
 ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=50)

@@ -18,7 +18,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import RadiusNeighborsClassifier
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 ENGINES = ("auto", "onnx", "sklearn")
 

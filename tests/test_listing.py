@@ -10,7 +10,7 @@ import pytest
 from conftest import Tracking
 from inprocess import Run, runner, snapshot, staged
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from programs import program
 from sklearn.linear_model import LogisticRegression
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 from iris_api.tally import Bins
 from iris_api.training_profile import FILE_NAME, TrainingProfile
 from prometheus import picture

@@ -14,7 +14,7 @@ import servers
 from scrape import scrape
 from sklearn.datasets import load_iris
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 TWO_ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}

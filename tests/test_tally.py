@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 
 from iris_api import instruments
 from iris_api.classifier import Answer
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 from iris_api.tally import Bins, Bulk, Instruments, Tally, answered
 from iris_api.training_profile import TrainingProfile
 

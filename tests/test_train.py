@@ -11,7 +11,7 @@ import servers
 import yaml
 from conftest import Tracking
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 from iris_api.training_profile import TrainingProfile
 
 

@@ -26,8 +26,8 @@ from saved_models import (
     message,
 )
 
-from iris_api.contract import FEATURES
 from iris_api.flavor import read_flavor
+from iris_api.schema import FEATURES
 from iris_api.trusted import VettingError
 from iris_api.unpickle import convert_pickle
 from iris_api.vetting import open_estimator

@@ -78,7 +78,7 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
-from iris_api.contract import FEATURES
+from iris_api.schema import FEATURES
 
 LABELS = (
     "the model's classes are not one row of 2 to 1000 printable strings of up to 100 "
