@@ -97,7 +97,7 @@ def test_bodies_that_look_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) ->
 def test_long_bodies_take_the_quick_way() -> None:
     """Plain rows do not go through pydantic, and objects do."""
     plain = _body([[5.1, 3.5, 1.4, 0.2]] * 100)
-    objects = json.dumps({"instances": [dict.fromkeys(contract.FEATURES, 1)] * 100}).encode()
+    objects = json.dumps({"instances": [dict.fromkeys(schema.FEATURES, 1)] * 100}).encode()
 
     found = parsing._parse_matrix(plain)  # noqa: SLF001
     assert found is not None
