@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iris_api import contract, parsing
+from iris_api import contract, parsing, schema
 
 NUMBERS = st.one_of(
     st.floats(0, 100, allow_nan=False),
