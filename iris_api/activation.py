@@ -15,7 +15,7 @@ from bentoml._internal.models import ModelStore
 
 from iris_api import store
 from iris_api.errors import one_line
-from iris_api.staging import lock, staging
+from iris_api.home import lock, staging
 
 LATEST = "latest"
 PREVIOUS = "previous"

@@ -17,10 +17,10 @@ from iris_api.attempt import explain
 from iris_api.errors import IrisError, one_line
 from iris_api.example import answer_example, read_examples
 from iris_api.faults import TrackingError
+from iris_api.home import staging
 from iris_api.model_uri import ModelURI
 from iris_api.registry import ModelVersion, Registry, RegistryError
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
-from iris_api.staging import staging
 from iris_api.tracking import TrackingServer
 from iris_api.training_profile import TrainingProfile
 

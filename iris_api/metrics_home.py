@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from iris_api.staging import new_folder
+from iris_api.home import new_folder
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Of prometheus_client: where each worker finds the folder."""

@@ -8,7 +8,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from iris_api.errors import one_line
-from iris_api.staging import staging
+from iris_api.home import staging
 from iris_api.store import exists, store_name
 
 

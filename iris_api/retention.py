@@ -6,7 +6,7 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 
 from iris_api import activation, store
-from iris_api.staging import lock, staging
+from iris_api.home import lock, staging
 
 
 def prune(name: str, keep: int) -> list[bentoml.Tag]:

@@ -17,7 +17,7 @@ from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
 from iris_api.errors import IrisError
-from iris_api.staging import staging
+from iris_api.home import staging
 
 MODEL_FOLDER = "mlflow_model"
 """Where `bentoml.mlflow.load_model` looks for the model's files inside an entry."""

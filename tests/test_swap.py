@@ -23,7 +23,7 @@ from scrape import scrape
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.traffic import Ask, asking
-from iris_api.staging import lock
+from iris_api.home import lock
 from iris_api.training_profile import FILE_NAME, TrainingProfile
 
 NAME = "Rivals"
