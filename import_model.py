@@ -160,7 +160,7 @@ def _import(arguments: argparse.Namespace) -> str:
     # mlflow and scikit-learn take seconds to import: --help and a typing error need not wait.
     from iris_api.importer import Importer  # noqa: PLC0415
     from iris_api.listing import to_lines  # noqa: PLC0415
-    from iris_api.tracking import TrackingServer  # noqa: PLC0415
+    from iris_api.registry.client import TrackingServer  # noqa: PLC0415
 
     logging.disable(logging.WARNING)  # what they log is said here, or of no use
     importer = Importer(
@@ -205,7 +205,7 @@ def _follow(arguments: argparse.Namespace, out: TextIO) -> NoReturn:
     uri = ModelURI.parse(arguments.model_uri or settings().model_uri)
     keep = settings().keep_versions
     _report(f"watching {uri.text}, every {arguments.watch:g} s")
-    from iris_api.tracking import TrackingServer  # noqa: PLC0415
+    from iris_api.registry.client import TrackingServer  # noqa: PLC0415
     from iris_api.watcher import Watcher  # noqa: PLC0415
 
     logging.disable(logging.WARNING)

@@ -114,7 +114,9 @@ def _start_mlflow(started: contextlib.ExitStack, port: int) -> None:
     ]
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # processes of no use here
     process = started.enter_context(_process(command, log))
-    import_module("iris_api.tracking")  # for the next step; it takes seconds, which pass here
+    import_module(
+        "iris_api.registry.versions.client"
+    )  # for the next step; it takes seconds, which pass here
     _wait_for(f"http://127.0.0.1:{port}/health", process, log)
 
 
@@ -174,8 +176,8 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path | None = N
 
 def _is_registered(name: str) -> bool:
     # mlflow takes seconds to import: a port that is taken is told before.
-    from iris_api.faults import NotFoundError  # noqa: PLC0415
-    from iris_api.tracking import TrackingServer  # noqa: PLC0415
+    from iris_api.registry.client import TrackingServer  # noqa: PLC0415
+    from iris_api.registry.error_messages import NotFoundError  # noqa: PLC0415
 
     server = TrackingServer(os.environ["MLFLOW_TRACKING_URI"], _step)
     try:

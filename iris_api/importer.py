@@ -11,17 +11,18 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import activation, artifacts, registry_status, store
-from iris_api.artifacts import RemoteFile
+from iris_api import activation, registry_status, store
 from iris_api.attempt import explain
 from iris_api.errors import IrisError, one_line
 from iris_api.example import answer_example, read_examples
-from iris_api.faults import TrackingError
 from iris_api.home import staging
 from iris_api.model_uri import ModelURI
-from iris_api.registry import ModelVersion, Registry, RegistryError
+from iris_api.registry import artifacts
+from iris_api.registry.artifacts import RemoteFile
+from iris_api.registry.client import TrackingServer
+from iris_api.registry.error_messages import TrackingError
+from iris_api.registry.versions import ModelVersion, Registry, RegistryError
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
-from iris_api.tracking import TrackingServer
 from iris_api.training_profile import TrainingProfile
 
 UNPICKLE_SECONDS = 120

@@ -15,12 +15,12 @@ import bentoml
 from iris_api import activation, store
 from iris_api.attempt import EndedError, Outcome, ending, endings_held, explain
 from iris_api.errors import IrisError
-from iris_api.faults import TrackingError
 from iris_api.importer import ImportRefusedError, look
 from iris_api.model_uri import ModelURI
-from iris_api.registry import ModelVersion, RegistryError
+from iris_api.registry.client import TrackingServer
+from iris_api.registry.error_messages import TrackingError
+from iris_api.registry.versions import ModelVersion, RegistryError
 from iris_api.retention import prune
-from iris_api.tracking import TrackingServer
 
 LONGEST_PAUSE_SECONDS = 60
 """Between two looks after failures, where the watch's own pause is not longer."""

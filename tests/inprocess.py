@@ -15,7 +15,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from simple_di import sentinel
 
 import import_model
-from iris_api import tracking
+from iris_api.registry import client
 from iris_api.settings import settings
 
 SINGLETONS = ("bentoml_home", "model_store_dir", "model_store")
@@ -45,7 +45,7 @@ def runner(
     env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
     """Return a function that runs import_model.py with its arguments and more variables."""
-    monkeypatch.setattr(tracking, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(client, "BACKOFF_SECONDS", 0.01)
 
     def run(*arguments: str, **more: str) -> Done:
         with monkeypatch.context() as patch, _kept():

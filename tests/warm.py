@@ -114,9 +114,9 @@ def _main(output: str, arguments: tuple[str, ...], env: dict[str, str], limit: i
     _become(output, env)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     import import_model  # noqa: PLC0415
-    from iris_api import tracking  # noqa: PLC0415
+    from iris_api.registry import client  # noqa: PLC0415
 
-    tracking.BACKOFF_SECONDS = 0.01
+    client.BACKOFF_SECONDS = 0.01
     sys.exit(import_model.main(arguments))
 
 

@@ -17,7 +17,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from iris_api.errors import IrisError, one_line
-from iris_api.faults import (
+from iris_api.registry.error_messages import (
     PROXY_IS_OFF,
     TrackingError,
     is_transient,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import requests
 
 from iris_api.errors import IrisError, one_line
-from iris_api.tracking import BrokenAnswerError, TrackingServer
+from iris_api.registry.client import BrokenAnswerError, TrackingServer
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 

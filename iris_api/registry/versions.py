@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from iris_api.artifacts import is_plain
 from iris_api.errors import IrisError, one_line
-from iris_api.faults import NotFoundError
 from iris_api.model_uri import ModelURI
-from iris_api.tracking import TrackingServer
+from iris_api.registry.artifacts import is_plain
+from iris_api.registry.client import TrackingServer
+from iris_api.registry.error_messages import NotFoundError
 
 API = "/api/2.0/mlflow"
 
