@@ -34,8 +34,8 @@ from sklearn.svm import SVC
 
 from iris_api.errors import IrisError, one_line
 from iris_api.schema import FEATURES
-from iris_api.training_profile import FILE_NAME, TrainingProfile
-from iris_api.trusted import TRUSTED_TYPES
+from iris_api.vetting.archive import TRUSTED_TYPES
+from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
 
 SEED = 0
 FOLDS = 5

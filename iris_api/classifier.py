@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from iris_api import store
 from iris_api.errors import IrisError, one_line
 from iris_api.schema import FEATURES
-from iris_api.training_profile import TrainingProfile
+from iris_api.vetting.training_profile import TrainingProfile
 
 HIDDEN = {"files", "example"}
 """Metadata for the machinery, of no use to a client."""
@@ -157,8 +157,8 @@ class Classifier:
         # scikit-learn takes seconds and 150 MB: only a model that needs it pays for it.
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
-        from iris_api.flavor import read_flavor  # noqa: PLC0415
-        from iris_api.vetting import open_estimator  # noqa: PLC0415
+        from iris_api.vetting.estimator import open_estimator  # noqa: PLC0415
+        from iris_api.vetting.mlmodel import read_flavor  # noqa: PLC0415
 
         threadpool_limits(1)  # workers are the unit that scales
 

@@ -23,7 +23,7 @@ from iris_api.registry.client import TrackingServer
 from iris_api.registry.error_messages import TrackingError
 from iris_api.registry.versions import ModelVersion, Registry, RegistryError
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
-from iris_api.training_profile import TrainingProfile
+from iris_api.vetting.training_profile import TrainingProfile
 
 UNPICKLE_SECONDS = 120
 """For the process that opens a trusted pickle; scikit-learn alone takes several to import."""
@@ -170,10 +170,10 @@ class Importer:
         """Vet and compile a fetched model; return what was made of it and what was found."""
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
         from iris_api.compiler import ask_every_row, compile_classifier  # noqa: PLC0415
-        from iris_api.flavor import read_flavor  # noqa: PLC0415
         from iris_api.proof import CompileError  # noqa: PLC0415
-        from iris_api.unpickle import convert_pickle  # noqa: PLC0415
-        from iris_api.vetting import open_estimator  # noqa: PLC0415
+        from iris_api.vetting.estimator import open_estimator  # noqa: PLC0415
+        from iris_api.vetting.mlmodel import read_flavor  # noqa: PLC0415
+        from iris_api.vetting.pickles import convert_pickle  # noqa: PLC0415
 
         derived: dict[str, bytes] = {}
         flavor = read_flavor(model)

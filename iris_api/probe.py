@@ -10,8 +10,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
 
-from iris_api import structure
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
+from iris_api.vetting import integrity
 
 # The service accepts 0 to 100 cm.
 ACCEPTED = (float(MINIMUM_CM), float(MAXIMUM_CM))
@@ -34,7 +34,7 @@ HALVINGS = 60
 
 def parts_of(estimator: object) -> Iterator[Any]:
     """Yield the estimator and every object inside it that has attributes."""
-    things = structure.reachable(estimator)
+    things = integrity.reachable(estimator)
     return (thing for thing in things if hasattr(thing, "__dict__") and not isinstance(thing, type))
 
 

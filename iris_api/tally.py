@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 from iris_api import instruments
 from iris_api.classifier import Answer, Classifier
 from iris_api.schema import FEATURES
-from iris_api.training_profile import FeatureProfile
+from iris_api.vetting.training_profile import FeatureProfile
 
 _CELL: np.dtype[Any] = np.dtype(np.float64)
 _LABEL: np.dtype[Any] = np.dtype(np.int64)

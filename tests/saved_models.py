@@ -17,10 +17,10 @@ import yaml
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from iris_api.flavor import read_flavor
 from iris_api.schema import FEATURES
-from iris_api.trusted import VettingError
-from iris_api.vetting import open_estimator
+from iris_api.vetting.archive import VettingError
+from iris_api.vetting.estimator import open_estimator
+from iris_api.vetting.mlmodel import read_flavor
 
 X, y = load_iris(return_X_y=True)
 SPECIES = load_iris().target_names[y]

@@ -17,9 +17,9 @@ from sklearn.datasets import load_iris
 from sklearn.svm import LinearSVC
 
 import train_model
-from iris_api.flavor import read_flavor
 from iris_api.probe import probe_rows
-from iris_api.vetting import open_estimator
+from iris_api.vetting.estimator import open_estimator
+from iris_api.vetting.mlmodel import read_flavor
 
 pytestmark = pytest.mark.thorough
 

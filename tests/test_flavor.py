@@ -23,9 +23,9 @@ from saved_models import (
     sklearn_flavor,
 )
 
-from iris_api import flavor as flavor_module
-from iris_api.flavor import read_flavor
 from iris_api.schema import FEATURES
+from iris_api.vetting import mlmodel as flavor_module
+from iris_api.vetting.mlmodel import read_flavor
 
 
 def _inputs(value: Any) -> Edit:

@@ -26,7 +26,7 @@ from iris_api.instruments import INSTRUMENTS, REASONS
 from iris_api.metrics import FLUSH_SECONDS
 from iris_api.openapi import ERRORS
 from iris_api.schema import FEATURES
-from iris_api.training_profile import TrainingProfile
+from iris_api.vetting.training_profile import TrainingProfile
 
 SETOSA, VERSICOLOR = [5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]
 

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from iris_api.schema import FEATURES
 from iris_api.tally import Bins
-from iris_api.training_profile import FILE_NAME, TrainingProfile
+from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
 from prometheus import picture
 
 pytestmark = pytest.mark.thorough

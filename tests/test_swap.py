@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.traffic import Ask, asking
 from iris_api.home import lock
-from iris_api.training_profile import FILE_NAME, TrainingProfile
+from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
 
 NAME = "Rivals"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5], [6.5, 3.0, 5.8, 2.2]]

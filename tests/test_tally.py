@@ -16,7 +16,7 @@ from iris_api import instruments
 from iris_api.classifier import Answer
 from iris_api.schema import FEATURES
 from iris_api.tally import Bins, Bulk, Instruments, Tally, answered
-from iris_api.training_profile import TrainingProfile
+from iris_api.vetting.training_profile import TrainingProfile
 
 IRIS = load_iris()
 

@@ -12,7 +12,7 @@ import yaml
 from conftest import Tracking
 
 from iris_api.schema import FEATURES
-from iris_api.training_profile import TrainingProfile
+from iris_api.vetting.training_profile import TrainingProfile
 
 
 @pytest.fixture(scope="module")

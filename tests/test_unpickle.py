@@ -26,11 +26,11 @@ from saved_models import (
     message,
 )
 
-from iris_api.flavor import read_flavor
 from iris_api.schema import FEATURES
-from iris_api.trusted import VettingError
-from iris_api.unpickle import convert_pickle
-from iris_api.vetting import open_estimator
+from iris_api.vetting.archive import VettingError
+from iris_api.vetting.estimator import open_estimator
+from iris_api.vetting.mlmodel import read_flavor
+from iris_api.vetting.pickles import convert_pickle
 
 
 @pytest.mark.thorough

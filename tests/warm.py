@@ -27,8 +27,8 @@ PRELOADED = [
     "iris_api.classifier",
     "iris_api.compiler",
     "iris_api.importer",
-    "iris_api.unpickle",
-    "iris_api.vetting",
+    "iris_api.vetting.pickles",
+    "iris_api.vetting.estimator",
     "iris_api.watcher",
     "mlflow.tracking.request_header.registry",
 ]

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from iris_api.errors import one_line
-from iris_api.flavor import LOG_AS_SKOPS, Flavor, read_model
-from iris_api.trusted import MAXIMUM_BYTES, VettingError
-from iris_api.vetting import check_version
+from iris_api.vetting.archive import MAXIMUM_BYTES, VettingError
+from iris_api.vetting.estimator import check_version
+from iris_api.vetting.mlmodel import LOG_AS_SKOPS, Flavor, read_model
 
 CHILD = Path(__file__).with_name("unpickle_child.py")
 

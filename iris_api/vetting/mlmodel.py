@@ -13,7 +13,7 @@ import yaml
 
 from iris_api.errors import one_line
 from iris_api.schema import FEATURES, feature_of
-from iris_api.trusted import MAXIMUM_BYTES, VettingError
+from iris_api.vetting.archive import MAXIMUM_BYTES, VettingError
 
 MAXIMUM_MLMODEL_BYTES = 1024 * 1024
 """Largest MLmodel, in bytes; one with a signature takes about a kibibyte."""

@@ -14,11 +14,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from iris_api import structure
 from iris_api.errors import one_line
-from iris_api.flavor import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_model
 from iris_api.schema import feature_of
-from iris_api.trusted import VettingError, open_archive
+from iris_api.vetting import integrity
+from iris_api.vetting.archive import VettingError, open_archive
+from iris_api.vetting.mlmodel import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_model
 
 MAXIMUM_CLASSES = 1000
 """Most classes; beyond that, answers with probabilities grow out of proportion."""
@@ -46,7 +46,7 @@ def open_estimator(directory: Path, flavor: Flavor) -> ClassifierMixin:
         warnings.simplefilter("always")
         estimator = open_archive(data)
         try:
-            structure.check(estimator)
+            integrity.check(estimator)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise VettingError(f"{one_line(error)}; train and register it again") from error
     for warning in caught:
