@@ -144,7 +144,7 @@ def _seconds(text: str) -> float:
 
 def _list(arguments: argparse.Namespace) -> str:
     from iris_api.listing import list_entries, to_table  # noqa: PLC0415
-    from iris_api.store import place  # noqa: PLC0415
+    from iris_api.store.entry import place  # noqa: PLC0415
 
     rows = list_entries()
     if not rows:

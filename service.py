@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import __version__, activation, contract, index, logs, openapi, store
+from iris_api import __version__, contract, index, logs, openapi
 from iris_api.access import KeysError, read_keys
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.image import image
@@ -23,6 +23,8 @@ from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.request_metrics import RequestMetrics
 from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
+from iris_api.store import active_version
+from iris_api.store import entry as store
 
 try:
     settings()
@@ -101,7 +103,7 @@ class IrisClassifier:
         if _bento() is None:
             return
         imported = not follows_registry() or import_at_start()
-        if _carried() is None and activation.pointer(name) is None:
+        if _carried() is None and active_version.pointer(name) is None:
             logger.critical(
                 "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "
                 "or build the Bento with a model"

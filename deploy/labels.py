@@ -2,7 +2,7 @@
 
 import bentoml
 
-from iris_api import store
+from iris_api.store import entry as store
 
 OCI = "org.opencontainers.image."
 MODEL = "iris-api.model."

@@ -9,9 +9,9 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import store
 from iris_api.errors import IrisError, one_line
 from iris_api.schema import FEATURES
+from iris_api.store import entry as store
 from iris_api.vetting.training_profile import TrainingProfile
 
 HIDDEN = {"files", "example"}

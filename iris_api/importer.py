@@ -11,7 +11,6 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api import activation, registry_status, store
 from iris_api.attempt import explain
 from iris_api.errors import IrisError, one_line
 from iris_api.example import answer_example, read_examples
@@ -23,6 +22,8 @@ from iris_api.registry.client import TrackingServer
 from iris_api.registry.error_messages import TrackingError
 from iris_api.registry.versions import ModelVersion, Registry, RegistryError
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
+from iris_api.store import active_version, registry_status
+from iris_api.store import entry as store
 from iris_api.vetting.training_profile import TrainingProfile
 
 UNPICKLE_SECONDS = 120
@@ -70,7 +71,7 @@ class Importer:
             if entry := self._known(metadata):
                 self.finish()
                 store.update(entry, metadata)  # promoted since, or at another address
-                activation.activate(entry)
+                active_version.activate(entry)
                 self.report(f"{entry.tag} is in the store already, and active")
             else:
                 derived, found = self._examine(model)
@@ -80,7 +81,7 @@ class Importer:
                 }
                 tag = store.stage(folder, version.name, model, derived, metadata)
                 self.finish()
-                entry = activation.commit(folder, tag, metadata["digest"])
+                entry = active_version.commit(folder, tag, metadata["digest"])
                 self.report(f"{entry.tag} is stored")
         return entry
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import bentoml
 
-from iris_api import activation, store
 from iris_api.errors import one_line
+from iris_api.store import active_version
+from iris_api.store import entry as store
 
 HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
 
@@ -33,7 +34,7 @@ def _describe(entry: bentoml.Model) -> dict[str, Any]:
     files = (path for path in Path(entry.path).rglob("*") if path.is_file())
     return {
         "tag": str(entry.tag),
-        "active": activation.is_active(entry),
+        "active": active_version.is_active(entry),
         **{key: known.get(key) for key in keys},
         "bytes": sum(path.stat().st_size for path in files),
         "age": round((datetime.now(UTC) - entry.creation_time).total_seconds()),

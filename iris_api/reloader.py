@@ -10,10 +10,11 @@ from typing import Any
 import anyio.to_thread
 import bentoml
 
-from iris_api import activation, logs, registry_status
+from iris_api import logs
 from iris_api.classifier import Classifier
 from iris_api.errors import IrisError
 from iris_api.metrics import Metrics
+from iris_api.store import active_version, registry_status
 
 logger = logging.getLogger("bentoml.service")
 
@@ -127,7 +128,9 @@ class Reloader:
         )
 
     def _open_active(self) -> Classifier:
-        return Classifier.load(activation.active(self._name, activation.home()), origin="store")
+        return Classifier.load(
+            active_version.active(self._name, active_version.home()), origin="store"
+        )
 
     def _use(self, model: Classifier) -> None:
         self._metrics.activate(model)  # first, because the next request may count on it
@@ -135,7 +138,7 @@ class Reloader:
         logs.use(model.version)
 
     def _open_previous(self) -> Classifier:
-        return Classifier.load(activation.previous(self._name), origin="store")
+        return Classifier.load(active_version.previous(self._name), origin="store")
 
     def _pointer(self) -> Pointer:
-        return activation.pointer(self._name) if self._follows else None
+        return active_version.pointer(self._name) if self._follows else None

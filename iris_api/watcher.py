@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 import bentoml
 
-from iris_api import activation, store
 from iris_api.attempt import EndedError, Outcome, ending, endings_held, explain
 from iris_api.errors import IrisError
 from iris_api.importer import ImportRefusedError, look
@@ -20,7 +19,9 @@ from iris_api.model_uri import ModelURI
 from iris_api.registry.client import TrackingServer
 from iris_api.registry.error_messages import TrackingError
 from iris_api.registry.versions import ModelVersion, RegistryError
-from iris_api.retention import prune
+from iris_api.store import active_version
+from iris_api.store import entry as store
+from iris_api.store.retention import prune
 
 LONGEST_PAUSE_SECONDS = 60
 """Between two looks after failures, where the watch's own pause is not longer."""
@@ -161,7 +162,7 @@ class Watcher:
         is still what it was, is the better answer even where somebody changed the files there.
         """
         with contextlib.suppress(store.StoreError):
-            active = activation.active(self.uri.name)
+            active = active_version.active(self.uri.name)
             if self._is(active, wanted):
                 return active
         entries = store.entries(self.uri.name)
@@ -174,13 +175,13 @@ class Watcher:
 
     def _reactivate(self, entry: bentoml.Model, wanted: Mapping[str, Any]) -> Outcome:
         """Activate what is in the store; the output is empty where it is active already."""
-        active = activation.is_active(entry)
+        active = active_version.is_active(entry)
         if not active:
             store.verify(entry)
         with endings_held():
             # After a change of stage or alias alone as well, so that the service reads them.
             if store.update(entry, wanted) or not active:
-                activation.activate(entry)
+                active_version.activate(entry)
         if active:
             return Outcome(0)
         self.report(f"{entry.tag} is active again")

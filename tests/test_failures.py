@@ -18,7 +18,7 @@ from conftest import Tracking
 from inprocess import Fails, Run, staged
 from proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
 
-import iris_api.activation
+import iris_api.store.active_version
 
 pytestmark = pytest.mark.thorough
 
@@ -310,13 +310,13 @@ def test_ended_by_a_signal(fails: Fails, proxy: Proxy, number: signal.Signals, s
 def test_signal_too_late(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the two last renames nothing ends an import: it is done, and says so."""
     home = tmp_path / "new"
-    commit = iris_api.activation.commit
+    commit = iris_api.store.active_version.commit
 
     def late(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return commit(*arguments)
 
-    monkeypatch.setattr(iris_api.activation, "commit", late)
+    monkeypatch.setattr(iris_api.store.active_version, "commit", late)
     done = run(BENTOML_HOME=str(home))
 
     assert done.status == 0, done.err

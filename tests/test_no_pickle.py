@@ -77,5 +77,7 @@ def test_service_opens_no_pickle(
     }
     readers = {line[3].split()[-1] for line in seen if line[1] == "open"}
     assert readers == (
-        {"iris_api.store.digest_files", "iris_api.vetting.mlmodel._open"} if pickled else set()
+        {"iris_api.store.entry.digest_files", "iris_api.vetting.mlmodel._open"}
+        if pickled
+        else set()
     )

@@ -126,8 +126,9 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
     import bentoml  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    from iris_api import activation, store  # noqa: PLC0415
     from iris_api.classifier import Classifier  # noqa: PLC0415
+    from iris_api.store import active_version  # noqa: PLC0415
+    from iris_api.store import entry as store  # noqa: PLC0415
 
     ended = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
@@ -135,7 +136,7 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
     rounds = loads = 0
     while not ended:
         latest = models / "irismodel" / "latest"
-        active = [activation.active("IrisModel")] if latest.exists() else []
+        active = [active_version.active("IrisModel")] if latest.exists() else []
         for entry in [*active, *bentoml.models.list()]:
             example = store.metadata_of(entry)["example"]
             model = Classifier.load(entry, origin="store")

@@ -13,9 +13,9 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 
-from iris_api import store
 from iris_api.errors import one_line
 from iris_api.home import lock, staging
+from iris_api.store import entry as store
 
 LATEST = "latest"
 PREVIOUS = "previous"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from iris_api.errors import one_line
 from iris_api.home import staging
-from iris_api.store import exists, store_name
+from iris_api.store.entry import exists, store_name
 
 
 class RegistryStatus(BaseModel):

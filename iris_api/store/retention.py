@@ -5,8 +5,9 @@ from pathlib import Path
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from iris_api import activation, store
 from iris_api.home import lock, staging
+from iris_api.store import active_version
+from iris_api.store import entry as store
 
 
 def prune(name: str, keep: int) -> list[bentoml.Tag]:
@@ -29,7 +30,7 @@ def prune(name: str, keep: int) -> list[bentoml.Tag]:
         for entry in old:
             path = Path(entry.path)
             with lock(path.parent):
-                if activation.is_needed(entry) or str(entry.tag) in bentos or not path.is_dir():
+                if active_version.is_needed(entry) or str(entry.tag) in bentos or not path.is_dir():
                     continue
                 path.rename(folder / path.name)
             removed.append(entry.tag)
