@@ -18,7 +18,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble import VotingClassifier
 
 from iris_api.errors import one_line
-from iris_api.onnx_session import open_session
+from iris_api.model.onnx_session import open_session
 from iris_api.probe import has_trees, parts_of, probe_rows
 from iris_api.proof import CompileError, Proof, Reference, UnansweredError, consult, prove
 

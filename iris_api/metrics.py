@@ -17,10 +17,10 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from numpy.typing import NDArray
 
 from iris_api import instruments
-from iris_api.classifier import Answer, Classifier
 from iris_api.instruments import Reason, Result
 from iris_api.metrics_folder import LOCK_SECONDS, MetricsFolder, Sample
 from iris_api.metrics_page import MetricsPage
+from iris_api.model.loaded import Answer, Classifier
 from iris_api.request_metrics import take_all
 from iris_api.tally import Answered, Bins, Instruments, Tally, answered
 

@@ -11,9 +11,9 @@ import anyio.to_thread
 import bentoml
 
 from iris_api import logs
-from iris_api.classifier import Classifier
 from iris_api.errors import IrisError
 from iris_api.metrics import Metrics
+from iris_api.model.loaded import Classifier
 from iris_api.store import active_version, registry_status
 
 logger = logging.getLogger("bentoml.service")

@@ -24,7 +24,7 @@ import servers
 
 PRELOADED = [
     "import_model",
-    "iris_api.classifier",
+    "iris_api.model.loaded",
     "iris_api.compiler",
     "iris_api.importer",
     "iris_api.vetting.pickles",
@@ -126,7 +126,7 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
     import bentoml  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    from iris_api.classifier import Classifier  # noqa: PLC0415
+    from iris_api.model.loaded import Classifier  # noqa: PLC0415
     from iris_api.store import active_version  # noqa: PLC0415
     from iris_api.store import entry as store  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api.classifier import SklearnEngine
+from iris_api.model.loaded import SklearnEngine
 from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM, feature_of
 
 EXAMPLE_FILE = "input_example.json"

@@ -53,7 +53,7 @@ class OnnxEngine:
 
     def __init__(self, model: bytes) -> None:
         # Not at the top: the process that only starts the workers need not load it.
-        from iris_api.onnx_session import open_session  # noqa: PLC0415
+        from iris_api.model.onnx_session import open_session  # noqa: PLC0415
 
         self._session = open_session(model)
         self.has_probabilities = len(self._session.get_outputs()) > 1
