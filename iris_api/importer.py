@@ -170,8 +170,8 @@ class Importer:
     def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Vet and compile a fetched model; return what was made of it and what was found."""
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
-        from iris_api.compiler import ask_every_row, compile_classifier  # noqa: PLC0415
-        from iris_api.proof import CompileError  # noqa: PLC0415
+        from iris_api.compiling.conversion import ask_every_row, compile_classifier  # noqa: PLC0415
+        from iris_api.compiling.proof import CompileError  # noqa: PLC0415
         from iris_api.vetting.estimator import open_estimator  # noqa: PLC0415
         from iris_api.vetting.mlmodel import read_flavor  # noqa: PLC0415
         from iris_api.vetting.pickles import convert_pickle  # noqa: PLC0415

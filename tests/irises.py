@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from iris_api.compiler import Compiled, compile_classifier
+from iris_api.compiling.conversion import Compiled, compile_classifier
 
 IRIS = load_iris()
 ROWS: NDArray[np.float64] = IRIS.data

@@ -74,9 +74,9 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
-from iris_api.compiler import Compiled, ask_every_row
+from iris_api.compiling.conversion import Compiled, ask_every_row
+from iris_api.compiling.proof import PROBABILITY_LIMIT, CompileError, UnansweredError
 from iris_api.model.onnx_session import open_session
-from iris_api.proof import PROBABILITY_LIMIT, CompileError, UnansweredError
 
 PAIR = [("logistic", logistic()), ("bayes", GaussianNB())]
 

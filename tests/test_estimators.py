@@ -17,7 +17,7 @@ from sklearn.datasets import load_iris
 from sklearn.svm import LinearSVC
 
 import train_model
-from iris_api.probe import probe_rows
+from iris_api.compiling.sampling import probe_rows
 from iris_api.vetting.estimator import open_estimator
 from iris_api.vetting.mlmodel import read_flavor
 

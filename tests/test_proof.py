@@ -32,15 +32,15 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier
 
-from iris_api import probe
-from iris_api.compiler import convert_and_prove
-from iris_api.proof import CompileError, UnansweredError, consult
+from iris_api.compiling import sampling
+from iris_api.compiling.conversion import convert_and_prove
+from iris_api.compiling.proof import CompileError, UnansweredError, consult
 
 
 def test_almost_the_same_estimator_is_caught() -> None:
     """A graph of one that was regularized a little more does not pass for this one."""
     right, wrong = fit(logistic()), fit(LogisticRegression(C=0.99, max_iter=1000))
-    rows = probe.probe_rows(right, ranges=RANGES, examples=None, seed=0)
+    rows = sampling.probe_rows(right, ranges=RANGES, examples=None, seed=0)
 
     with pytest.raises(CompileError, match="differ"):
         convert_and_prove(wrong, consult(right, rows), "float64")
@@ -57,7 +57,7 @@ def test_almost_the_same_estimator_is_caught() -> None:
 def test_a_split_moved_by_one_float32_is_caught(scaler: Any, precision: str, share: float) -> None:
     """The smallest mistake in any split of a tree is seen, and in most of those behind a scaler."""
     right = fit(make_pipeline(scaler, DecisionTreeClassifier(random_state=0)))
-    rows = probe.probe_rows(right, ranges=RANGES, examples=None, seed=0)
+    rows = sampling.probe_rows(right, ranges=RANGES, examples=None, seed=0)
     reference = consult(right, rows)
     splits = np.flatnonzero(right[-1].tree_.feature >= 0)
 
@@ -130,7 +130,7 @@ def test_every_split_is_probed_on_both_sides(classifier: Any) -> None:
     """Each threshold of each tree, and its neighbours in both precisions, is among the rows."""
     estimator = fit(classifier)
 
-    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
 
     probed = [set(column) for column in rows.T.tolist()]
     for tree in (each.tree_ for each in np.ravel(estimator.estimators_)):
@@ -144,7 +144,7 @@ def test_the_rows_on_a_split_come_to_it() -> None:
     """The other features of a split's rows are such that every tree asks its question of them."""
     estimator = fit(ExtraTreesClassifier(20, random_state=0))
 
-    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
 
     for tree in (each.tree_ for each in estimator.estimators_):
         comes = tree.decision_path(rows.astype(np.float32)).tocsc()
@@ -159,11 +159,11 @@ def test_a_huge_forest_is_sampled_and_the_proof_says_how_many(
     """Above the limit as many splits are drawn, always the same, and the rows are counted."""
     estimator = fit(forest())
     without_trees = compile_iris(fit(logistic())).proof.rows
-    monkeypatch.setattr(probe, "MAX_SPLITS", 10)
+    monkeypatch.setattr(sampling, "MAX_SPLITS", 10)
 
     proofs = [compile_iris(estimator).proof for _ in range(2)]
 
-    assert proofs[0].rows == without_trees + 6 * 10 + 2 * probe.STEPS
+    assert proofs[0].rows == without_trees + 6 * 10 + 2 * sampling.STEPS
     assert proofs[0] == proofs[1]
 
 
@@ -180,7 +180,7 @@ def test_a_huge_forest_is_sampled_and_the_proof_says_how_many(
 def test_which_trees_round_to_float32(classifier: Any, *, rounds: bool) -> None:
     """The cast to float32 loses nothing for scikit-learn's trees, save for histogram boosting."""
     estimator = fit(classifier)
-    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
 
     exact = estimator.predict_proba(rows)
     rounded = estimator.predict_proba(rows.astype(np.float32).astype(np.float64))
@@ -192,9 +192,9 @@ def test_the_search_for_steps_ends_at_neighbours() -> None:
     """Behind a scaler, rows come in pairs with nothing between them, on two sides of a step."""
     estimator = fit(scaled(DecisionTreeClassifier(random_state=0)))
 
-    rows = probe.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
 
-    low, high = rows[-2 * probe.STEPS :].reshape(2, probe.STEPS, 4)
+    low, high = rows[-2 * sampling.STEPS :].reshape(2, sampling.STEPS, 4)
     step = (estimator.predict_proba(low) != estimator.predict_proba(high)).any(axis=1)
-    assert step.sum() > probe.STEPS / 2
+    assert step.sum() > sampling.STEPS / 2
     assert np.abs(high[step] - low[step]).max() <= 2 * np.spacing(RANGES.max())

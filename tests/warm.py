@@ -25,7 +25,7 @@ import servers
 PRELOADED = [
     "import_model",
     "iris_api.model.loaded",
-    "iris_api.compiler",
+    "iris_api.compiling.conversion",
     "iris_api.importer",
     "iris_api.vetting.pickles",
     "iris_api.vetting.estimator",

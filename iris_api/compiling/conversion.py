@@ -17,10 +17,10 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import VotingClassifier
 
+from iris_api.compiling.proof import CompileError, Proof, Reference, UnansweredError, consult, prove
+from iris_api.compiling.sampling import has_trees, parts_of, probe_rows
 from iris_api.errors import one_line
 from iris_api.model.onnx_session import open_session
-from iris_api.probe import has_trees, parts_of, probe_rows
-from iris_api.proof import CompileError, Proof, Reference, UnansweredError, consult, prove
 
 # Fixed, so that a new skl2onnx does not write what an older onnxruntime cannot read. 3 is the last
 # version of ai.onnx.ml with the tree operators that skl2onnx's converters write.
