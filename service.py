@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import __version__, contract, index, logs, openapi
+from iris_api import __version__, index, logs, openapi
 from iris_api.access import KeysError, read_keys
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.image import image
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI, ModelURIError
+from iris_api.protocols import messages
 from iris_api.request_metrics import RequestMetrics
 from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
@@ -139,12 +140,12 @@ class IrisClassifier:
             task.cancel()
         self.metrics.flush()
 
-    @bentoml.api(input_spec=PredictRequest, output_spec=contract.Predictions)
+    @bentoml.api(input_spec=PredictRequest, output_spec=messages.Predictions)
     async def predict(self, request: Request) -> Response:
         """Predict the label of each row."""
         return await self._answers.predict(request)
 
-    @bentoml.api(input_spec=PredictRequest, output_spec=contract.Probabilities)
+    @bentoml.api(input_spec=PredictRequest, output_spec=messages.Probabilities)
     async def predict_proba(self, request: Request) -> Response:
         """Give each class's probability for each row."""
         return await self._answers.predict_proba(request)

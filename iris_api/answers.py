@@ -12,7 +12,6 @@ from starlette.responses import Response
 from iris_api import tracing
 from iris_api.access import ApiKeys
 from iris_api.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
-from iris_api.contract import InvalidRequestError
 from iris_api.http import (
     CLOSE,
     ClientLeftError,
@@ -24,7 +23,8 @@ from iris_api.http import (
 from iris_api.instruments import Reason
 from iris_api.metrics import Metrics
 from iris_api.model.loaded import Answer, Classifier
-from iris_api.parsing import parse_rows
+from iris_api.protocols.messages import InvalidRequestError
+from iris_api.protocols.native import parse_rows
 from iris_api.reloader import Reloader
 from iris_api.settings import settings
 from iris_api.tracing import spanned

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from iris_api.contract import InvalidRequestError
+from iris_api.protocols.messages import InvalidRequestError
 from iris_api.settings import settings
 
 NOT_JSON = "send JSON, with Content-Type: application/json"

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from iris_api import contract
+from iris_api.protocols import messages
 
 
 def _header(name: str, description: str, kind: str) -> dict[str, Any]:
@@ -50,13 +50,13 @@ def document(version: str) -> dict[str, Any]:
         [
             (model, "validation")
             for model in (
-                contract.Flower,
-                contract.Instances,
-                contract.Predictions,
-                contract.Probabilities,
-                contract.Health,
-                contract.Provenance,
-                contract.ErrorBody,
+                messages.Flower,
+                messages.Instances,
+                messages.Predictions,
+                messages.Probabilities,
+                messages.Health,
+                messages.Provenance,
+                messages.ErrorBody,
             )
         ],
         ref_template=REF,
@@ -118,7 +118,7 @@ def document(version: str) -> dict[str, Any]:
 
 
 def _prediction(operation: str, summary: str, answer: str) -> dict[str, Any]:
-    forms: list[type[BaseModel]] = [contract.Flower, contract.Instances]
+    forms: list[type[BaseModel]] = [messages.Flower, messages.Instances]
     return {
         "operationId": operation,
         "summary": summary,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iris_api import contract, parsing, schema
+from iris_api import schema
+from iris_api.protocols import messages, native
 
 NUMBERS = st.one_of(
     st.floats(0, 100, allow_nan=False),
@@ -38,14 +39,14 @@ def _body(rows: list[list[Any]], space: str = "") -> bytes:
 
 def _parse(body: bytes) -> Any:
     try:
-        return parsing.parse_rows(body, 100).tolist()
-    except contract.InvalidRequestError as error:
+        return native.parse_rows(body, 100).tolist()
+    except messages.InvalidRequestError as error:
         return str(error), error.detail
 
 
 def _parse_slowly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
     with monkeypatch.context() as patch:
-        patch.setattr(parsing, "SHORT_BODY_BYTES", 1 << 30)
+        patch.setattr(native, "SHORT_BODY_BYTES", 1 << 30)
         return _parse(body)
 
 
@@ -99,11 +100,11 @@ def test_long_bodies_take_the_quick_way() -> None:
     plain = _body([[5.1, 3.5, 1.4, 0.2]] * 100)
     objects = json.dumps({"instances": [dict.fromkeys(schema.FEATURES, 1)] * 100}).encode()
 
-    found = parsing._parse_matrix(plain)  # noqa: SLF001
+    found = native._parse_matrix(plain)  # noqa: SLF001
     assert found is not None
     assert np.array_equal(found, np.array([[5.1, 3.5, 1.4, 0.2]] * 100))
-    assert parsing._parse_matrix(objects) is None  # noqa: SLF001
-    assert parsing.parse_rows(objects, 100).shape == (100, 4)
+    assert native._parse_matrix(objects) is None  # noqa: SLF001
+    assert native.parse_rows(objects, 100).shape == (100, 4)
 
 
 def test_messages_are_one_line() -> None:

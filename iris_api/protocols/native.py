@@ -9,7 +9,7 @@ import simdjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from iris_api.contract import Flower, Instances, InvalidRequestError
+from iris_api.protocols.messages import Flower, Instances, InvalidRequestError
 from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM
 
 SHORT_BODY_BYTES = 256
