@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import __version__, index, logs, openapi
+from iris_api import __version__, index, openapi
 from iris_api.access import KeysError, read_keys
 from iris_api.http import PredictRequest, error_page, error_response, json_response
 from iris_api.image import image
@@ -26,6 +26,7 @@ from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
 from iris_api.store import active_version
 from iris_api.store import entry as store
+from iris_api.telemetry import logs
 
 try:
     settings()
@@ -67,8 +68,8 @@ class IrisClassifier:
     def __init__(self) -> None:
         # Not at the top: the process that only starts the workers need not load numpy.
         from iris_api.answers import Answers  # noqa: PLC0415
-        from iris_api.metrics import Metrics  # noqa: PLC0415
         from iris_api.reloader import Reloader  # noqa: PLC0415
+        from iris_api.telemetry.recording import Metrics  # noqa: PLC0415
 
         name, carried = _model_name(), _carried()
         # A Bento answers with what it carries, unless it has a registry: then its model is imported

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from iris_api.metrics import Metrics
+from iris_api.telemetry.recording import Metrics
 
 SECONDS = 0.1
 WARM_SECONDS = 1.0

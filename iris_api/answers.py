@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from iris_api import tracing
 from iris_api.access import ApiKeys
 from iris_api.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
 from iris_api.http import (
@@ -20,14 +19,15 @@ from iris_api.http import (
     json_response,
     read_json,
 )
-from iris_api.instruments import Reason
-from iris_api.metrics import Metrics
 from iris_api.model.loaded import Answer, Classifier
 from iris_api.protocols.messages import InvalidRequestError
 from iris_api.protocols.native import parse_rows
 from iris_api.reloader import Reloader
 from iris_api.settings import settings
-from iris_api.tracing import spanned
+from iris_api.telemetry import traces
+from iris_api.telemetry.instruments import Reason
+from iris_api.telemetry.recording import Metrics
+from iris_api.telemetry.traces import spanned
 
 REASONS: dict[int, Reason] = {
     HTTPStatus.BAD_REQUEST: "invalid_body",
@@ -52,7 +52,7 @@ class Answers:
     def __init__(self, models: Reloader, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
-        self._note_version = tracing.version_noter()
+        self._note_version = traces.version_noter()
         self.admission = Admission()
         keys_file = settings().api_keys_file
         self._keys = ApiKeys(keys_file) if keys_file else None

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from bentoml._internal.context import server_context
 
-from iris_api.metrics_home import VARIABLE
+from iris_api.telemetry.service_folder import VARIABLE
 
 WORKERS = "_IRIS_WORKERS"
 """Where the process that starts the workers leaves their number for them."""

@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from iris_api.admission import WHOLE_BODY, Admission
 from iris_api.http import CLOSE, error_response, security_headers, to_bytes
-from iris_api.metrics import Metrics
 from iris_api.refusals import Refusals
+from iris_api.telemetry.recording import Metrics
 
 STALL_SECONDS = 10
 """For a client to say its request, to send what is left of a body that was answered already, and to

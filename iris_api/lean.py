@@ -29,9 +29,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from iris_api.http import error_page, server_error
-from iris_api.metrics_folder import MetricsFolder
 from iris_api.request_metrics import RequestMetrics
 from iris_api.settings import settings
+from iris_api.telemetry.worker_files import MetricsFolder
 
 logger = logging.getLogger("bentoml.service")
 

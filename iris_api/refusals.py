@@ -15,9 +15,9 @@ from uvicorn.server import ServerState
 
 from iris_api.admission import RETRY, OverloadedError
 from iris_api.http import CLOSE, error_response, to_bytes
-from iris_api.metrics import Metrics
 from iris_api.openapi import PREDICTIONS
 from iris_api.request_metrics import RequestMetrics
+from iris_api.telemetry.recording import Metrics
 
 TURN_SECONDS = 0.005
 """Between two turns, at least: with 64 places up to 12 800 refusals a second."""

@@ -10,11 +10,11 @@ from typing import Any
 import anyio.to_thread
 import bentoml
 
-from iris_api import logs
 from iris_api.errors import IrisError
-from iris_api.metrics import Metrics
 from iris_api.model.loaded import Classifier
 from iris_api.store import active_version, registry_status
+from iris_api.telemetry import logs
+from iris_api.telemetry.recording import Metrics
 
 logger = logging.getLogger("bentoml.service")
 

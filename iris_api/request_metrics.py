@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from iris_api.openapi import ERRORS, PREDICTIONS
 
 if TYPE_CHECKING:
-    from iris_api.metrics import Metrics
+    from iris_api.telemetry.recording import Metrics
 
 OTHER_PATHS = "other"
 """The label of every path that is not served: one label each would grow without bound."""
@@ -79,7 +79,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def _find_of_answer(self, path: str, status: int) -> tuple[Any, Any]:
         # Not at the top: the process that only starts the workers need not load numpy.
-        from iris_api.tally import Bulk  # noqa: PLC0415
+        from iris_api.telemetry.counting import Bulk  # noqa: PLC0415
 
         labels = self._fixed | {"endpoint": path, "http_response_code": status}
         return (

@@ -20,8 +20,8 @@ from tornado import gen
 
 from iris_api.balance import WORKERS
 from iris_api.drain import PARENT
-from iris_api.metrics_home import VARIABLE, new_metrics_folder, ready_file
 from iris_api.settings import settings
+from iris_api.telemetry.service_folder import VARIABLE, new_metrics_folder, ready_file
 
 LOOK_SECONDS = 1
 """Between two looks after the workers."""

@@ -22,10 +22,10 @@ from prometheus_client.mmap_dict import MmapedDict
 from scrape import Page, scrape
 from sklearn.datasets import load_iris
 
-from iris_api.instruments import INSTRUMENTS, REASONS
-from iris_api.metrics import FLUSH_SECONDS
 from iris_api.openapi import ERRORS
 from iris_api.schema import FEATURES
+from iris_api.telemetry.instruments import INSTRUMENTS, REASONS
+from iris_api.telemetry.recording import FLUSH_SECONDS
 from iris_api.vetting.training_profile import TrainingProfile
 
 SETOSA, VERSICOLOR = [5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]

@@ -11,7 +11,7 @@ import pytest
 import servers
 from scrape import scrape
 
-from iris_api.metrics_folder import RESERVED_BYTES
+from iris_api.telemetry.worker_files import RESERVED_BYTES
 
 CALLS = ("/predict", "/predict_proba")
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}

@@ -21,7 +21,7 @@ from programs import program
 from sklearn.linear_model import LogisticRegression
 
 from iris_api.schema import FEATURES
-from iris_api.tally import Bins
+from iris_api.telemetry.counting import Bins
 from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
 from prometheus import picture
 

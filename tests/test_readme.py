@@ -15,8 +15,8 @@ import pytest
 import servers
 
 from iris_api import openapi
-from iris_api.instruments import REASONS
 from iris_api.settings import Settings
+from iris_api.telemetry.instruments import REASONS
 
 README = (servers.ROOT / "README.md").read_text("utf-8")
 END = "--- end of the command ---"

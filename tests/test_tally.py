@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import Histogram
 from sklearn.datasets import load_iris
 
-from iris_api import instruments
 from iris_api.model.loaded import Answer
 from iris_api.schema import FEATURES
-from iris_api.tally import Bins, Bulk, Instruments, Tally, answered
+from iris_api.telemetry import instruments
+from iris_api.telemetry.counting import Bins, Bulk, Instruments, Tally, answered
 from iris_api.vetting.training_profile import TrainingProfile
 
 IRIS = load_iris()

@@ -9,10 +9,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 
-from iris_api import instruments
-from iris_api.metrics_folder import MetricsFolder, Sample
-from iris_api.process_metrics import ServiceProcesses
 from iris_api.store import registry_status
+from iris_api.telemetry import instruments
+from iris_api.telemetry.processes import ServiceProcesses
+from iris_api.telemetry.worker_files import MetricsFolder, Sample
 
 _BY_NAME = {instrument.name: instrument for instrument in instruments.INSTRUMENTS}
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import psutil
 
-from iris_api import instruments
-from iris_api.instruments import Instrument
+from iris_api.telemetry import instruments
+from iris_api.telemetry.instruments import Instrument
 
 ATTEMPTS = 5
 """How often times are read at most, because a worker ended while they were read."""

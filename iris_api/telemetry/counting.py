@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from prometheus_client import Counter, Histogram
 
-from iris_api import instruments
 from iris_api.model.loaded import Answer, Classifier
 from iris_api.schema import FEATURES
+from iris_api.telemetry import instruments
 from iris_api.vetting.training_profile import FeatureProfile
 
 _CELL: np.dtype[Any] = np.dtype(np.float64)

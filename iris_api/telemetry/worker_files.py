@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict
 
-from iris_api.metrics_home import VARIABLE, ready_file
+from iris_api.telemetry.service_folder import VARIABLE, ready_file
 
 Sample = tuple[str, dict[str, str], float]
 """Name of an instrument, its labels, and the value."""

@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 from bentoml._internal.context import trace_context
 from bentoml._internal.log import TraceRecordFilter
 
-from iris_api import tracing
 from iris_api.settings import settings
+from iris_api.telemetry import traces
 
 PROPAGATING = ("circus", "uvicorn.error")
 """BentoML gives these a handler and lets its root handle them too, so that each line is twice."""
@@ -58,7 +58,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON object, whose strings have their line breaks escaped."""
-        call = tracing.call.get()
+        call = traces.call.get()
         version = call.model_version if call else _worker_version
         trace_id, span_id = (call.trace_id, call.span_id) if call else _current_ids()
         line = {

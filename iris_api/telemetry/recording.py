@@ -16,13 +16,13 @@ import numpy as np
 from bentoml._internal.configuration.containers import BentoMLContainer
 from numpy.typing import NDArray
 
-from iris_api import instruments
-from iris_api.instruments import Reason, Result
-from iris_api.metrics_folder import LOCK_SECONDS, MetricsFolder, Sample
-from iris_api.metrics_page import MetricsPage
 from iris_api.model.loaded import Answer, Classifier
 from iris_api.request_metrics import take_all
-from iris_api.tally import Answered, Bins, Instruments, Tally, answered
+from iris_api.telemetry import instruments
+from iris_api.telemetry.counting import Answered, Bins, Instruments, Tally, answered
+from iris_api.telemetry.instruments import Reason, Result
+from iris_api.telemetry.metrics_page import MetricsPage
+from iris_api.telemetry.worker_files import LOCK_SECONDS, MetricsFolder, Sample
 
 FLUSH_SECONDS = 0.05
 """How late a request may be counted: at 4 000 a second for a worker, 200 share the cost."""
