@@ -14,14 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from iris_api import __version__, index, openapi
-from iris_api.access import KeysError, read_keys
-from iris_api.http import PredictRequest, error_page, error_response, json_response
+from iris_api import __version__
 from iris_api.image import image
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
 from iris_api.request_metrics import RequestMetrics
+from iris_api.serving import openapi, page
+from iris_api.serving.api_keys import KeysError, read_keys
+from iris_api.serving.responses import PredictRequest, error_page, error_response, json_response
 from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.startup import follows_registry, import_at_start
 from iris_api.store import active_version
@@ -53,7 +54,7 @@ pages = Starlette(
         Route("/health", _page("health"), methods=["GET"]),
         Route("/model", _page("provenance"), methods=["GET"]),
         Route("/docs.json", _page("docs"), methods=["GET"]),
-        *index.ROUTES,
+        *page.ROUTES,
     ],
     exception_handlers={HTTPException: error_page},
 )
@@ -67,8 +68,8 @@ class IrisClassifier:
 
     def __init__(self) -> None:
         # Not at the top: the process that only starts the workers need not load numpy.
-        from iris_api.answers import Answers  # noqa: PLC0415
-        from iris_api.reloader import Reloader  # noqa: PLC0415
+        from iris_api.serving.handlers import Answers  # noqa: PLC0415
+        from iris_api.serving.hot_swap import Reloader  # noqa: PLC0415
         from iris_api.telemetry.recording import Metrics  # noqa: PLC0415
 
         name, carried = _model_name(), _carried()

@@ -15,9 +15,9 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from iris_api.admission import WHOLE_BODY, Admission
-from iris_api.http import CLOSE, error_response, security_headers, to_bytes
 from iris_api.refusals import Refusals
+from iris_api.serving.limits import WHOLE_BODY, Admission
+from iris_api.serving.responses import CLOSE, error_response, security_headers, to_bytes
 from iris_api.telemetry.recording import Metrics
 
 STALL_SECONDS = 10

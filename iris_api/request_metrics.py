@@ -14,7 +14,7 @@ from bentoml._internal.context import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from iris_api.openapi import ERRORS, PREDICTIONS
+from iris_api.serving.openapi import ERRORS, PREDICTIONS
 
 if TYPE_CHECKING:
     from iris_api.telemetry.recording import Metrics

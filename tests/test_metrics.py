@@ -22,8 +22,8 @@ from prometheus_client.mmap_dict import MmapedDict
 from scrape import Page, scrape
 from sklearn.datasets import load_iris
 
-from iris_api.openapi import ERRORS
 from iris_api.schema import FEATURES
+from iris_api.serving.openapi import ERRORS
 from iris_api.telemetry.instruments import INSTRUMENTS, REASONS
 from iris_api.telemetry.recording import FLUSH_SECONDS
 from iris_api.vetting.training_profile import TrainingProfile

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import servers
 
-from iris_api import openapi
+from iris_api.serving import openapi
 from iris_api.settings import Settings
 from iris_api.telemetry.instruments import REASONS
 

@@ -41,7 +41,7 @@ from importlib.machinery import PathFinder
 class Soon:
     @staticmethod
     def find_spec(name, path, target=None):
-        if name != "iris_api.reloader": return None
+        if name != "iris_api.serving.hot_swap": return None
         spec = PathFinder.find_spec(name, path)
         load = spec.loader.exec_module
         def execute(module):

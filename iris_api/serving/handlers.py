@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from iris_api.access import ApiKeys
-from iris_api.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
-from iris_api.http import (
+from iris_api.model.loaded import Answer, Classifier
+from iris_api.protocols.messages import InvalidRequestError
+from iris_api.protocols.native import parse_rows
+from iris_api.serving.api_keys import ApiKeys
+from iris_api.serving.hot_swap import Reloader
+from iris_api.serving.limits import RETRY, WHOLE_BODY, Admission, OverloadedError
+from iris_api.serving.responses import (
     CLOSE,
     ClientLeftError,
     error_response,
@@ -19,10 +23,6 @@ from iris_api.http import (
     json_response,
     read_json,
 )
-from iris_api.model.loaded import Answer, Classifier
-from iris_api.protocols.messages import InvalidRequestError
-from iris_api.protocols.native import parse_rows
-from iris_api.reloader import Reloader
 from iris_api.settings import settings
 from iris_api.telemetry import traces
 from iris_api.telemetry.instruments import Reason
