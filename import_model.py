@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from iris_api.attempt import attempt, ignore_endings
+from iris_api.importing.time_limit import attempt, ignore_endings
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.settings import settings
 
@@ -143,7 +143,7 @@ def _seconds(text: str) -> float:
 
 
 def _list(arguments: argparse.Namespace) -> str:
-    from iris_api.listing import list_entries, to_table  # noqa: PLC0415
+    from iris_api.importing.listing import list_entries, to_table  # noqa: PLC0415
     from iris_api.store.entry import place  # noqa: PLC0415
 
     rows = list_entries()
@@ -158,8 +158,8 @@ def _import(arguments: argparse.Namespace) -> str:
     max_bytes = settings().import_max_bytes
     _report(f"importing {uri.text}{', as a dry run' if arguments.dry_run else ''}")
     # mlflow and scikit-learn take seconds to import: --help and a typing error need not wait.
-    from iris_api.importer import Importer  # noqa: PLC0415
-    from iris_api.listing import to_lines  # noqa: PLC0415
+    from iris_api.importing.listing import to_lines  # noqa: PLC0415
+    from iris_api.importing.pipeline import Importer  # noqa: PLC0415
     from iris_api.registry.client import TrackingServer  # noqa: PLC0415
 
     logging.disable(logging.WARNING)  # what they log is said here, or of no use
@@ -205,8 +205,8 @@ def _follow(arguments: argparse.Namespace, out: TextIO) -> NoReturn:
     uri = ModelURI.parse(arguments.model_uri or settings().model_uri)
     keep = settings().keep_versions
     _report(f"watching {uri.text}, every {arguments.watch:g} s")
+    from iris_api.importing.watcher import Watcher  # noqa: PLC0415
     from iris_api.registry.client import TrackingServer  # noqa: PLC0415
-    from iris_api.watcher import Watcher  # noqa: PLC0415
 
     logging.disable(logging.WARNING)
     options = ["--engine", arguments.engine, "--timeout", str(arguments.timeout)]

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from iris_api import __version__
 from iris_api.image import image
+from iris_api.importing.child import follows_registry, import_at_start
 from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
@@ -24,7 +25,6 @@ from iris_api.serving import openapi, page
 from iris_api.serving.api_keys import KeysError, read_keys
 from iris_api.serving.responses import PredictRequest, error_page, error_response, json_response
 from iris_api.settings import SettingsError, bentoml_config, settings
-from iris_api.startup import follows_registry, import_at_start
 from iris_api.store import active_version
 from iris_api.store import entry as store
 from iris_api.telemetry import logs

@@ -26,10 +26,10 @@ PRELOADED = [
     "import_model",
     "iris_api.model.loaded",
     "iris_api.compiling.conversion",
-    "iris_api.importer",
+    "iris_api.importing.pipeline",
     "iris_api.vetting.pickles",
     "iris_api.vetting.estimator",
-    "iris_api.watcher",
+    "iris_api.importing.watcher",
     "mlflow.tracking.request_header.registry",
 ]
 

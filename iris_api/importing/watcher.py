@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import bentoml
 
-from iris_api.attempt import EndedError, Outcome, ending, endings_held, explain
 from iris_api.errors import IrisError
-from iris_api.importer import ImportRefusedError, look
+from iris_api.importing.pipeline import ImportRefusedError, look
+from iris_api.importing.time_limit import EndedError, Outcome, ending, endings_held, explain
 from iris_api.model_uri import ModelURI
 from iris_api.registry.client import TrackingServer
 from iris_api.registry.error_messages import TrackingError

@@ -11,9 +11,9 @@ import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api.attempt import explain
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
+from iris_api.importing.time_limit import explain
 from iris_api.model.self_check import answer_example, read_examples
 from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
