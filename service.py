@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from iris_api import __version__
-from iris_api.image import image
+from iris_api.bentoml_server.application import LeanService
+from iris_api.bentoml_server.image import image
+from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.importing.child import follows_registry, import_at_start
-from iris_api.lean import LeanService
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
-from iris_api.request_metrics import RequestMetrics
 from iris_api.serving import openapi, page
 from iris_api.serving.api_keys import KeysError, read_keys
 from iris_api.serving.responses import PredictRequest, error_page, error_response, json_response
@@ -93,7 +93,7 @@ class IrisClassifier:
     @staticmethod
     def prepare() -> None:
         """Import the registry's model and have workers looked after; once, before they start."""
-        from iris_api.supervision import supervise  # noqa: PLC0415 (a worker need not load it)
+        from iris_api.bentoml_server.supervision import supervise  # noqa: PLC0415 (a worker need not load it)
 
         try:
             name = _model_name()
@@ -119,9 +119,13 @@ class IrisClassifier:
     async def begin(self) -> None:
         """Begin what goes on beside the requests."""
         # Not at the top: the process that only starts the workers need not load numpy.
-        from iris_api.balance import balance_connections  # noqa: PLC0415
-        from iris_api.connections import guard_connections  # noqa: PLC0415
-        from iris_api.drain import drain_on_sigterm, end_with_parent, running_server  # noqa: PLC0415
+        from iris_api.bentoml_server.balancing import balance_connections  # noqa: PLC0415
+        from iris_api.bentoml_server.connections import guard_connections  # noqa: PLC0415
+        from iris_api.bentoml_server.shutdown import (  # noqa: PLC0415
+            drain_on_sigterm,
+            end_with_parent,
+            running_server,
+        )
 
         if (requests := RequestMetrics.of_worker) is not None:
             requests.begin(self.metrics)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import servers
 
-from iris_api.connections import STALL_SECONDS
+from iris_api.bentoml_server.connections import STALL_SECONDS
 
 ROW = b'{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0.2}'
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\n"

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import servers
 
-from iris_api.balance import MANY, Counts
+from iris_api.bentoml_server.balancing import MANY, Counts
 
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 

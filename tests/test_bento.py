@@ -10,7 +10,7 @@ import pytest
 import servers
 from conftest import Tracking
 
-from iris_api.image import UV
+from iris_api.bentoml_server.image import UV
 
 SECRET = "f5a1c0de-of-nobody"
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")

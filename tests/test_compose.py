@@ -15,8 +15,8 @@ from composed import SERVICES, SPEC, Image, Stack, Translation
 from programs import program
 
 from iris_api import __version__
+from iris_api.bentoml_server.supervision import SPARE_SECONDS
 from iris_api.settings import Settings
-from iris_api.supervision import SPARE_SECONDS
 from prometheus import picture
 
 README = (servers.ROOT / "README.md").read_text("utf-8")

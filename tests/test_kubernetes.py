@@ -14,8 +14,8 @@ import yaml
 import import_model
 from deploy import prometheus_rules
 from iris_api import __version__
+from iris_api.bentoml_server.supervision import SPARE_SECONDS
 from iris_api.settings import Settings
-from iris_api.supervision import SPARE_SECONDS
 
 BASE = kustomize.FOLDER / "base"
 PRODUCTION = kustomize.FOLDER / "overlays" / "production"

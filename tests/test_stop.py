@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from benchmarks.traffic import Ask, Traffic, asking
-from iris_api.supervision import refuse_connections
+from iris_api.bentoml_server.supervision import refuse_connections
 
 ROW = [[5.1, 3.5, 1.4, 0.2]]
 STOP_SECONDS = 5

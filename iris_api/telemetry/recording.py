@@ -16,8 +16,8 @@ import numpy as np
 from bentoml._internal.configuration.containers import BentoMLContainer
 from numpy.typing import NDArray
 
+from iris_api.bentoml_server.request_metrics import take_all
 from iris_api.model.loaded import Answer, Classifier
-from iris_api.request_metrics import take_all
 from iris_api.telemetry import instruments
 from iris_api.telemetry.counting import Answered, Bins, Instruments, Tally, answered
 from iris_api.telemetry.instruments import Reason, Result

@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from iris_api.request_metrics import RequestMetrics
+from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.serving.responses import error_page, server_error
 from iris_api.settings import settings
 from iris_api.telemetry.worker_files import MetricsFolder

@@ -15,7 +15,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from iris_api.refusals import Refusals
+from iris_api.bentoml_server.load_shedding import Refusals
 from iris_api.serving.limits import WHOLE_BODY, Admission
 from iris_api.serving.responses import CLOSE, error_response, security_headers, to_bytes
 from iris_api.telemetry.recording import Metrics

@@ -2,7 +2,7 @@
 
 BentoML starts its workers with circus, which looks after them every ten seconds, waits a day for
 one that should stop, and in a container goes on with those that are left. This is for the process
-that starts them; `iris_api/drain.py` is for each worker.
+that starts them; `iris_api/bentoml_server/shutdown.py` is for each worker.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from typing import Any
 import circus.watcher
 from tornado import gen
 
-from iris_api.balance import WORKERS
-from iris_api.drain import PARENT
+from iris_api.bentoml_server.balancing import WORKERS
+from iris_api.bentoml_server.shutdown import PARENT
 from iris_api.settings import settings
 from iris_api.telemetry.service_folder import VARIABLE, new_metrics_folder, ready_file
 
