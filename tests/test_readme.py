@@ -209,7 +209,7 @@ def test_log_messages_are_in_the_readme() -> None:
     section = README.split("\n## Logs and traces\n")[1].split("\n## ")[0]
     texts = [
         text
-        for path in [servers.ROOT / "service.py", *servers.ROOT.glob("iris_api/*.py")]
+        for path in [servers.ROOT / "service.py", *servers.ROOT.glob("iris_api/**/*.py")]
         for text in re.findall(
             r'logger\.(?:warning|error|critical)\(\s*"([^%"].*?)[:;,%"]', path.read_text("utf-8")
         )
@@ -228,8 +228,8 @@ def test_modules_are_in_the_readme() -> None:
         folder = PurePosixPath(names[0]).parent  # of the other names as well
         documented |= {name if "/" in name.rstrip("/") else str(folder / name) for name in names}
 
-    modules = [*servers.ROOT.glob("*.py"), *servers.ROOT.glob("iris_api/*.py")]
+    modules = [*servers.ROOT.glob("*.py"), *servers.ROOT.glob("iris_api/**/*.py")]
     found = {path.relative_to(servers.ROOT).as_posix() for path in modules}
-    ours = {name for name in documented if re.fullmatch(r"(iris_api/)?\w+\.py", name)}
-    assert ours == found - {"iris_api/__init__.py"}
+    ours = {name for name in documented if re.fullmatch(r"(iris_api/(\w+/)?)?\w+\.py", name)}
+    assert ours == {path for path in found if not path.endswith("__init__.py")}
     assert [name for name in documented if not (servers.ROOT / name).exists()] == []

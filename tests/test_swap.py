@@ -353,7 +353,7 @@ def test_two_activations_at_once(rivals: Rivals) -> None:
     first, second = rivals.entry(1), rivals.entry(2)
     folder = first.parent
     script = (
-        "import bentoml; from iris_api import activation, store;"
+        "import bentoml; from iris_api.store import active_version as activation, entry as store;"
         f"activation.activate(store.get(bentoml.Tag('rivals', '{first.name}')))"
     )
     env = rivals.env | {"BENTOML_HOME": str(rivals.home)}

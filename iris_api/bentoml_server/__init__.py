@@ -1,1 +1,1 @@
-"""TODO."""
+"""Everything that reaches into BentoML, uvicorn or circus."""

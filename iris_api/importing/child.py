@@ -8,7 +8,7 @@ from pathlib import Path
 
 logger = logging.getLogger("bentoml.service")
 
-SCRIPT = Path(__file__).resolve().parent.parent / "import_model.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "import_model.py"
 
 
 def follows_registry() -> bool:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Rows in, answers out: a loaded entry of the store. Knows neither HTTP nor metrics."""

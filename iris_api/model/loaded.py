@@ -18,7 +18,7 @@ HIDDEN = {"files", "example"}
 """Metadata for the machinery, of no use to a client."""
 
 EXAMPLE_TOLERANCE = 1e-5
-"""Of the example's probabilities; what the proof at import allows, see `iris_api/compiling/proof.py`."""
+"""Of the example's probabilities; what `iris_api/compiling/proof.py` allows."""
 
 
 Origin = Literal["store", "bento"]

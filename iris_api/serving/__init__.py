@@ -1,1 +1,1 @@
-"""TODO."""
+"""What answers over HTTP. Knows neither the registry nor the import."""

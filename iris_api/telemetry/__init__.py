@@ -1,1 +1,1 @@
-"""TODO."""
+"""Metrics, logs and traces of the service."""

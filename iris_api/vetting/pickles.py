@@ -19,7 +19,7 @@ from iris_api.vetting.archive import MAXIMUM_BYTES, VettingError
 from iris_api.vetting.estimator import check_version
 from iris_api.vetting.mlmodel import LOG_AS_SKOPS, Flavor, read_model
 
-CHILD = Path(__file__).with_name("unpickle_child.py")
+CHILD = Path(__file__).with_name("pickle_child.py")
 
 MEMORY_BYTES = 4 * 1024**3
 """Address space of the process, in bytes; scikit-learn with its libraries takes about 1 GiB."""
