@@ -32,7 +32,7 @@ check: $(BIN)/.installed ## formatting, lint, types, locks, shell, YAML, compose
 	$(BIN)/shellcheck .ci/*
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	.ci/compose-config
-	$(BIN)/python tests/kustomize.py deploy/kubernetes/base deploy/kubernetes/overlays/production \
+	$(BIN)/python tests/support/kustomize.py deploy/kubernetes/base deploy/kubernetes/overlays/production \
 		> .venv/manifests.yaml
 	$(BIN)/kubernetes-validate --strict --quiet -k $(OLDEST) .venv/manifests.yaml
 	$(BIN)/kubernetes-validate --strict --quiet .venv/manifests.yaml

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import servers
+from support import servers
 
 from iris_api.schema import FEATURES
 
 if TYPE_CHECKING:
-    from inprocess import Fails, Run
-    from saved_models import Copy
+    from support.inprocess import Fails, Run
+    from support.saved_models import Copy
 
 
 LONGEST = ("readme", "compat", "stop", "quickstart", "watch", "container", "swap", "logins")
@@ -72,7 +72,7 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give one directory a serialization format, as mlflow.sklearn writes them."""
-    import saved_models  # noqa: PLC0415 (seconds, as above)
+    from support import saved_models  # noqa: PLC0415 (seconds, as above)
 
     folder = tmp_path_factory.mktemp("saved")
     saved_models.save(folder)
@@ -82,7 +82,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(saved: Path, tmp_path: Path) -> "Copy":
     """Copy a saved directory, with another MLmodel or another model file."""
-    import saved_models  # noqa: PLC0415
+    from support import saved_models  # noqa: PLC0415
 
     return saved_models.copier(saved, tmp_path)
 
@@ -148,7 +148,7 @@ def run(
     capsys: pytest.CaptureFixture[str],
 ) -> "Run":
     """Give the import's command line, in this process, with the tracking server and that store."""
-    import inprocess  # noqa: PLC0415 (seconds, and most tests need none of it)
+    from support import inprocess  # noqa: PLC0415 (seconds, and most tests need none of it)
 
     return inprocess.runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
 
@@ -156,7 +156,7 @@ def run(
 @pytest.fixture
 def fails(run: "Run", store: Path) -> "Fails":
     """Give the import's command line, and hold it to what each failure must be."""
-    import inprocess  # noqa: PLC0415
+    from support import inprocess  # noqa: PLC0415
 
     return inprocess.failing(run, store)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-import servers
+from support import servers
 
 from iris_api.bentoml_server.connections import STALL_SECONDS
 

@@ -9,8 +9,8 @@ import bentoml
 import httpx
 import psutil
 import pytest
-import servers
-from scrape import scrape
+from support import servers
+from support.scrape import scrape
 
 ROW = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 KEY, OTHER_KEY, NEW_KEY = "first-key-hunter2", "other-key-hunter3", "new-key-hunter4"

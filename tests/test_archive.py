@@ -8,7 +8,7 @@ import zipfile
 from typing import Any
 
 import pytest
-from saved_models import Copy, edited, logistic, message, opened, text_node, tuple_node
+from support.saved_models import Copy, edited, logistic, message, opened, text_node, tuple_node
 
 
 def _archive(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from scrape import scrape
+from support.scrape import scrape
 
 from benchmarks.models import Model
 from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, SWITCHED, Peer

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import servers
 from conftest import Tracking
+from support import servers
 
 from iris_api.bentoml_server.image import UV
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
-import servers
-import warm
 import yaml
+from support import servers, warm
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(900)]
 

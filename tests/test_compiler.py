@@ -8,19 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from irises import (
-    IRIS,
-    RANGES,
-    ROWS,
-    SPECIES,
-    compile_iris,
-    fit,
-    forest,
-    fresh_rows,
-    kind,
-    logistic,
-    scaled,
-)
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -73,6 +60,19 @@ from sklearn.preprocessing import (
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+from support.irises import (
+    IRIS,
+    RANGES,
+    ROWS,
+    SPECIES,
+    compile_iris,
+    fit,
+    forest,
+    fresh_rows,
+    kind,
+    logistic,
+    scaled,
+)
 
 from iris_api.compiling.conversion import Compiled, ask_every_row
 from iris_api.compiling.proof import PROBABILITY_LIMIT, CompileError, UnansweredError

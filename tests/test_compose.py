@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import composed
 import httpx
 import pytest
-import servers
 import yaml
-from composed import SERVICES, SPEC, Image, Stack, Translation
-from programs import program
+from support import composed, servers
+from support.composed import SERVICES, SPEC, Image, Stack, Translation
+from support.programs import program
 
 from iris_api import __version__
 from iris_api.bentoml_server.supervision import SPARE_SECONDS

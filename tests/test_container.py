@@ -7,11 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import containers
 import httpx
 import pytest
-import servers
-from containers import Container
+from support import containers, servers
+from support.containers import Container
 
 from benchmarks.traffic import Ask, Traffic, asking
 

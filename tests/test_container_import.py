@@ -6,13 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import containers
 import httpx
-import proxies
 import pytest
-import servers
 from conftest import Tracking
-from guarded import ADMIN, guarded_server
+from support import containers, proxies, servers
+from support.guarded import ADMIN, guarded_server
 
 pytestmark = pytest.mark.thorough
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import servers
 from conftest import Tracking
-from inprocess import Fails, Run, snapshot
+from support import servers
+from support.inprocess import Fails, Run, snapshot
 
 pytestmark = pytest.mark.thorough
 

@@ -7,14 +7,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import registered as models
-import servers
-import warm
 import yaml
 from conftest import Tracking
-from scrape import scrape
 from sklearn.datasets import load_iris
 from sklearn.svm import LinearSVC
+from support import registered as models
+from support import servers, warm
+from support.scrape import scrape
 
 import train_model
 from iris_api.compiling.sampling import probe_rows

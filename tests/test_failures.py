@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import proxies
 import pytest
-import servers
 from conftest import Tracking
-from inprocess import Fails, Run, staged
-from proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
+from support import proxies, servers
+from support.inprocess import Fails, Run, staged
+from support.proxies import FILE, Exchange, Fault, Proxy, delayed, first, on_files
 
 import iris_api.store.active_version
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from saved_models import (
+from support.saved_models import (
     AGAIN,
     AS_SKOPS,
     CODE,

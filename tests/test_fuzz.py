@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import servers
 
 from iris_api.schema import FEATURES
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 import skops.io
-import warm
 import yaml
-from fake_registry import FakeRegistry, cut_off, endless, fake_registry, redirect, send
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from support import warm
+from support.fake_registry import FakeRegistry, cut_off, endless, fake_registry, redirect, send
 
 pytestmark = pytest.mark.thorough
 

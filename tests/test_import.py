@@ -9,14 +9,13 @@ import httpx
 import mlflow
 import numpy as np
 import pytest
-import registered
-import servers
 import yaml
 from conftest import Tracking
-from inprocess import Fails, Run, runner
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import RadiusNeighborsClassifier
+from support import registered, servers
+from support.inprocess import Fails, Run, runner
 
 from iris_api.schema import FEATURES
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import warm
-from fake_registry import FakeRegistry, fake_registry
+from support import warm
+from support.fake_registry import FakeRegistry, fake_registry
 
 pytestmark = pytest.mark.thorough
 

@@ -6,10 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import kustomize
 import pytest
-import servers
 import yaml
+from support import kustomize, servers
 
 import import_model
 from deploy import prometheus_rules

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-import servers
-from scrape import scrape
+from support import servers
+from support.scrape import scrape
 
 from iris_api.model.onnx_session import open_session
 

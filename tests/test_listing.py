@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Tracking
-from inprocess import Run, runner, snapshot, staged
+from support.inprocess import Run, runner, snapshot, staged
 
 from iris_api.schema import FEATURES
 

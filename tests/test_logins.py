@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import proxies
 import pytest
-import servers
 from conftest import Tracking
-from guarded import ADMIN, guarded_server
-from inprocess import Run, runner, snapshot
-from proxies import Certificate
+from support import proxies, servers
+from support.guarded import ADMIN, guarded_server
+from support.inprocess import Run, runner, snapshot
+from support.proxies import Certificate
 
 pytestmark = pytest.mark.thorough
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import servers
-from scrape import scrape
+from support import servers
+from support.scrape import scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,10 +17,10 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-import servers
 from prometheus_client.mmap_dict import MmapedDict
-from scrape import Page, scrape
 from sklearn.datasets import load_iris
+from support import servers
+from support.scrape import Page, scrape
 
 from iris_api.schema import FEATURES
 from iris_api.serving.openapi import ERRORS

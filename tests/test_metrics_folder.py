@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import servers
-from scrape import scrape
+from support import servers
+from support.scrape import scrape
 
 from iris_api.telemetry.worker_files import RESERVED_BYTES
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-import servers
 import skops.io
-import warm
 import yaml
-from fake_registry import fake_registry
+from support import servers, warm
+from support.fake_registry import fake_registry
 
 pytestmark = pytest.mark.thorough
 
@@ -57,7 +56,7 @@ def test_service_opens_no_pickle(
     assert done.status == 0, done.stderr
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
-        Path(__file__).with_name("watch_pickle.py").read_text()
+        Path(__file__).with_name("support").joinpath("watch_pickle.py").read_text()
     )
     log = tmp_path / "watched"
     env |= {"PYTHONPATH": str(tmp_path / "site"), "WATCH_PICKLE": str(log)}

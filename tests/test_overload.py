@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import servers
-from flood import START_SECONDS, Seen, flood
-from scrape import scrape
 from sklearn.datasets import load_iris
+from support import servers
+from support.flood import START_SECONDS, Seen, flood
+from support.scrape import scrape
 
 from iris_api.serving.limits import HELD_BODIES
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
-import servers
+from support import servers
 
 HEADERS = {
     "cache-control": "no-store",

@@ -13,12 +13,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import registered
-import servers
 from conftest import Tracking
 from numpy.typing import NDArray
-from programs import program
 from sklearn.linear_model import LogisticRegression
+from support import registered, servers
+from support.programs import program
 
 from iris_api.schema import FEATURES
 from iris_api.telemetry.counting import Bins

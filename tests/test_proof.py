@@ -6,16 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from irises import (
-    RANGES,
-    compile_iris,
-    fit,
-    forest,
-    fresh_rows,
-    kind,
-    logistic,
-    scaled,
-)
 from sklearn.ensemble import (
     BaggingClassifier,
     ExtraTreesClassifier,
@@ -31,6 +21,16 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.tree import DecisionTreeClassifier
+from support.irises import (
+    RANGES,
+    compile_iris,
+    fit,
+    forest,
+    fresh_rows,
+    kind,
+    logistic,
+    scaled,
+)
 
 from iris_api.compiling import sampling
 from iris_api.compiling.conversion import convert_and_prove

@@ -15,8 +15,8 @@ import httpx
 import mlflow
 import psutil
 import pytest
-import servers
 from conftest import Tracking
+from support import servers
 
 START_SECONDS = 240
 

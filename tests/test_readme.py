@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import httpx
 import psutil
 import pytest
-import servers
+from support import servers
 
 from iris_api.serving import openapi
 from iris_api.settings import Settings

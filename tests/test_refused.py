@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import mlflow
 import pytest
-import registered
 import sklearn
 from conftest import Tracking
-from inprocess import Fails
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from support import registered
+from support.inprocess import Fails
 
 pytestmark = pytest.mark.thorough
 

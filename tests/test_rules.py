@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import servers
 import yaml
-from programs import program
+from support import servers
+from support.programs import program
 
 from prometheus import picture
 

@@ -10,9 +10,9 @@ import bentoml
 import httpx
 import numpy as np
 import pytest
-import servers
-from scrape import scrape
 from sklearn.datasets import load_iris
+from support import servers
+from support.scrape import scrape
 
 from iris_api.schema import FEATURES
 

@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-import servers
+from support import servers
 
 SIZING = (servers.ROOT / "deploy" / "SIZING.md").read_text("utf-8")
 README = (servers.ROOT / "README.md").read_text("utf-8")

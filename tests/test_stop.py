@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import servers
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
+from support import servers
 
 from benchmarks.traffic import Ask, Traffic, asking
 from iris_api.bentoml_server.supervision import refuse_connections

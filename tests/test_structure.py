@@ -6,16 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
-from saved_models import (
-    SPECIES,
-    Copy,
-    X,
-    edited,
-    message,
-    opened,
-    text_node,
-    y,
-)
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -25,6 +15,16 @@ from sklearn.ensemble import (
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from support.saved_models import (
+    SPECIES,
+    Copy,
+    X,
+    edited,
+    message,
+    opened,
+    text_node,
+    y,
+)
 
 
 def _corrupt_tree(field: str, value: int) -> bytes:

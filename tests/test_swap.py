@@ -14,13 +14,11 @@ from typing import Any
 import httpx
 import mlflow
 import pytest
-import registered
-import servers
-import warm
 import yaml
 from conftest import Tracking
-from scrape import scrape
 from sklearn.linear_model import LogisticRegression
+from support import registered, servers, warm
+from support.scrape import scrape
 
 from benchmarks.traffic import Ask, asking
 from iris_api.home import lock

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import servers
-from proxies import Certificate, make_certificate
+from support import servers
+from support.proxies import Certificate, make_certificate
 
 README = (servers.ROOT / "README.md").read_text("utf-8")
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}

@@ -7,9 +7,9 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-import servers
 import yaml
 from conftest import Tracking
+from support import servers
 
 from iris_api.schema import FEATURES
 from iris_api.vetting.training_profile import TrainingProfile

@@ -12,7 +12,7 @@ import cloudpickle
 import joblib
 import pandas as pd
 import pytest
-from saved_models import (
+from support.saved_models import (
     AGAIN,
     AS_SKOPS,
     HERE,

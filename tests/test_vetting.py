@@ -8,25 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from saved_models import (
-    AS_SKOPS,
-    HERE,
-    OWN,
-    SIGN,
-    SPECIES,
-    Copy,
-    X,
-    bomb,
-    edited,
-    logistic,
-    message,
-    node,
-    opened,
-    sklearn_flavor,
-    text_node,
-    tuple_node,
-    y,
-)
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
@@ -77,6 +58,25 @@ from sklearn.preprocessing import (
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+from support.saved_models import (
+    AS_SKOPS,
+    HERE,
+    OWN,
+    SIGN,
+    SPECIES,
+    Copy,
+    X,
+    bomb,
+    edited,
+    logistic,
+    message,
+    node,
+    opened,
+    sklearn_flavor,
+    text_node,
+    tuple_node,
+    y,
+)
 
 from iris_api.schema import FEATURES
 

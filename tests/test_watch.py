@@ -15,11 +15,10 @@ from pathlib import Path
 import mlflow
 import psutil
 import pytest
-import servers
-import warm
 import yaml
 from conftest import Tracking
-from proxies import FILE, Proxy, delayed, no_fault, on_files, proxy
+from support import servers, warm
+from support.proxies import FILE, Proxy, delayed, no_fault, on_files, proxy
 
 NAME = "Watched"
 URI = f"models:/{NAME}/Production"

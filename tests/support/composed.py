@@ -18,8 +18,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import servers
 import yaml
+
+from support import servers
 
 FILE = servers.ROOT / "deploy" / "compose.yaml"
 SPEC: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))

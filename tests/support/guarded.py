@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import servers
+from support import servers
 
 ADMIN = "keeper"
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import servers
+
+from support import servers
 
 PRELOADED = [
     "import_model",
@@ -34,7 +35,7 @@ PRELOADED = [
 ]
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([*PRELOADED, "warm"])
+_context.set_forkserver_preload([*PRELOADED, "support.warm"])
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-import servers
-from programs import program
+
+from support import servers
+from support.programs import program
 
 README = (servers.ROOT / "README.md").read_text("utf-8")
 SECTION = "Run it in a container"

@@ -8,8 +8,9 @@ from typing import cast
 
 import httpx
 import numpy as np
-import servers
 import uvloop
+
+from support import servers
 
 START_SECONDS = 0.5
 """Over which the clients begin, so that they do not all ask at once, for ever."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "kubernetes"
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 KEYS = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
 """By which Kubernetes merges the items of these lists; another list replaces the former one."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CROWD = ("127.0.0.2" if sys.platform == "linux" else "127.0.0.1", 0)
 """From where many clients come: their ports are none that a server of another test may want."""
 
