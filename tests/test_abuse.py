@@ -250,7 +250,7 @@ def test_file_limit_is_never_lowered(plain_env: dict[str, str]) -> None:
     """A worker raises its limit of file handles up to its maximum, and leaves a higher one."""
     script = """if True:
         import resource
-        from iris_api import connections
+        from iris_api.bentoml_server import connections
         limit = resource.RLIMIT_NOFILE
         _, hard = resource.getrlimit(limit)
         for soft in (500, 900):

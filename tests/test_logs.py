@@ -169,7 +169,7 @@ def test_lines_on_a_terminal(plain_env: dict[str, str], tmp_path: Path) -> None:
     """On a terminal the lines are for a person."""
     script = (
         "import logging; from bentoml._internal.log import configure_server_logging;"
-        "configure_server_logging(); from iris_api import logs; logs.configure();"
+        "configure_server_logging(); from iris_api.telemetry import logs; logs.configure();"
         "logging.getLogger('bentoml.service').warning('like this'); logging.getLogger().error(1)"
     )
     command = [sys.executable, "-c", script]
