@@ -24,10 +24,11 @@ thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, estimato
 OLDEST := 1.30.0
 
 .PHONY: check
-check: $(BIN)/.installed ## formatting, lint, types, locks, shell, YAML, compose, Kubernetes
+check: $(BIN)/.installed ## formatting, lint, types, import rules, locks, shell, YAML, compose, Kubernetes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/yamllint --strict .
 	$(BIN)/shellcheck .ci/*
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml

@@ -1,4 +1,4 @@
-"""What the entry points are made of, one concern a module."""
+"""From a registered scikit-learn model to an HTTP service; `docs/architecture.md` has the map."""
 
 import os
 

@@ -1,14 +1,17 @@
-"""The base of every error of ours, and text from elsewhere made fit to be shown."""
+"""The base class of this project's errors, and the cleaning of text that others wrote."""
 
 
 class IrisError(Exception):
-    """A failure that a person can mend: one line that says what is wrong and how to mend it."""
+    """A failure that a person can fix: one line that says what is wrong and how to fix it."""
 
     transient = False
-    """Whether the same may work later although the model stays what it is."""
+    """Whether the same attempt may succeed later although nothing was changed."""
 
 
 def one_line(text: object, limit: int = 200) -> str:
-    """Bring text from elsewhere to one printable line, fit for a terminal and a log."""
+    """Return text as one printable line of at most `limit` characters, for terminals and logs.
+
+    White space is collapsed, and each character that cannot be printed becomes a question mark.
+    """
     line = " ".join(str(text).split())
     return "".join(char if char.isprintable() else "?" for char in line)[:limit]

@@ -1,4 +1,4 @@
-"""The four ways to name a registered model's version."""
+"""Model URIs: the four ways to name a version of a registered model."""
 
 import re
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "A
 
 
 class ModelURIError(IrisError):
-    """A model URI that is none of the four forms."""
+    """A model URI in none of the four forms."""
 
 
 @dataclass(frozen=True)
 class ModelURI:
     """`models:/NAME/VERSION`, `models:/NAME/STAGE`, `models:/NAME/latest` or `models:/NAME@ALIAS`.
 
-    At most one of version, stage and alias is set; none means the latest version.
+    At most one of `version`, `stage` and `alias` is set; without any, the latest version is meant.
     """
 
     text: str
@@ -27,13 +27,13 @@ class ModelURI:
 
     @classmethod
     def parse(cls, text: str) -> "ModelURI":
-        """Read a model URI.
+        """Parse a model URI.
 
         Raises:
-            ModelURIError: it is none of the four forms.
+            ModelURIError: The text has none of the four forms.
         """
         match = re.fullmatch(r"models:/([^/@:]+)(?:/([^/@]+)|@([^/@]+))", text)
-        # A registry has no such name, and a surrogate can be neither sent nor printed.
+        # A lone surrogate, for one, can be neither sent nor printed.
         if not match or not text.isprintable():
             raise ModelURIError(
                 f"{one_line(text)!r} is not a model URI; write models:/NAME/VERSION, "
@@ -44,11 +44,11 @@ class ModelURI:
             return cls(text, name, alias=alias)
         if selector.lower() == "latest":
             return cls(text, name)
-        if re.fullmatch("[0-9]{1,18}", selector):  # the registry's fit in 64 bits
+        if re.fullmatch("[0-9]{1,18}", selector):  # fits in the 64 bits of the registry
             return cls(text, name, version=int(selector))
         if stage := STAGES.get(selector.lower()):
             return cls(text, name, stage=stage)
         raise ModelURIError(
-            f"{one_line(selector, 80)!r} is no version and no stage; the stages are "
+            f"{one_line(selector, 80)!r} is neither a version nor a stage; the stages are "
             f"{', '.join(STAGES.values())}, and an alias is written models:/{name}@ALIAS"
         )

@@ -1,4 +1,4 @@
-"""The contract of the model: its columns, their unit and their range."""
+"""The contract of the served model: its columns, their unit and their range."""
 
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 """The columns of every array of rows in this project, in this order, in centimetres."""
@@ -9,12 +9,12 @@ SKLEARN_NAMES = {
     "petal length (cm)": "petal_length",
     "petal width (cm)": "petal_width",
 }
-"""What `sklearn.datasets.load_iris` calls the four features, in a model's columns."""
+"""The names that `sklearn.datasets.load_iris` gives to the four features."""
 
 MINIMUM_CM, MAXIMUM_CM = 0, 100
-"""No length is negative, and no iris measures a metre: beyond are mistakes of unit or decimal."""
+"""The accepted range: values outside it are mistakes of unit or of the decimal point."""
 
 
 def feature_of(column: str) -> str:
-    """Return the feature that a model's column holds; a name that means none stays as it is."""
+    """Return the feature that a model's column holds, or the name itself where it holds none."""
     return SKLEARN_NAMES.get(column, column)

@@ -1,4 +1,4 @@
-"""The environment variables, read once."""
+"""The settings: environment variables, read once."""
 
 import os
 from functools import cache
@@ -13,21 +13,21 @@ DURATION_BUCKETS = [
     *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 ]
-"""Of a request, in seconds: BentoML's begin at 5 ms, and a single row takes half of one."""
+"""Histogram buckets of request durations, in seconds; those of BentoML start at 5 ms."""
 
 MAXIMUM_WORKERS = 1024
-"""More than any machine has cores. BentoML makes a list of them all, which can take all memory."""
+"""More cores than a machine has. BentoML builds a list of this length, which must stay small."""
 
 
 class SettingsError(IrisError):
-    """An environment variable that cannot be understood."""
+    """An environment variable with an invalid value."""
 
 
 class Settings(BaseModel):
-    """Our own variables; MLflow and BentoML read theirs themselves.
+    """The variables of this project; MLflow and BentoML read their own.
 
-    Each field's alias is its variable. pydantic-settings would do the same, and take 0.1 s and 6 MB
-    in every process for the sources of settings that nobody uses here.
+    The alias of each field is the name of its variable. pydantic-settings would do the same, but
+    costs every process 0.1 s and 6 MB.
     """
 
     model_config = ConfigDict(frozen=True, alias_generator=lambda name: f"IRIS_{name}".upper())
@@ -51,13 +51,13 @@ class Settings(BaseModel):
 
 @cache
 def settings() -> Settings:
-    """Read the environment.
+    """Return the settings of this process.
 
     Raises:
-        SettingsError: a variable is not what it should be; the message names the first.
+        SettingsError: A variable has an invalid value; the message names the first one.
     """
     try:
-        # An empty variable is one that is not set.
+        # An empty variable counts as unset.
         return Settings.model_validate({name: text for name, text in os.environ.items() if text})
     except ValidationError as error:
         first = error.errors()[0]
@@ -65,10 +65,10 @@ def settings() -> Settings:
 
 
 def bentoml_config() -> dict[str, Any]:
-    """Return what these settings mean in the terms of `bentoml.service`."""
+    """Return the settings as keyword arguments of `bentoml.service`."""
     config: dict[str, Any] = {
         "http": {"port": settings().port},
-        # As many as cores, in a container as many as it may use.
+        # One worker a core; in a container, one for each core that it may use.
         "workers": settings().workers or "cpu_count",
         "metrics": {
             "enabled": True,
@@ -78,7 +78,7 @@ def bentoml_config() -> dict[str, Any]:
         "logging": {"access": {"enabled": settings().access_log}},
     }
     if settings().otlp_endpoint:
-        # The exporter reads the endpoint, and all else, from OpenTelemetry's own variables.
+        # The exporter reads its endpoint and options from OpenTelemetry's own variables.
         config["tracing"] = {
             "exporter_type": "otlp",
             "sample_rate": 1.0,

@@ -313,7 +313,7 @@ def test_without_a_training_profile(
         (
             "models:/IrisModel/champion",
             (
-                "error: 'champion' is no version and no stage; the stages are None, Staging, "
+                "error: 'champion' is neither a version nor a stage; the stages are None, Staging, "
                 "Production, Archived, and an alias is written models:/IrisModel@ALIAS"
             ),
         ),
@@ -321,8 +321,8 @@ def test_without_a_training_profile(
             (
                 f"models:/IrisModel/{version}",
                 (
-                    f"error: '{version[:80]}' is no version and no stage; the stages are None, "
-                    "Staging, Production, Archived, and an alias is written "
+                    f"error: '{version[:80]}' is neither a version nor a stage; the stages are "
+                    "None, Staging, Production, Archived, and an alias is written "
                     "models:/IrisModel@ALIAS"
                 ),
             )
