@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 LONGEST = ("readme", "compat", "stop", "quickstart", "watch", "container", "swap", "logins")
-"""Files that take minutes, which begin first: at the end one process would wait for the other."""
+"""The slowest test files. They start first, so that both processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of the longest files first."""
+    """Run the tests of the slowest files first."""
     first = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(item.path.name, len(first)))
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """A tracking server with IrisModel in it, and the environment that points to it."""
+    """A tracking server with IrisModel registered, and the environment that points to it."""
 
     url: str
     folder: Path
@@ -41,7 +41,7 @@ class Tracking:
 
 @pytest.fixture(scope="session")
 def plain_env() -> dict[str, str]:
-    """Give the environment without any setting of MLflow, BentoML or this project."""
+    """Return the environment without the settings of MLflow, BentoML and this project."""
     foreign = ("MLFLOW_", "BENTOML_", "BENTO_", "IRIS_", "MAKE", "MFLAGS", "OTEL_", "PROMETHEUS_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return kept | {"BENTOML_DO_NOT_TRACK": "True"}
@@ -49,7 +49,7 @@ def plain_env() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Give a logistic regression as mlflow.sklearn writes it: content by file name."""
+    """Return a logistic regression as mlflow.sklearn saves it: file contents by file name."""
     import mlflow.sklearn  # noqa: PLC0415 (seconds, and most tests need none of it)
     import pandas as pd  # noqa: PLC0415
     from mlflow.models import infer_signature  # noqa: PLC0415
@@ -71,7 +71,7 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give one directory a serialization format, as mlflow.sklearn writes them."""
+    """Return a folder with one saved model for each serialization format."""
     from support import saved_models  # noqa: PLC0415 (seconds, as above)
 
     folder = tmp_path_factory.mktemp("saved")
@@ -81,7 +81,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied(saved: Path, tmp_path: Path) -> "Copy":
-    """Copy a saved directory, with another MLmodel or another model file."""
+    """Return a function that copies a saved model and changes its MLmodel or its model file."""
     from support import saved_models  # noqa: PLC0415
 
     return saved_models.copier(saved, tmp_path)
@@ -89,7 +89,7 @@ def copied(saved: Path, tmp_path: Path) -> "Copy":
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Give a copy of the project, with its environment, in a folder of another name."""
+    """Return a copy of the project and its environment in a folder with another name."""
     folder = tmp_path / "another name"
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=servers.ROOT, capture_output=True, text=True, check=True
@@ -105,7 +105,7 @@ def clone(tmp_path: Path) -> Path:
 def tracking(
     tmp_path_factory: pytest.TempPathFactory, plain_env: dict[str, str]
 ) -> Iterator[Tracking]:
-    """Run a tracking server; version 1 of IrisModel, a logistic regression, is promoted."""
+    """Run a tracking server where version 1 of IrisModel, a logistic regression, is promoted."""
     folder = tmp_path_factory.mktemp("mlflow")
     with servers.mlflow_server(folder, env=plain_env) as server:
         env = plain_env | {"MLFLOW_TRACKING_URI": server.url}
@@ -116,7 +116,7 @@ def tracking(
 
 @pytest.fixture(scope="session")
 def home(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a BENTOML_HOME with version 1 imported; to be read only."""
+    """Return a BENTOML_HOME with version 1 imported. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("bentoml")
     done = servers.run("import_model.py", env=tracking.env | {"BENTOML_HOME": str(folder)})
     assert done.returncode == 0, done.stderr
@@ -125,7 +125,7 @@ def home(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def estimator(home: Path) -> Any:
-    """Open the very estimator that was imported, with scikit-learn."""
+    """Return the imported estimator, opened with scikit-learn."""
     import skops.io  # noqa: PLC0415 (seconds, as above)
 
     (path,) = home.glob("models/irismodel/*/mlflow_model/model.skops")
@@ -136,7 +136,7 @@ def estimator(home: Path) -> Any:
 
 @pytest.fixture
 def store(home: Path, tmp_path: Path) -> Path:
-    """Give a BENTOML_HOME of this test's own, with version 1 in it."""
+    """Return a writable copy of the BENTOML_HOME with version 1 imported."""
     return Path(shutil.copytree(home, tmp_path / "bentoml"))
 
 
@@ -147,7 +147,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> "Run":
-    """Give the import's command line, in this process, with the tracking server and that store."""
+    """Return a function that runs `import_model.py` in this process against the test servers."""
     from support import inprocess  # noqa: PLC0415 (seconds, and most tests need none of it)
 
     return inprocess.runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
@@ -155,7 +155,7 @@ def run(
 
 @pytest.fixture
 def fails(run: "Run", store: Path) -> "Fails":
-    """Give the import's command line, and hold it to what each failure must be."""
+    """Return a function that runs a failing import and checks what every failure promises."""
     from support import inprocess  # noqa: PLC0415
 
     return inprocess.failing(run, store)
@@ -165,7 +165,7 @@ def fails(run: "Run", store: Path) -> "Fails":
 def service(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:
-    """Run the service with version 1 and one worker; it knows no tracking server."""
+    """Run the service with version 1, one worker and no tracking server."""
     log = tmp_path_factory.mktemp("service") / "service.log"
     env = plain_env | {"BENTOML_HOME": str(home)}
     with servers.bentoml_service(log, env=env) as server:
@@ -174,6 +174,6 @@ def service(
 
 @pytest.fixture(scope="session")
 def client(service: servers.Server) -> Iterator[httpx.Client]:
-    """Give an HTTP client of the service."""
+    """Return an HTTP client of the service."""
     with httpx.Client(base_url=service.url, timeout=30) as client:
         yield client

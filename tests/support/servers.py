@@ -1,4 +1,4 @@
-"""Real servers for the tests: on free ports, logging to files, ended by their own process id."""
+"""Real servers for the tests: on free ports, with log files, stopped by their process id."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 CROWD = ("127.0.0.2" if sys.platform == "linux" else "127.0.0.1", 0)
-"""From where many clients come: their ports are none that a server of another test may want."""
+"""Source address of many clients, so that they never take the port of another test's server."""
 
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -33,7 +33,7 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -50,7 +50,7 @@ def running(
     env: Mapping[str, str],
     cwd: Path = ROOT,
 ) -> Iterator[Server]:
-    """Run a server in a session of its own until the block ends; show its log when it fails."""
+    """Run a server in its own session until the block ends, and print its log when it fails."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             command, cwd=cwd, env=env, stdout=out, stderr=out, start_new_session=True
@@ -71,7 +71,7 @@ def running(
 
 
 def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    """Wait until a URL answers with a success."""
+    """Wait until a URL answers with a success status."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -94,11 +94,11 @@ def mlflow_server(
     """Run a tracking server with SQLite and a folder of artifacts.
 
     Args:
-        folder: for the log, and for the data where no database is given.
-        options: of mlflow server; none serves the artifacts.
-        env: of the process.
-        database: of another server in the same folder as its artifacts, to serve the same models.
-        host: address of this machine to listen on.
+        folder: The log goes here, and without `database` the data too.
+        options: Command-line options in the place of `--serve-artifacts`.
+        env: The environment of the process.
+        database: The SQLite file of another server, next to its artifacts, to serve its models.
+        host: The local address to listen on.
     """
     database = database or folder / "mlflow.db"
     port = free_port()
@@ -110,7 +110,10 @@ def mlflow_server(
         *(options or ("--serve-artifacts",)),
     ]
     url = f"http://{host}:{port}"
-    env = {**env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # five processes of no use here
+    env = {
+        **env,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }  # five processes that no test needs
     with running(command, url=url, ready="/health", log=folder / "mlflow.log", env=env) as server:
         yield server
 
@@ -126,17 +129,17 @@ def bentoml_service(
     scheme: str = "http",
     files: int | None = None,
 ) -> Iterator[Server]:
-    """Run the service as its users do, with bentoml serve; one worker unless the env says more.
+    """Run the service with `bentoml serve`, with one worker unless `env` sets another number.
 
     Args:
-        log: to write to.
-        options: of bentoml serve.
-        env: of the process.
-        target: what is served.
-        cwd: where it is.
-        port: to listen on; without one, any.
-        scheme: of its address.
-        files: handles that each process may have; without a number, as many as this one.
+        log: The file that the output goes to.
+        options: Command-line options of `bentoml serve`.
+        env: The environment of the process.
+        target: The service or Bento.
+        cwd: The working directory.
+        port: The port to listen on; a free one by default.
+        scheme: The scheme of the returned URL.
+        files: The limit of open file descriptors of each process.
     """
     port = port or free_port()
     env = {"IRIS_WORKERS": "1", **env}
@@ -153,7 +156,7 @@ def bentoml_service(
 
 
 def workers(server: Server) -> list[psutil.Process]:
-    """Return the processes that answer for a service."""
+    """Return the worker processes of a service."""
     found = []
     for child in psutil.Process(server.process.pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):  # ended just now, a zombie included
@@ -163,13 +166,13 @@ def workers(server: Server) -> list[psutil.Process]:
 
 
 def metrics_folder(home: Path) -> Path:
-    """Return what the workers of the only service with a BENTOML_HOME share, or shared."""
+    """Return the metrics folder of the only service that ran with a BENTOML_HOME."""
     (folder,) = home.glob("metrics/*/workers")
     return folder
 
 
 def read(connection: socket.socket) -> bytes:
-    """Return what comes until the service closes the connection."""
+    """Read a connection until the service closes it."""
     answer = b""
     with contextlib.suppress(ConnectionError):
         while received := connection.recv(65536):
@@ -178,7 +181,7 @@ def read(connection: socket.socket) -> bytes:
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something has happened, and fail when it does not."""
+    """Wait until a condition holds, and fail after some seconds."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -186,7 +189,7 @@ def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def copy_store(home: Path, target: Path) -> Path:
-    """Copy a model store into a home of its own, as two services need two."""
+    """Copy a model store into another BENTOML_HOME."""
     shutil.copytree(home / "models", target / "models")
     return target
 
@@ -194,7 +197,7 @@ def copy_store(home: Path, target: Path) -> Path:
 def run(
     *arguments: str, env: Mapping[str, str], cwd: Path = ROOT, timeout: float = 120
 ) -> "subprocess.CompletedProcess[str]":
-    """Run one of the command lines with this Python, to its end."""
+    """Run one of the command lines to its end."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
