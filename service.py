@@ -68,8 +68,8 @@ class IrisClassifier:
 
     def __init__(self) -> None:
         # Not at the top: the process that only starts the workers need not load numpy.
-        from iris_api.serving.handlers import Answers  # noqa: PLC0415
-        from iris_api.serving.hot_swap import Reloader  # noqa: PLC0415
+        from iris_api.serving.handlers import Handlers  # noqa: PLC0415
+        from iris_api.serving.hot_swap import HotSwap  # noqa: PLC0415
         from iris_api.telemetry.recording import Metrics  # noqa: PLC0415
 
         name, carried = _model_name(), _carried()
@@ -78,11 +78,11 @@ class IrisClassifier:
         follows = carried is None or follows_registry()
         self._reload_seconds = settings().reload_seconds if follows else 0
         self.metrics = Metrics(name, follows=follows)
-        self.models = Reloader(name, carried=carried, follows=follows, metrics=self.metrics)
+        self.models = HotSwap(name, carried=carried, follows=follows, metrics=self.metrics)
         # Where none can be opened, the process stays up and says why, to an orchestrator and to a
         # person.
         self.models.load()
-        self._answers = Answers(self.models, self.metrics)
+        self._handlers = Handlers(self.models, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
         # What is loaded by now stays. Left to the collector, each full run would go through its
         # 170 000 objects, for 85 to 143 ms in which no request is answered.
@@ -132,7 +132,7 @@ class IrisClassifier:
         if (server := running_server()) is not None:
             drain_on_sigterm(server)
             balance_connections(server)
-            guard = guard_connections(server, self._answers.admission, self.metrics)
+            guard = guard_connections(server, self._handlers.admission, self.metrics)
             self._tasks.append(asyncio.create_task(guard.look()))
         self._tasks.append(asyncio.create_task(end_with_parent()))
         if self._reload_seconds:
@@ -149,12 +149,12 @@ class IrisClassifier:
     @bentoml.api(input_spec=PredictRequest, output_spec=messages.Predictions)
     async def predict(self, request: Request) -> Response:
         """Predict the label of each row."""
-        return await self._answers.predict(request)
+        return await self._handlers.predict(request)
 
     @bentoml.api(input_spec=PredictRequest, output_spec=messages.Probabilities)
     async def predict_proba(self, request: Request) -> Response:
         """Give each class's probability for each row."""
-        return await self._answers.predict_proba(request)
+        return await self._handlers.predict_proba(request)
 
     def health(self) -> Response:
         """Say whether a model can answer."""

@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from iris_api.bentoml_server.load_shedding import Refusals
-from iris_api.serving.limits import WHOLE_BODY, Admission
+from iris_api.serving.admission import WHOLE_BODY, Admission
 from iris_api.serving.responses import CLOSE, error_response, security_headers, to_bytes
 from iris_api.telemetry.recording import Metrics
 

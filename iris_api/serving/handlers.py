@@ -12,9 +12,9 @@ from starlette.responses import Response
 from iris_api.model.loaded import Answer, Classifier
 from iris_api.protocols.messages import InvalidRequestError
 from iris_api.protocols.native import parse_rows
+from iris_api.serving.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.api_keys import ApiKeys
-from iris_api.serving.hot_swap import Reloader
-from iris_api.serving.limits import RETRY, WHOLE_BODY, Admission, OverloadedError
+from iris_api.serving.hot_swap import HotSwap
 from iris_api.serving.responses import (
     CLOSE,
     ClientLeftError,
@@ -46,10 +46,10 @@ Other requests would wait that long; handing the body to a thread costs 0.1 ms.
 UNAUTHORIZED = "send the header Authorization: Bearer, with one of the keys of this service"
 
 
-class Answers:
+class Handlers:
     """Answers with whatever model is the worker's when a request comes."""
 
-    def __init__(self, models: Reloader, metrics: Metrics) -> None:
+    def __init__(self, models: HotSwap, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
         self._note_version = traces.version_noter()

@@ -26,7 +26,7 @@ Pointer = tuple[str, int] | None
 """The active version's name in the store and when it was written, in ns; None without one."""
 
 
-class Reloader:
+class HotSwap:
     """Holds one worker's model, and swaps it when another version is activated.
 
     Whoever reads `model` once and goes on with that reference has one version from start to end:
