@@ -68,6 +68,7 @@ class IrisClassifier:
 
     def __init__(self) -> None:
         # Not at the top: the process that only starts the workers need not load numpy.
+        from iris_api.bentoml_server.metrics_client import render_metrics_within  # noqa: PLC0415
         from iris_api.serving.handlers import Handlers  # noqa: PLC0415
         from iris_api.serving.hot_swap import HotSwap  # noqa: PLC0415
         from iris_api.telemetry.recording import Metrics  # noqa: PLC0415
@@ -78,6 +79,7 @@ class IrisClassifier:
         follows = carried is None or follows_registry()
         self._reload_seconds = settings().reload_seconds if follows else 0
         self.metrics = Metrics(name, follows=follows)
+        render_metrics_within(self.metrics.page.rendering)
         self.models = HotSwap(name, carried=carried, follows=follows, metrics=self.metrics)
         # Where none can be opened, the process stays up and says why, to an orchestrator and to a
         # person.
@@ -155,6 +157,10 @@ class IrisClassifier:
     async def predict_proba(self, request: Request) -> Response:
         """Give each class's probability for each row."""
         return await self._handlers.predict_proba(request)
+
+    def __metrics__(self, content: str) -> str:
+        """Complete BentoML's page of metrics; BentoML calls this for `GET /metrics`."""
+        return self.metrics.page.complete(content)
 
     def health(self) -> Response:
         """Say whether a model can answer."""

@@ -92,7 +92,7 @@ def test_lost_folder(env: dict[str, str], tmp_path: Path) -> None:
     assert [answer.status_code for answer in answers] == [200] * 4
     assert page.status_code == 503
     assert page.json() == {"error": "Service Unavailable"}
-    assert said.count(f"the metrics are lost: {folder} is gone; start anew") == 1
+    assert said.count(f"the metrics are lost: {folder} is gone; restart the service") == 1
     assert said.count("/metrics does not tell of version 1: [Errno 2]") == 1
     assert "not activated" not in said
     assert "Traceback" not in said

@@ -5,7 +5,7 @@ nobody collects, writes a line of access log, starts a task and a timer for the 
 request context, inspects the method's signature and walks its dependency injection for the headers
 of the answer: together several times the work of a prediction. Here that is taken out. Elsewhere
 other parts are replaced: those of uvicorn in `connections.py` and `balance.py`, the page of metrics
-in `metrics_page.py`, what looks after the workers in `supervision.py`. The routes, the documents
+in `metrics_client.py`, what looks after the workers in `supervision.py`. The routes, the documents
 and the clients stay BentoML's.
 """
 
@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.serving.responses import error_page, server_error
 from iris_api.settings import settings
-from iris_api.telemetry.worker_files import MetricsFolder
+from iris_api.telemetry.worker_files import WorkerFiles
 
 logger = logging.getLogger("bentoml.service")
 
@@ -93,13 +93,13 @@ class LeanService(Service):
 
 def _prepare_metrics() -> None:
     """Make the files of this worker's metrics, or end it with one line that says why not."""
-    folder = MetricsFolder()
+    files = WorkerFiles()
     try:
-        folder.prepare()
+        files.prepare()
     except OSError as error:
         logger.critical(
             "%s: %s; free some space, or set BENTOML_HOME to another folder",
-            folder.path,
+            files.folder,
             error.strerror,
         )
         sys.exit(1)

@@ -6,9 +6,8 @@ So this one class stands in its place; the metrics that it fills, and their page
 
 import functools
 from collections import defaultdict, deque
-from collections.abc import Iterator
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bentoml._internal.context import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
 
 OTHER_PATHS = "other"
 """The label of every path that is not served: one label each would grow without bound."""
-
-Item = TypeVar("Item")
-
-
-def take_all(queue: deque[Item]) -> Iterator[Item]:
-    """Empty a queue. Also where two threads do so, each item is taken by one of them."""
-    while queue:
-        try:
-            yield queue.popleft()
-        except IndexError:
-            return
 
 
 class RequestMetrics(RunnerTrafficMetricsMiddleware):
@@ -89,6 +77,9 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def count(self) -> None:
         """Bring BentoML's metrics up to date, on whatever thread."""
+        # Not at the top: the process that only starts the workers need not load numpy.
+        from iris_api.telemetry.counting import take_all  # noqa: PLC0415
+
         times: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
         for path, status, seconds in take_all(self._answered):
             times[path, status].append(seconds)

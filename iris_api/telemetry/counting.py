@@ -1,9 +1,10 @@
 """What one model version answered, counted for many rows at once."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +36,18 @@ def answered(rows: NDArray[np.float64], answer: Answer, seconds: float) -> Answe
         return rows.tobytes(), labels.tobytes(), b"", None, seconds
     copied = probabilities.tobytes()
     return rows.tobytes(), labels.tobytes(), copied, probabilities.dtype, seconds
+
+
+Item = TypeVar("Item")
+
+
+def take_all(queue: deque[Item]) -> Iterator[Item]:
+    """Empty a queue. If two threads do so at once, each item goes to one of them."""
+    while queue:
+        try:
+            yield queue.popleft()
+        except IndexError:
+            return
 
 
 class Instruments:

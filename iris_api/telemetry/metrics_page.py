@@ -1,61 +1,71 @@
-"""The page of `GET /metrics`: the counters of all workers, and what is true now."""
+"""The page of `GET /metrics`: BentoML's page of counters, with gauges that are computed for it."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 
-from bentoml._internal.server.metrics.prometheus import PrometheusClient
 from prometheus_client import Metric, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 
 from iris_api.store import registry_status
 from iris_api.telemetry import instruments
 from iris_api.telemetry.processes import ServiceProcesses
-from iris_api.telemetry.worker_files import MetricsFolder, Sample
+from iris_api.telemetry.worker_files import Sample, WorkerFiles
 
 _BY_NAME = {instrument.name: instrument for instrument in instruments.INSTRUMENTS}
 
 logger = logging.getLogger("bentoml.service")
 
 
-class MetricsPage(PrometheusClient):
-    """BentoML's page with ours in it.
+class MetricsPage:
+    """What BentoML's page needs before it is rendered, and what is added to it afterwards.
 
     Args:
-        folder: of the workers' metrics.
-        name: of the registered model whose registry is told of, if any.
-        settle: called before all is read, so that what was answered before is counted.
+        files: of the workers.
+        name: of the registered model whose registry status is shown, if any.
+        flush: counts what this worker has answered.
+        settle_seconds: until the other workers have counted what they answered before.
     """
 
-    def __init__(self, folder: MetricsFolder, name: str | None, settle: Callable[[], None]) -> None:
-        super().__init__()
-        _ = self.registry  # which makes what BentoML needs when it lets go of the client
-        self._folder = folder
+    def __init__(
+        self,
+        files: WorkerFiles,
+        name: str | None,
+        flush: Callable[[], None],
+        settle_seconds: float,
+    ) -> None:
+        self._files = files
         self._name = name
-        self._settle = settle
+        self._flush = flush
+        self._settle_seconds = settle_seconds
         self._processes = ServiceProcesses()
 
-    def generate_latest(self) -> bytes:
-        """Write the page. BentoML reads all files twice for it; here it is once.
+    @contextlib.contextmanager
+    def rendering(self) -> Iterator[None]:
+        """Hold the lock of the files while BentoML reads them, with all earlier requests counted.
 
         Raises:
-            HTTPException: the folder is lost.
+            HTTPException: the folder of the files is gone.
         """
-        self._settle()
-        if not self._folder.path.is_dir():
-            logger.error("the metrics are lost: %s is gone; start anew", self._folder.path)
+        time.sleep(self._settle_seconds)
+        self._flush()
+        if not self._files.folder.is_dir():
+            logger.error(
+                "the metrics are lost: %s is gone; restart the service", self._files.folder
+            )
             raise HTTPException(503)
-        with self._folder.lock() as held:
-            for pid in self._processes.ended(self._folder.workers()) if held else ():
-                self._folder.retire(pid)
-            families = list(MultiProcessCollector(None, str(self._folder.path)).collect())
-            samples = list(self._folder.models())
-        for metric in families:
-            metric.samples.sort(key=self._histogram_sample_sort_key)
-        samples += self._of_registry()
-        samples += [(of.name, {}, value) for of, value in self._processes.samples()]
-        return generate_latest(_Families([*families, *_group(samples)]))
+        with self._files.lock():
+            if living := self._processes.living():
+                for pid in self._files.pids() - living:
+                    self._files.remove_gauges(pid)
+            yield
+
+    def complete(self, page: str) -> str:
+        """Add the models, the registry and the processes to BentoML's page."""
+        samples = [*self._files.models(), *self._of_registry(), *self._processes.samples()]
+        return page + generate_latest(_Families(_group(samples))).decode()
 
     def _of_registry(self) -> Iterator[Sample]:
         status = registry_status.read(self._name) if self._name else None
@@ -68,8 +78,8 @@ class MetricsPage(PrometheusClient):
             yield instruments.REGISTRY_VERSION.name, {}, status.version
 
 
-def _group(samples: list[Sample]) -> list[Metric]:
-    """Make families; of what several workers say, the highest is taken."""
+def _group(samples: Iterable[Sample]) -> list[Metric]:
+    """Make families; where several workers report a series, the highest value counts."""
     highest: dict[str, dict[tuple[str, ...], float]] = {}
     for name, labels, value in samples:
         series = highest.setdefault(name, {})
@@ -85,7 +95,7 @@ def _group(samples: list[Sample]) -> list[Metric]:
 
 
 class _Families(Collector):
-    """What is to be written, in the form that `generate_latest` takes."""
+    """Metric families in the form that `generate_latest` accepts."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families

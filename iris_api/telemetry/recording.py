@@ -13,16 +13,14 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from bentoml._internal.configuration.containers import BentoMLContainer
 from numpy.typing import NDArray
 
-from iris_api.bentoml_server.request_metrics import take_all
 from iris_api.model.loaded import Answer, Classifier
 from iris_api.telemetry import instruments
-from iris_api.telemetry.counting import Answered, Bins, Instruments, Tally, answered
+from iris_api.telemetry.counting import Answered, Bins, Instruments, Tally, answered, take_all
 from iris_api.telemetry.instruments import Reason, Result
 from iris_api.telemetry.metrics_page import MetricsPage
-from iris_api.telemetry.worker_files import LOCK_SECONDS, MetricsFolder, Sample
+from iris_api.telemetry.worker_files import LOCK_SECONDS, Sample, WorkerFiles
 
 FLUSH_SECONDS = 0.05
 """How late a request may be counted: at 4 000 a second for a worker, 200 share the cost."""
@@ -45,7 +43,7 @@ class Metrics:
     """
 
     def __init__(self, name: str, *, follows: bool) -> None:
-        self._folder = MetricsFolder()
+        self._files = WorkerFiles()
         self._instruments = Instruments()
         self._tallies: dict[int, Tally] = {}
         self._pending: deque[tuple[int, Answered]] = deque()
@@ -56,17 +54,15 @@ class Metrics:
         self._rejected = {reason: rejected.labels(reason) for reason in instruments.REASONS}
         reloads = instruments.counter(instruments.MODEL_RELOADS)
         self._reloads = {result: reloads.labels(result) for result in instruments.RESULTS}
-        BentoMLContainer.metrics_client.set(
-            MetricsPage(self._folder, name if follows else None, self._settle)
-        )
+        self.page = MetricsPage(self._files, name if follows else None, self.flush, SETTLE_SECONDS)
 
     def activate(self, model: Classifier) -> None:
         """Tell that this worker answers with a model from now on, and with no other."""
         if model.version not in self._tallies:
             self._tallies[model.version] = Tally(model, self._instruments)
         try:
-            self._folder.write_model(list(_describe(model)))
-            self._folder.reserve()
+            self._files.write_model(list(_describe(model)))
+            self._files.reserve()
         except OSError as error:
             # It answers all the same. One line says it.
             logger.error("/metrics does not tell of version %s: %s", model.version, error)  # noqa: TRY400
@@ -92,7 +88,7 @@ class Metrics:
 
     def tell_ready(self) -> None:
         """Tell that this worker has begun to answer."""
-        self._folder.tell_ready()
+        self._files.mark_ready()
 
     def reject(self, reason: Reason) -> None:
         """Count a prediction call that is refused."""
@@ -117,7 +113,7 @@ class Metrics:
         Args:
             seconds: to wait at most for a page that is being read.
         """
-        with self._folder.lock(seconds):
+        with self._files.lock(seconds):
             self._count()
 
     def _flush_later(self) -> None:
@@ -127,7 +123,7 @@ class Metrics:
     def _flush_now(self) -> None:
         """Count, unless that would keep the event loop waiting for a page or another worker."""
         self._timer = None
-        with self._folder.lock(seconds=0) as held:
+        with self._files.lock(seconds=0) as held:
             if held:
                 self._count()
             else:
@@ -143,10 +139,6 @@ class Metrics:
             # Of a folder that is lost, a file that is not open yet. No request fails for it.
             with contextlib.suppress(OSError):
                 count()
-
-    def _settle(self) -> None:
-        time.sleep(SETTLE_SECONDS)
-        self.flush()
 
 
 def _describe(model: Classifier) -> Iterator[Sample]:

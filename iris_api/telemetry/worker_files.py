@@ -1,7 +1,8 @@
-"""The files in which prometheus_client keeps the numbers of a service with several workers.
+"""The files in which prometheus_client keeps the metrics of a service with several workers.
 
-Each worker has its own, named by its process id. The page adds them up, those of ended workers too:
-or else a counter would fall whenever a worker is replaced.
+Each worker has files of its own, named by its process id, and the page adds them up. The counters
+of a worker that ended stay, or else they would fall when it is replaced; each such worker adds 2 ms
+to the page.
 """
 
 import contextlib
@@ -14,62 +15,57 @@ from collections.abc import Iterator
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
-from prometheus_client.mmap_dict import MmapedDict
-
 from iris_api.telemetry.service_folder import VARIABLE, ready_file
 
 Sample = tuple[str, dict[str, str], float]
 """Name of an instrument, its labels, and the value."""
 
 LOCK_SECONDS = 1.0
-"""Better a page that may have half of an update than none, should a worker hang in its update."""
+"""Maximum wait for the lock. A page with half an update is better than none, if a worker hangs."""
 
 RESERVED_BYTES = 256 * 1024
-"""Of each file of a worker: some 1 500 series, where a model version adds 100."""
+"""Initial size of each file: room for about 1 500 series, where a model version adds 100."""
 
 _PREFIXES = ("counter", "histogram", "gauge_all", "gauge_livesum")
-"""Of the files that our instruments and BentoML's are kept in."""
+"""File names of prometheus_client for the kinds of metrics that BentoML and this service have."""
 
 _USED_BYTES = 4
-"""In which a file begins with how many of it are used, in the order of this machine."""
-
-ENDED = 0
-"""In the place of a process id: the file of all workers that ended. No process has it."""
+"""Size of the number that a file begins with, in native byte order: how much of it is in use."""
 
 
-class MetricsFolder:
-    """The folder that is made anew at each start of a service.
+class WorkerFiles:
+    """The folder with the files of all workers, which is new at each start of a service.
 
     Attributes:
-        path: of it.
+        folder: its path.
     """
 
     def __init__(self) -> None:
-        self.path = Path(os.environ[VARIABLE])
+        self.folder = Path(os.environ[VARIABLE])
 
     def prepare(self) -> None:
-        """Make the files of this worker, with room; to be called before it makes an instrument.
+        """Create the files of this worker, before it creates any metric.
 
         Raises:
-            OSError: they cannot be made, such as on a full disk.
+            OSError: they cannot be created, such as on a full disk.
         """
-        self.path.mkdir(parents=True, exist_ok=True)  # where it was lost
+        self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted
         with self.lock():
-            # Left by a worker that was killed, and had the process id that is this one's now.
-            self.forget(os.getpid())
+            # A worker that was killed may have had the same process id.
+            self.remove_gauges(os.getpid())
         self.reserve()
 
     def reserve(self) -> None:
-        """See to it that the files of this worker have blocks on the disk, and room to grow.
+        """Allocate disk space for the files of this worker, with room to grow.
 
-        prometheus_client writes into the memory of files that have none yet. On a full disk that
-        ends the process by SIGBUS, where here it is an error.
+        prometheus_client writes to memory-mapped files without allocated blocks. On a full disk
+        that ends the process with SIGBUS; here it is an error.
 
         Raises:
-            OSError: there is no room.
+            OSError: the disk is full.
         """
         for prefix in _PREFIXES:
-            path = self.path / f"{prefix}_{os.getpid()}.db"
+            path = self.folder / f"{prefix}_{os.getpid()}.db"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 used = int.from_bytes(os.read(descriptor, _USED_BYTES), sys.byteorder)
@@ -79,68 +75,51 @@ class MetricsFolder:
 
     @contextlib.contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
-        """Keep pages from having half of an update, over threads and workers.
+        """Keep other threads and workers from updating or reading the files.
 
         Args:
-            seconds: to wait at most.
+            seconds: maximum wait.
 
         Yields:
-            Whether the lock is held; it is not when the folder is lost, which no request may feel.
+            Whether the lock is held. It is not if the folder is gone: no request fails for that.
         """
         with contextlib.ExitStack() as opened:
             held = False
             with contextlib.suppress(OSError):
-                # Opened each time: two threads with one descriptor would both hold the lock.
-                descriptor = os.open(self.path, os.O_RDONLY)
+                # A new descriptor each time: two threads that share one would both get the lock.
+                descriptor = os.open(self.folder, os.O_RDONLY)
                 opened.callback(os.close, descriptor)
                 held = _try_lock(descriptor, seconds)
             yield held
 
-    def workers(self) -> set[int]:
+    def pids(self) -> set[int]:
         """Return the process ids that have files."""
-        return {_pid(path) for path in self.path.glob("*_*.*")} - {ENDED}
+        return {_pid(path) for path in self.folder.glob("*_*.*")}
 
-    def forget(self, pid: int) -> None:
-        """Remove what a worker that ended said of its present; what it counted stays."""
-        for path in self._of(pid):
+    def remove_gauges(self, pid: int) -> None:
+        """Delete the gauges and the model of a worker that ended; its counters stay."""
+        for path in self.folder.glob(f"*_{pid}.*"):
             if path.suffix != ".db" or path.name.startswith("gauge_"):
                 path.unlink(missing_ok=True)
 
-    def retire(self, pid: int) -> None:
-        """Forget a worker that ended, and add what it counted to all that ended before.
-
-        Its files would otherwise be read for each page, as long as the service runs. Whoever is
-        killed in here counts some of it twice, which is less of a harm than a counter that falls.
-        """
-        self.forget(pid)
-        for path in self._of(pid):
-            total = self.path / f"{path.stem.rpartition('_')[0]}_{ENDED}.db"
-            values = MmapedDict(str(path))
-            if total.exists():
-                for key, value, *_ in MmapedDict.read_all_values_from_file(str(total)):
-                    values.write_value(key, values.read_value(key)[0] + value, 0)
-            values.close()
-            path.replace(total)
-
-    def tell_ready(self) -> None:
-        """Tell the process that looks after the workers that this one became ready."""
-        with contextlib.suppress(OSError):  # then it counts as one that did not, should it die soon
-            (self.path / ready_file(os.getpid())).touch()
+    def mark_ready(self) -> None:
+        """Record for the process that supervises the workers that this one became ready."""
+        with contextlib.suppress(OSError):  # if it dies soon, it then counts as a failed start
+            (self.folder / ready_file(os.getpid())).touch()
 
     def write_model(self, samples: list[Sample]) -> None:
-        """Replace what this worker says of its model."""
-        path = self.path / f"irismodel_{os.getpid()}.json"
+        """Replace the gauges of the model that this worker serves."""
+        path = self.folder / f"irismodel_{os.getpid()}.json"
         written = path.with_suffix(".part")
         written.write_text(json.dumps(samples), encoding="utf-8")
         written.replace(path)
 
     def models(self) -> Iterator[Sample]:
-        """Read what the workers say of their models."""
-        for path in sorted(self.path.glob("irismodel_*.json")):
-            yield from json.loads(path.read_text("utf-8"))
-
-    def _of(self, pid: int) -> list[Path]:
-        return [path for path in self.path.glob("*_*.*") if _pid(path) == pid]
+        """Read the gauges of the models that the workers serve."""
+        for path in sorted(self.folder.glob("irismodel_*.json")):
+            # Its worker may have ended just now.
+            with contextlib.suppress(FileNotFoundError):
+                yield from json.loads(path.read_text("utf-8"))
 
 
 def _pid(path: Path) -> int:
@@ -148,13 +127,13 @@ def _pid(path: Path) -> int:
 
 
 def _allocate(descriptor: int, size: int) -> None:
-    """Give a file blocks for so many bytes, where the system can."""
+    """Allocate blocks for a file, on systems that can."""
     if sys.platform != "linux":
         return
     try:
         os.posix_fallocate(descriptor, 0, max(size, os.fstat(descriptor).st_size))
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # others: this file system has no such call
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # others: the file system has no such call
             raise
 
 
