@@ -62,7 +62,6 @@ from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 from support.irises import (
     IRIS,
-    RANGES,
     ROWS,
     SPECIES,
     compile_iris,
@@ -72,9 +71,10 @@ from support.irises import (
     kind,
     logistic,
     scaled,
+    vetted,
 )
 
-from iris_api.compiling.conversion import Compiled, ask_every_row
+from iris_api.compiling.conversion import Compiled, ask_scikit_learn
 from iris_api.compiling.proof import PROBABILITY_LIMIT, CompileError, UnansweredError
 from iris_api.model.onnx_session import open_session
 
@@ -340,7 +340,7 @@ def test_rows_without_an_answer_are_refused(classifier: Any, why: str) -> None:
     with pytest.raises(UnansweredError, match=why) as compiled:
         compile_iris(estimator)
     with pytest.raises(UnansweredError) as asked:
-        ask_every_row(estimator, ranges=RANGES)
+        ask_scikit_learn(vetted(estimator))
 
     assert str(asked.value) == str(compiled.value)
     assert str(asked.value).isprintable()
@@ -361,6 +361,6 @@ def test_the_proof_is_plain_data() -> None:
     proof = compile_iris(fit(logistic()), examples=ROWS).proof
     without_examples = compile_iris(fit(logistic())).proof
 
-    assert json.loads(json.dumps(proof.to_metadata())) == proof.to_metadata()
+    assert json.loads(json.dumps(proof.model_dump())) == proof.model_dump()
     assert proof.rows == without_examples.rows + len(ROWS)
     assert set(proof.versions) == {"scikit-learn", "skl2onnx", "onnx", "onnxruntime"}

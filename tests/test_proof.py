@@ -34,7 +34,7 @@ from support.irises import (
 
 from iris_api.compiling import sampling
 from iris_api.compiling.conversion import convert_and_prove
-from iris_api.compiling.proof import CompileError, UnansweredError, consult
+from iris_api.compiling.proof import CompileError, Precision, UnansweredError, consult
 
 
 def test_almost_the_same_estimator_is_caught() -> None:
@@ -54,7 +54,9 @@ def test_almost_the_same_estimator_is_caught() -> None:
         pytest.param(StandardScaler(), "float64", 0.5, id="scaled"),
     ],
 )
-def test_a_split_moved_by_one_float32_is_caught(scaler: Any, precision: str, share: float) -> None:
+def test_a_split_moved_by_one_float32_is_caught(
+    scaler: Any, precision: Precision, share: float
+) -> None:
     """The smallest mistake in any split of a tree is seen, and in most of those behind a scaler."""
     right = fit(make_pipeline(scaler, DecisionTreeClassifier(random_state=0)))
     rows = sampling.probe_rows(right, ranges=RANGES, examples=None, seed=0)

@@ -17,10 +17,19 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import VotingClassifier
 
-from iris_api.compiling.proof import CompileError, Proof, Reference, UnansweredError, consult, prove
-from iris_api.compiling.sampling import has_trees, parts_of, probe_rows
+from iris_api.compiling.proof import (
+    CompileError,
+    Precision,
+    Reference,
+    UnansweredError,
+    consult,
+    prove,
+)
+from iris_api.compiling.sampling import has_trees, parts_of, probe_rows, ranges_of
 from iris_api.errors import one_line
 from iris_api.model.onnx_session import open_session
+from iris_api.store.metadata import Proof
+from iris_api.vetting.estimator import Vetted
 
 # Fixed, so that a new skl2onnx does not write what an older onnxruntime cannot read. 3 is the last
 # version of ai.onnx.ml with the tree operators that skl2onnx's converters write.
@@ -52,36 +61,26 @@ class Compiled:
     proof: Proof
 
 
-def compile_classifier(
-    estimator: ClassifierMixin,
-    *,
-    ranges: NDArray[np.float64],
-    examples: NDArray[np.float64] | None = None,
-) -> Compiled:
+def compile_model(vetted: Vetted) -> Compiled:
     """Convert a classifier to ONNX, and prove that both answer the same.
 
-    Args:
-        estimator: Fitted on the four features; it is left as it is.
-        ranges: (4, 2), minimum and maximum in cm per feature of the training data, in the
-            estimator's own order of features.
-        examples: (m, 4) rows in cm to compare as well, in the same order.
-
     Returns:
-        The same bytes for the same estimator and package versions.
+        The same bytes for the same estimator and package versions. The estimator is left as it is.
 
     Raises:
-        CompileError: It does not convert, does not load, or does not agree with scikit-learn.
-        UnansweredError: There is nothing to agree with, as in `ask_every_row`.
+        CompileError: it does not convert, does not run, or does not agree with scikit-learn.
+        UnansweredError: as in `ask_scikit_learn`.
     """
+    estimator = vetted.estimator
     classes = getattr(estimator, "classes_", None)
     if not isinstance(classes, np.ndarray) or classes.ndim != 1:
         raise CompileError("it has no single list of classes: not a fitted classifier of one label")
-    reference = ask_every_row(estimator, ranges=ranges, examples=examples)
+    reference = ask_scikit_learn(vetted)
     # scikit-learn's trees round the rows to float32 themselves, and so does the caller's cast. A
     # step before the trees works in float64, though; then only float64 rows can agree.
-    order = ("float32", "float64") if has_trees(estimator) else ("float64", "float32")
+    order: tuple[Precision, ...] = ("float64", "float32")
     reasons: dict[str, str] = {}
-    for precision in order:
+    for precision in reversed(order) if has_trees(estimator) else order:
         try:
             return convert_and_prove(estimator, reference, precision)
         except CompileError as error:
@@ -89,22 +88,24 @@ def compile_classifier(
     raise CompileError("; ".join(f"{reason} ({where})" for reason, where in reasons.items()))
 
 
-def ask_every_row(
-    estimator: ClassifierMixin,
-    *,
-    ranges: NDArray[np.float64],
-    examples: NDArray[np.float64] | None = None,
-) -> Reference:
-    """Ask scikit-learn for the rows of the proof; the arguments are those of `compile_classifier`.
+def ask_scikit_learn(vetted: Vetted) -> Reference:
+    """Return what scikit-learn itself answers to each row of the proof.
 
     Raises:
-        UnansweredError: It fails for a row, or has no finite probabilities for it. Then there is
+        UnansweredError: it fails for a row, or has no finite probabilities for it. Then there is
             nothing that could serve, compiled or not.
     """
     try:
         with _silence():
-            rows = probe_rows(estimator, ranges=ranges, examples=examples, seed=SEED)
-            return consult(estimator, rows)
+            return consult(
+                vetted.estimator,
+                probe_rows(
+                    vetted.estimator,
+                    ranges=ranges_of(vetted.profile, vetted.features),
+                    examples=vetted.examples,
+                    seed=SEED,
+                ),
+            )
     except UnansweredError:
         raise
     except Exception as error:
@@ -112,8 +113,10 @@ def ask_every_row(
         raise UnansweredError(_told(error)) from error
 
 
-def convert_and_prove(estimator: ClassifierMixin, reference: Reference, precision: str) -> Compiled:
-    """Convert, load and prove in one precision, "float64" or "float32"."""
+def convert_and_prove(
+    estimator: ClassifierMixin, reference: Reference, precision: Precision
+) -> Compiled:
+    """Convert, load and prove in one precision."""
     with _reported("it does not convert"):
         model = _convert(estimator, precision)
     with _reported("it does not run"):

@@ -5,9 +5,9 @@ something else. So both sides are run over rows that are chosen to tell them apa
 that differs anywhere stays with scikit-learn.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -16,6 +16,7 @@ from sklearn.base import ClassifierMixin
 
 from iris_api.errors import IrisError
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
+from iris_api.store.metadata import Proof
 
 # The five decimals that skl2onnx's own tests ask for; a float32 probability has about seven.
 PROBABILITY_LIMIT = 1e-5
@@ -24,6 +25,9 @@ PROBABILITY_LIMIT = 1e-5
 TIE_LIMIT = 2.0**-20
 # Rows that are also asked one at a time: ONNX Runtime sums trees another way for a single row.
 SINGLE_ROWS = 256
+
+Precision = Literal["float64", "float32"]
+"""dtype of the rows that a compiled model takes."""
 
 _PACKAGES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 
@@ -40,31 +44,6 @@ class UnansweredError(IrisError):
             f"scikit-learn itself does not answer every row of {MINIMUM_CM} to {MAXIMUM_CM} cm: "
             f"{why}; train an estimator that does, and fit it on those four columns alone"
         )
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What was compared, and how closely it agreed.
-
-    Attributes:
-        precision: dtype of the rows that the compiled model takes, "float64" or "float32".
-        rows: Rows compared.
-        ties: Rows with another label, where scikit-learn's own scores of the two labels differ by
-            no more than float32 can tell.
-        largest_difference: Largest absolute difference of a probability; 0.0 for a model without
-            probabilities, where the labels alone are compared.
-        versions: Version of each package that had a part in it.
-    """
-
-    precision: str
-    rows: int
-    ties: int
-    largest_difference: float
-    versions: dict[str, str]
-
-    def to_metadata(self) -> dict[str, Any]:
-        """Give the proof as plain types, for a model's metadata and for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -120,7 +99,7 @@ def consult(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
     )
 
 
-def prove(session: ort.InferenceSession, reference: Reference, precision: str) -> Proof:
+def prove(session: ort.InferenceSession, reference: Reference, precision: Precision) -> Proof:
     """Compare the compiled model with scikit-learn, all rows at once and some one at a time.
 
     Args:

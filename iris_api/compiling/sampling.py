@@ -12,9 +12,12 @@ from sklearn.tree._tree import Tree
 
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 from iris_api.vetting import integrity
+from iris_api.vetting.training_profile import TrainingProfile
 
 # The service accepts 0 to 100 cm.
 ACCEPTED = (float(MINIMUM_CM), float(MAXIMUM_CM))
+# The range of every feature, in cm, where the model came without a training profile.
+USUAL = (0.0, 10.0)
 # Rows at random in the range, and as many in all that is accepted. With the measured ones and the
 # grid some 10 000: a fraction of a second for most estimators.
 RANDOM_ROWS = 2048
@@ -41,6 +44,14 @@ def parts_of(estimator: object) -> Iterator[Any]:
 def has_trees(estimator: object) -> bool:
     """Tell whether any part of the estimator is a decision tree."""
     return next(_trees(estimator), None) is not None
+
+
+def ranges_of(profile: TrainingProfile | None, features: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the range of each of the features in cm, float64 of shape (4, 2)."""
+    if profile is None:
+        return np.tile(USUAL, (len(features), 1))
+    found = [(profile.features[name].minimum, profile.features[name].maximum) for name in features]
+    return np.clip(found, *ACCEPTED)
 
 
 def probe_rows(

@@ -1,33 +1,26 @@
 """One import: from a model URI to the active entry of the model store."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import bentoml
-import numpy as np
-from numpy.typing import NDArray
 
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
 from iris_api.importing.time_limit import explain
-from iris_api.model.self_check import answer_example, read_examples
+from iris_api.model.self_check import answer_example
 from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
 from iris_api.registry.artifacts import RemoteFile
 from iris_api.registry.client import TrackingServer
 from iris_api.registry.error_messages import TrackingError
 from iris_api.registry.versions import ModelVersion, Registry, RegistryError
-from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
-from iris_api.vetting.training_profile import TrainingProfile
-
-UNPICKLE_SECONDS = 120
-"""For the process that opens a trusted pickle; scikit-learn alone takes several to import."""
 
 
 class ImportRefusedError(IrisError):
@@ -170,50 +163,36 @@ class Importer:
     def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Vet and compile a fetched model; return what was made of it and what was found."""
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
-        from iris_api.compiling.conversion import ask_every_row, compile_classifier  # noqa: PLC0415
+        from iris_api.compiling.conversion import ask_scikit_learn, compile_model  # noqa: PLC0415
         from iris_api.compiling.proof import CompileError  # noqa: PLC0415
-        from iris_api.vetting.estimator import open_estimator  # noqa: PLC0415
-        from iris_api.vetting.mlmodel import read_flavor  # noqa: PLC0415
-        from iris_api.vetting.pickles import convert_pickle  # noqa: PLC0415
+        from iris_api.vetting.estimator import vet  # noqa: PLC0415
 
-        derived: dict[str, bytes] = {}
-        flavor = read_flavor(model)
-        if self.trust_pickle and flavor.serialization_format != "skops":
-            self.report(f"opening {flavor.model_file}, a {flavor.serialization_format}, once")
-            skops = model.with_name(store.SKOPS_FILE)
-            convert_pickle(model, flavor, skops, timeout=UNPICKLE_SECONDS)
-            derived[store.SKOPS_FILE] = skops.read_bytes()
-            flavor = replace(flavor, model_file=skops.name, serialization_format="skops")
-            estimator = open_estimator(skops.parent, flavor)
-        else:
-            estimator = open_estimator(model, flavor)
-        profile = TrainingProfile.read(model)
-        examples = read_examples(model, flavor.features)
-        ranges = _ranges(profile, flavor.features)
+        vetted = vet(model, trust_pickle=self.trust_pickle)
+        derived = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
         engine, proof = "sklearn", {}
         if self.engine == "sklearn":
-            ask_every_row(estimator, ranges=ranges, examples=examples)
+            ask_scikit_learn(vetted)
         else:
             try:
-                compiled = compile_classifier(estimator, ranges=ranges, examples=examples)
+                compiled = compile_model(vetted)
             except CompileError as error:
                 if self.engine == "onnx":
                     raise
                 self.report(f"served by scikit-learn, which is slower: {error}")
                 proof = {"reason": str(error)}
             else:
-                engine, proof = "onnx", compiled.proof.to_metadata()
+                engine, proof = "onnx", compiled.proof.model_dump()
                 derived[store.ONNX_FILE] = compiled.model
                 self.report(f"compiled to ONNX and proved on {compiled.proof.rows} rows")
         return derived, {
-            "features": list(flavor.features),
-            "classes": estimator.classes_.tolist(),
-            "signature": flavor.signature,
-            "sklearn_version": flavor.sklearn_version,
-            "estimator": type(estimator).__name__,
+            "features": list(vetted.features),
+            "classes": vetted.estimator.classes_.tolist(),
+            "signature": vetted.signature,
+            "sklearn_version": vetted.sklearn_version,
+            "estimator": type(vetted.estimator).__name__,
             "engine": engine,
             "proof": proof,
-            "example": answer_example(estimator, examples),
+            "example": answer_example(vetted.estimator, vetted.examples),
         }
 
 
@@ -256,11 +235,3 @@ def _refuse_shared_name(name: str) -> None:
                 f"the store has {entry.tag} of the registered model {one_line(other)}, and "
                 f"{name} would be {shared} there as well; {store.ONE_NAME_EACH}"
             )
-
-
-def _ranges(profile: TrainingProfile | None, features: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return minimum and maximum of each feature, shape (4, 2), in the model's own order."""
-    if profile is None:
-        return np.tile([0.0, 10.0], (len(features), 1))
-    found = [(profile.features[name].minimum, profile.features[name].maximum) for name in features]
-    return np.clip(found, MINIMUM_CM, MAXIMUM_CM)

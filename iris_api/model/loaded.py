@@ -1,7 +1,6 @@
 """A loaded model: rows in, labels and probabilities out."""
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -131,7 +130,7 @@ class Classifier:
         Raises:
             StoreError: its files, or its answers, are not those of the import, or it cannot be
                 opened.
-            ProfileError: its training profile cannot be used.
+            VettingError: its training profile cannot be used.
             OSError: a file cannot be read.
         """
         try:
@@ -162,11 +161,9 @@ class Classifier:
 
         threadpool_limits(1)  # workers are the unit that scales
 
-        flavor = read_flavor(folder / store.MODEL_FOLDER)
-        if (folder / store.SKOPS_FILE).exists():
-            flavor = replace(flavor, model_file=store.SKOPS_FILE, serialization_format="skops")
-            return SklearnEngine(open_estimator(folder, flavor))
-        return SklearnEngine(open_estimator(folder / store.MODEL_FOLDER, flavor))
+        directory, converted = folder / store.MODEL_FOLDER, folder / store.SKOPS_FILE
+        skops = converted.read_bytes() if converted.exists() else None
+        return SklearnEngine(open_estimator(directory, read_flavor(directory), skops))
 
     def _check_example(self, example: dict[str, Any]) -> None:
         """Compare with what scikit-learn answered at the import; rows in the model's own order."""

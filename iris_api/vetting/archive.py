@@ -8,13 +8,8 @@ from typing import Any
 
 import skops.io
 
-from iris_api.errors import IrisError, one_line
-
-MAXIMUM_BYTES = 256 * 1024 * 1024
-"""Largest model file, and largest sum of its members unpacked, in bytes.
-
-A forest of 10 000 trees on this data set would fit; whatever is larger is not an iris model.
-"""
+from iris_api.errors import one_line
+from iris_api.vetting.mlmodel import MAXIMUM_BYTES, VettingError
 
 MAXIMUM_SCHEMA_BYTES = 64 * 1024 * 1024
 """Largest `schema.json`, in bytes: parsed, it takes about ten times as much memory."""
@@ -105,10 +100,6 @@ Not here: OperatorFuncNode, PartialNode, MethodNode and ConstructorFromReduceNod
 bind what the file names; SparseMatrixNode, an archive in the archive that would escape the limit
 of size; CachedNode, which skops does not write.
 """
-
-
-class VettingError(IrisError):
-    """A model directory that is not opened: one line that says why and how to mend it."""
 
 
 def open_archive(data: bytes) -> Any:

@@ -5,11 +5,12 @@ or a refusal, without running any code that the directory brings or names.
 """
 
 import warnings
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
@@ -17,8 +18,19 @@ from sklearn.utils.validation import check_is_fitted
 from iris_api.errors import one_line
 from iris_api.schema import feature_of
 from iris_api.vetting import integrity
-from iris_api.vetting.archive import VettingError, open_archive
-from iris_api.vetting.mlmodel import LOG_AS_SKOPS, SIGN_AGAIN, Flavor, read_model
+from iris_api.vetting.archive import open_archive
+from iris_api.vetting.input_example import read_examples
+from iris_api.vetting.mlmodel import (
+    LOG_AS_SKOPS,
+    SIGN_AGAIN,
+    Flavor,
+    VettingError,
+    check_version,
+    read_flavor,
+    read_model,
+)
+from iris_api.vetting.pickles import convert_pickle
+from iris_api.vetting.training_profile import TrainingProfile
 
 MAXIMUM_CLASSES = 1000
 """Most classes; beyond that, answers with probabilities grow out of proportion."""
@@ -28,20 +40,74 @@ MAXIMUM_LABEL = 100
 """Longest label, in characters; each row of an answer repeats one."""
 
 
-def open_estimator(directory: Path, flavor: Flavor) -> ClassifierMixin:
+@dataclass(frozen=True)
+class Vetted:
+    """A model that may be used.
+
+    Attributes:
+        estimator: a fitted classifier with sorted labels in `classes_`.
+        features: the columns of its rows, in its own order: a permutation of `FEATURES`.
+        signature: the signature's parts (`inputs`, `outputs`, …), each JSON text.
+        sklearn_version: the version of scikit-learn that the model was saved with.
+        profile: the training profile, where the model came with one.
+        examples: rows in centimetres, shape (n, 4) with n >= 1, in the order of `features`.
+        skops: what a pickled estimator was converted to; None where it was skops already.
+    """
+
+    estimator: ClassifierMixin
+    features: tuple[str, ...]
+    signature: dict[str, str]
+    sklearn_version: str
+    profile: TrainingProfile | None
+    examples: NDArray[np.float64]
+    skops: bytes | None
+
+
+def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
+    """Open a model directory, as the registry served it.
+
+    Args:
+        directory: what `mlflow.sklearn.log_model` wrote; it is only read.
+        trust_pickle: convert a pickled estimator in a process of its own, instead of rejecting it.
+
+    Raises:
+        VettingError: the model must not be opened, or cannot be served.
+    """
+    flavor = read_flavor(directory)
+    skops = None
+    if trust_pickle and flavor.serialization_format != "skops":
+        skops = convert_pickle(directory, flavor)
+    estimator = open_estimator(directory, flavor, skops)
+    return Vetted(
+        estimator=estimator,
+        features=flavor.features,
+        signature=flavor.signature,
+        sklearn_version=flavor.sklearn_version,
+        profile=TrainingProfile.read(directory),
+        examples=read_examples(directory, flavor.features),
+        skops=skops,
+    )
+
+
+def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) -> ClassifierMixin:
     """Open the skops file of a model directory with this project's own list of trusted types.
+
+    Args:
+        directory: the model directory.
+        flavor: from its `MLmodel`.
+        skops: what a pickle was converted to, in the place of the directory's file.
 
     Raises:
         VettingError: the file is not skops, asks for more than is trusted, is damaged, or holds
             something other than a fitted classifier of the flavor's features.
     """
-    if flavor.serialization_format != "skops":
+    if skops is None and flavor.serialization_format != "skops":
         raise VettingError(
             f"the model is a {flavor.serialization_format}, which can run any code when it is "
             f"opened; {LOG_AS_SKOPS}, or import it with --trust-pickle if you trust its author"
         )
     check_version(flavor.sklearn_version)
-    data = read_model(directory, flavor.model_file)
+    data = read_model(directory, flavor.model_file) if skops is None else skops
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator = open_archive(data)
@@ -54,24 +120,6 @@ def open_estimator(directory: Path, flavor: Flavor) -> ClassifierMixin:
         if isinstance(warning.message, InconsistentVersionWarning):
             check_version(str(warning.message.original_sklearn_version))
     return _classifier(estimator, flavor.features)
-
-
-def check_version(made_by: str) -> None:
-    """Refuse an estimator of another minor version of scikit-learn.
-
-    scikit-learn promises nothing for estimators of another version: one can open, predict, and be
-    wrong, which no trial prediction shows. Only releases of the same minor version, which bring
-    fixes and no new attributes, are accepted.
-
-    Raises:
-        VettingError: the two differ in more than the last number.
-    """
-    here = version("scikit-learn")
-    if made_by.split(".")[:2] != here.split(".")[:2]:
-        raise VettingError(
-            f"the model was made by scikit-learn {one_line(made_by, 40)} and this is {here}, "
-            f"which may read it wrongly; train and register it again with {here}"
-        )
 
 
 def _classifier(estimator: Any, features: tuple[str, ...]) -> ClassifierMixin:

@@ -6,14 +6,17 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import yaml
 
-from iris_api.errors import one_line
+from iris_api.errors import IrisError, one_line
 from iris_api.schema import FEATURES, feature_of
-from iris_api.vetting.archive import MAXIMUM_BYTES, VettingError
+
+MAXIMUM_BYTES = 256 * 1024 * 1024
+"""Largest model file, in bytes: several times a forest of 10 000 trees on the iris data set."""
 
 MAXIMUM_MLMODEL_BYTES = 1024 * 1024
 """Largest MLmodel, in bytes; one with a signature takes about a kibibyte."""
@@ -31,6 +34,10 @@ FIT_AGAIN = (
 """Renaming them in the signature alone would only hide on what the estimator was fitted."""
 LOG_AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
 LOG_AGAIN = "log the model again with mlflow.sklearn.log_model"
+
+
+class VettingError(IrisError):
+    """A rejected model directory: one line that says why, and how to fix the model."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,24 @@ def read_model(directory: Path, model_file: str) -> bytes:
     """
     with _open_model(directory, model_file) as file:
         return file.read()
+
+
+def check_version(made_by: str) -> None:
+    """Refuse an estimator of another minor version of scikit-learn.
+
+    scikit-learn promises nothing for estimators of another version: one can open, predict, and be
+    wrong, which no trial prediction shows. Only releases of the same minor version, which bring
+    fixes and no new attributes, are accepted.
+
+    Raises:
+        VettingError: the two differ in more than the last number.
+    """
+    here = version("scikit-learn")
+    if made_by.split(".")[:2] != here.split(".")[:2]:
+        raise VettingError(
+            f"the model was made by scikit-learn {one_line(made_by, 40)} and this is {here}, "
+            f"which may read it wrongly; train and register it again with {here}"
+        )
 
 
 def _open_model(directory: Path, model_file: str) -> contextlib.AbstractContextManager[BinaryIO]:

@@ -6,6 +6,7 @@ and limits of memory, time and file size, and it and its children are killed at 
 jail: it runs as the same user, with that user's files and network.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,9 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from iris_api.errors import one_line
-from iris_api.vetting.archive import MAXIMUM_BYTES, VettingError
-from iris_api.vetting.estimator import check_version
-from iris_api.vetting.mlmodel import LOG_AS_SKOPS, Flavor, read_model
+from iris_api.vetting.mlmodel import (
+    LOG_AS_SKOPS,
+    MAXIMUM_BYTES,
+    Flavor,
+    VettingError,
+    check_version,
+    read_model,
+)
+
+logger = logging.getLogger(__name__)
 
 CHILD = Path(__file__).with_name("pickle_child.py")
 
@@ -25,31 +33,32 @@ MEMORY_BYTES = 4 * 1024**3
 """Address space of the process, in bytes; scikit-learn with its libraries takes about 1 GiB."""
 
 
-def convert_pickle(directory: Path, flavor: Flavor, destination: Path, *, timeout: float) -> None:
-    """Open a pickled estimator in a separate process and write it as skops.
+TIMEOUT_SECONDS = 120
+"""Limit of the wall time, and of the processor time; scikit-learn takes several s to import."""
 
-    What comes out is no more trusted than any other skops file: open it with
-    `vetting.open_estimator`.
+
+def convert_pickle(directory: Path, flavor: Flavor, *, timeout: float = TIMEOUT_SECONDS) -> bytes:
+    """Open a pickled estimator in a separate process, and return it as a skops file.
+
+    The file is no more trusted than any other: open it with `estimator.open_estimator`.
 
     Args:
-        directory: The model directory.
-        flavor: Its flavor, of any format but skops.
-        destination: The skops file to write, replaced only on success.
-        timeout: Limit of the wall time, and of the processor time, in seconds.
+        directory: the model directory.
+        flavor: from its `MLmodel`, of any format but skops.
+        timeout: limit of the wall time, and of the processor time, in seconds.
 
     Raises:
         VettingError: the pickle could not be converted within the limits.
     """
     check_version(flavor.sklearn_version)
     data = read_model(directory, flavor.model_file)
+    logger.info("opening %s, a %s, once", flavor.model_file, flavor.serialization_format)
     with tempfile.TemporaryDirectory(prefix="iris-unpickle-") as name:
         folder = Path(name)
         (folder / "model").write_bytes(data)
-        problem = _run(folder, flavor.serialization_format, timeout)
-        if problem:
+        if problem := _run(folder, flavor.serialization_format, timeout):
             raise VettingError(f"the pickle was not converted: {problem}; {LOG_AS_SKOPS}")
-        # Through the same door as any file of the registry: plain, bounded, no link.
-        destination.write_bytes(read_model(folder, "model.skops"))
+        return read_model(folder, "model.skops")
 
 
 def _run(folder: Path, serialization_format: str, timeout: float) -> str:

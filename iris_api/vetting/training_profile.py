@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from iris_api.errors import IrisError, one_line
+from iris_api.errors import one_line
 from iris_api.schema import FEATURES
+from iris_api.vetting.mlmodel import VettingError
 
 FILE_NAME = "training_profile.json"
 
@@ -20,10 +21,6 @@ BINS = 10
 """Deciles, the usual number of bins for a population stability index."""
 
 MAXIMUM_BYTES = 1024 * 1024
-
-
-class ProfileError(IrisError):
-    """A training profile that does not describe the model's features."""
 
 
 class FeatureProfile(BaseModel):
@@ -94,19 +91,19 @@ class TrainingProfile(BaseModel):
         """Read the profile from a model's directory; a model may come without one.
 
         Raises:
-            ProfileError: there is one that cannot be used.
+            VettingError: there is one that cannot be used.
         """
         path = model / FOLDER / FILE_NAME
         if not path.is_file():
             return None
         try:
             if path.stat().st_size > MAXIMUM_BYTES:
-                raise ProfileError(f"{FILE_NAME} is larger than {MAXIMUM_BYTES} bytes")
+                raise VettingError(f"{FILE_NAME} is larger than {MAXIMUM_BYTES} bytes")
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
             place = one_line(".".join(map(str, first["loc"])))
-            raise ProfileError(
+            raise VettingError(
                 f"{FILE_NAME} cannot be used: {place and place + ': '}{first['msg']}; "
                 "log the model again with a right one, or without"
             ) from None

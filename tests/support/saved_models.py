@@ -18,9 +18,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from iris_api.schema import FEATURES
-from iris_api.vetting.archive import VettingError
-from iris_api.vetting.estimator import open_estimator
-from iris_api.vetting.mlmodel import read_flavor
+from iris_api.vetting.estimator import vet
+from iris_api.vetting.mlmodel import VettingError
 
 X, y = load_iris(return_X_y=True)
 SPECIES = load_iris().target_names[y]
@@ -80,9 +79,9 @@ def copier(saved: Path, folder: Path) -> Copy:
     return copy
 
 
-def opened(directory: Path) -> Any:
+def opened(directory: Path, *, trust_pickle: bool = False) -> Any:
     """Open the estimator of a directory, as the import does."""
-    return open_estimator(directory, read_flavor(directory))
+    return vet(directory, trust_pickle=trust_pickle).estimator
 
 
 def message(act: Callable[[], Any]) -> str:
