@@ -23,7 +23,8 @@ from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
 from iris_api.serving import openapi, page
 from iris_api.serving.api_keys import KeysError, read_keys
-from iris_api.serving.responses import PredictRequest, error_page, error_response, json_response
+from iris_api.serving.requests import PredictRequest
+from iris_api.serving.responses import error_page, error_response, json_response
 from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.store import active_version
 from iris_api.store import entry as store
@@ -33,7 +34,7 @@ try:
     settings()
 except SettingsError as error:
     sys.exit(f"error: {error}")  # whoever started it needs no traceback
-logs.configure()
+logs.configure(traced=bool(settings().otlp_endpoint))
 logger = logging.getLogger("bentoml.service")
 
 
@@ -84,7 +85,7 @@ class IrisClassifier:
         # Where none can be opened, the process stays up and says why, to an orchestrator and to a
         # person.
         self.models.load()
-        self._handlers = Handlers(self.models, self.metrics)
+        self._handlers = Handlers(self.models, self.metrics, settings())
         self._tasks: list[asyncio.Task[None]] = []
         # What is loaded by now stays. Left to the collector, each full run would go through its
         # 170 000 objects, for 85 to 143 ms in which no request is answered.
@@ -139,7 +140,7 @@ class IrisClassifier:
         self._tasks.append(asyncio.create_task(end_with_parent()))
         if self._reload_seconds:
             self._tasks.append(asyncio.create_task(self.models.follow(self._reload_seconds)))
-        self.metrics.tell_ready()
+        self.metrics.mark_ready()
 
     @bentoml.on_shutdown
     async def end(self) -> None:

@@ -146,7 +146,7 @@ def test_changes_of_the_file(guarded: Guarded) -> None:
         guarded.write(before)
         servers.wait_for(lambda: status(KEY) == 200, seconds=5)
     log = guarded.server.log.read_text()
-    assert f"nobody is let in: IRIS_API_KEYS_FILE: {guarded.keys}: No such file" in log
+    assert f"every request is rejected: IRIS_API_KEYS_FILE: {guarded.keys}: No such file" in log
 
 
 def test_byte_order_mark(guarded: Guarded) -> None:
@@ -176,7 +176,10 @@ def test_pipe_in_the_place_of_the_file(guarded: Guarded) -> None:
 
     log = guarded.server.log.read_text()
     assert (
-        log.count(f"nobody is let in: IRIS_API_KEYS_FILE: {guarded.keys} is not a plain file") == 1
+        log.count(
+            f"every request is rejected: IRIS_API_KEYS_FILE: {guarded.keys} is not a regular file"
+        )
+        == 1
     )
 
 
@@ -207,7 +210,10 @@ def test_failure_that_passes(home: Path, plain_env: dict[str, str], tmp_path: Pa
         worker.rlimit(psutil.RLIMIT_NOFILE, limits)
         servers.wait_for(lambda: status(client) == 200, seconds=5)
 
-    assert server.log.read_text().count(f"nobody is let in: IRIS_API_KEYS_FILE: {keys}: Too") == 1
+    assert (
+        server.log.read_text().count(f"every request is rejected: IRIS_API_KEYS_FILE: {keys}: Too")
+        == 1
+    )
 
 
 @pytest.mark.parametrize("content", [None, pytest.param("# none\n", marks=pytest.mark.thorough)])

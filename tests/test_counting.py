@@ -15,7 +15,13 @@ from sklearn.datasets import load_iris
 from iris_api.model.loaded import Answer
 from iris_api.schema import FEATURES
 from iris_api.telemetry import instruments
-from iris_api.telemetry.counting import Bins, Bulk, Instruments, Tally, answered
+from iris_api.telemetry.counting import (
+    AnsweredCall,
+    Bins,
+    BulkHistogram,
+    Instruments,
+    VersionCounters,
+)
 from iris_api.vetting.training_profile import TrainingProfile
 
 IRIS = load_iris()
@@ -42,7 +48,7 @@ def test_bulk_is_as_one_by_one(values: list[float]) -> None:
         registry=None,
         buckets=instruments.CONFIDENCE.buckets,
     )
-    Bulk(bulk.labels("1")).observe(np.array(values))
+    BulkHistogram(bulk.labels("1")).observe(np.array(values))
     for value in values:
         single.labels("1").observe(value)
 
@@ -89,9 +95,9 @@ def test_no_loop_over_rows() -> None:
     model: Any = SimpleNamespace(
         version=3, classes=[0, 1, 2], has_probabilities=True, profile=profile
     )
-    tally = Tally(model, Instruments())
+    tally = VersionCounters(model, Instruments())
     few, many = (
-        answered(
+        AnsweredCall(
             np.tile(rows, (times, 1)),
             Answer(np.tile(labels, times), np.full((150 * times, 3), 1 / 3)),
             0.001,
@@ -111,7 +117,7 @@ def test_a_model_that_says_little() -> None:
     )
     counted = Instruments()
     answer = Answer(np.array([1, 1, 0]), None)
-    Tally(model, counted).add([answered(np.ones((3, 4)), answer, 0.001)])
+    VersionCounters(model, counted).add([AnsweredCall(np.ones((3, 4)), answer, 0.001)])
 
     assert _series(counted.predictions) == {
         ("iris_predictions_total", (("label", "a"), ("model_version", "3"))): 1,
@@ -131,7 +137,7 @@ def test_probabilities_that_are_unknown() -> None:
     counted = Instruments()
     shares = np.array([[np.nan, np.nan], [0.25, 0.75]])
     answer = Answer(np.array([0, 1]), shares)
-    Tally(model, counted).add([answered(np.ones((2, 4)), answer, 0.001)])
+    VersionCounters(model, counted).add([AnsweredCall(np.ones((2, 4)), answer, 0.001)])
 
     series = _series(counted.confidence)
     assert series["iris_prediction_confidence_count", (("model_version", "3"),)] == 1
@@ -146,10 +152,10 @@ def test_probabilities_that_were_not_computed() -> None:
     )
     counted = Instruments()
     row, label = np.ones((1, 4)), np.array([1])
-    Tally(model, counted).add(
+    VersionCounters(model, counted).add(
         [
-            answered(row, Answer(label, None), 0.001),
-            answered(row, Answer(label, np.array([[0.25, 0.75]])), 0.001),
+            AnsweredCall(row, Answer(label, None), 0.001),
+            AnsweredCall(row, Answer(label, np.array([[0.25, 0.75]])), 0.001),
         ]
     )
 

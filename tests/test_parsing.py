@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from iris_api import schema
-from iris_api.protocols import messages, native
+from iris_api.protocols import native
+from iris_api.protocols.problems import InvalidRequestError
 
 NUMBERS = st.one_of(
     st.floats(0, 100, allow_nan=False),
@@ -40,7 +41,7 @@ def _body(rows: list[list[Any]], space: str = "") -> bytes:
 def _parse(body: bytes) -> Any:
     try:
         return native.parse_rows(body, 100).tolist()
-    except messages.InvalidRequestError as error:
+    except InvalidRequestError as error:
         return str(error), error.detail
 
 
@@ -100,10 +101,10 @@ def test_long_bodies_take_the_quick_way() -> None:
     plain = _body([[5.1, 3.5, 1.4, 0.2]] * 100)
     objects = json.dumps({"instances": [dict.fromkeys(schema.FEATURES, 1)] * 100}).encode()
 
-    found = native._parse_matrix(plain)  # noqa: SLF001
+    found = native._parse_arrays(plain)  # noqa: SLF001
     assert found is not None
     assert np.array_equal(found, np.array([[5.1, 3.5, 1.4, 0.2]] * 100))
-    assert native._parse_matrix(objects) is None  # noqa: SLF001
+    assert native._parse_arrays(objects) is None  # noqa: SLF001
     assert native.parse_rows(objects, 100).shape == (100, 4)
 
 
@@ -114,4 +115,4 @@ def test_messages_are_one_line() -> None:
     for key in keys:
         message, detail = _parse(json.dumps({key: 1}).encode())
         assert re.fullmatch(r"[^\n\x1b\u2028]{1,200}", message)
-        assert all(len(str(place)) <= 64 for problem in detail for place in problem["loc"])
+        assert all(len(str(place)) <= 64 for problem in detail for place in problem.loc)

@@ -93,7 +93,7 @@ def test_lost_folder(env: dict[str, str], tmp_path: Path) -> None:
     assert page.status_code == 503
     assert page.json() == {"error": "Service Unavailable"}
     assert said.count(f"the metrics are lost: {folder} is gone; restart the service") == 1
-    assert said.count("/metrics does not tell of version 1: [Errno 2]") == 1
+    assert said.count("/metrics does not show version 1: [Errno 2]") == 1
     assert "not activated" not in said
     assert "Traceback" not in said
     assert '"exception"' not in said
@@ -145,7 +145,7 @@ def test_disk_fills_up(env: dict[str, str], small_disk: Path, tmp_path: Path) ->
     log = server.log.read_text()
     assert "a worker died" not in log
     assert "not activated" not in log
-    assert log.count("/metrics does not tell of version 1: [Errno 28]") == 1
+    assert log.count("/metrics does not show version 1: [Errno 28]") == 1
 
 
 def test_start_on_a_full_disk(env: dict[str, str], small_disk: Path) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from _bentoml_sdk.service import Service, get_current_service
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.resource import NvidiaGpuResource
 from bentoml._internal.server.http.access import AccessLogMiddleware
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
@@ -69,9 +70,13 @@ class LeanService(Service):
         kept: dict[Any, Any] = {RunnerTrafficMetricsMiddleware: RequestMetrics}
         if settings().otlp_endpoint:
             # Not at the top: the process that only starts the workers need not load it.
+            from opentelemetry import trace  # noqa: PLC0415
             from opentelemetry.instrumentation.asgi import (  # noqa: PLC0415
                 OpenTelemetryMiddleware,
             )
+
+            # BentoML keeps its provider to itself, and the steps of a prediction need it.
+            trace.set_tracer_provider(BentoMLContainer.tracer_provider.get())
 
             # Without its spans for each message of the request and of the answer.
             kept[OpenTelemetryMiddleware] = functools.partial(

@@ -14,9 +14,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from iris_api.bentoml_server.request_metrics import RequestMetrics
-from iris_api.serving.admission import RETRY, OverloadedError
+from iris_api.serving.admission import OverloadedError
 from iris_api.serving.openapi import PREDICTIONS
-from iris_api.serving.responses import CLOSE, error_response, to_bytes
+from iris_api.serving.responses import CLOSE, RETRY, error_response, to_bytes
 from iris_api.telemetry.recording import Metrics
 
 TURN_SECONDS = 0.005

@@ -67,12 +67,12 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def _find_of_answer(self, path: str, status: int) -> tuple[Any, Any]:
         # Not at the top: the process that only starts the workers need not load numpy.
-        from iris_api.telemetry.counting import Bulk  # noqa: PLC0415
+        from iris_api.telemetry.counting import BulkHistogram  # noqa: PLC0415
 
         labels = self._fixed | {"endpoint": path, "http_response_code": status}
         return (
             self.metrics_request_total.labels(**labels),
-            Bulk(self.metrics_request_duration.labels(**labels)),
+            BulkHistogram(self.metrics_request_duration.labels(**labels)),
         )
 
     def count(self) -> None:

@@ -1,1 +1,5 @@
-"""One file a protocol: a body becomes rows, an answer becomes a body. Knows no server."""
+"""One file a protocol: the body of a request becomes rows, a model's answer becomes a body.
+
+A body that breaks the protocol is an `InvalidRequestError`, which names each wrong place. Nothing
+here knows HTTP's connections, metrics or the model store.
+"""

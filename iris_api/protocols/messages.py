@@ -1,12 +1,11 @@
-"""What clients send and get: the four features, the two request forms, answers and errors."""
+"""The messages of the native protocol, as pydantic validates and documents them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from iris_api.errors import IrisError
-from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
+from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM
 
 Centimetres = Annotated[
     float, Field(strict=True, ge=MINIMUM_CM, le=MAXIMUM_CM, allow_inf_nan=False)
@@ -18,14 +17,7 @@ class Flower(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={
-            "example": {
-                "sepal_length": 5.1,
-                "sepal_width": 3.5,
-                "petal_length": 1.4,
-                "petal_width": 0.2,
-            }
-        },
+        json_schema_extra={"example": dict(zip(FEATURES, (5.1, 3.5, 1.4, 0.2), strict=True))},
     )
 
     sepal_length: Centimetres
@@ -53,7 +45,7 @@ class Instances(BaseModel):
         json_schema_extra={"example": {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}},
     )
 
-    # The first wrong row is told and no other: each costs a hundred times what a right one does.
+    # Only the first wrong row is reported: each takes a hundred times as long as a valid one.
     instances: Annotated[list[Row], Field(min_length=1, fail_fast=True)]
 
 
@@ -68,61 +60,3 @@ class Probabilities(BaseModel):
 
     classes: list[str | int]
     probabilities: list[list[float]]
-
-
-class Health(BaseModel):
-    """Whether a model can answer, and if not, why."""
-
-    status: Literal["ok", "unavailable"]
-    reason: str | None = Field(default=None, description="only where unavailable")
-
-
-class Provenance(BaseModel):
-    """Where the model comes from; more than these is told as far as it is known."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str = Field(description="of the registered model")
-    stage: str
-    version: int = Field(description="in the registry")
-    tag: str = Field(description="in the BentoML model store")
-    origin: Literal["store", "bento"] = Field(
-        description="where the model was found: the active one of the store, or the Bento's own"
-    )
-    aliases: list[str]
-    digest: str = Field(description="SHA-256 over the model's files")
-    classes: list[str | int]
-    features: list[str] = Field(description="in the order of the model's own signature")
-    engine: Literal["onnx", "sklearn"]
-
-
-class Problem(BaseModel):
-    """One place of the request and what is wrong there."""
-
-    loc: list[str | int] = Field(description="path in the body, such as instances, 3, petal_width")
-    msg: str
-
-
-class ErrorBody(BaseModel):
-    """Every answer that is not a success, whatever raised it."""
-
-    error: str = Field(description="one line that says what is wrong")
-    detail: list[Problem] | None = Field(
-        default=None, description="the places that are wrong; absent where there are none"
-    )
-
-
-class InvalidRequestError(IrisError):
-    """A request that breaks the contract.
-
-    Attributes:
-        detail: the places that are wrong, each as a `Problem`.
-        status: the HTTP status of the answer.
-    """
-
-    def __init__(
-        self, message: str, detail: Sequence[dict[str, Any]] = (), *, status: int = 400
-    ) -> None:
-        super().__init__(message)
-        self.detail = list(detail)
-        self.status = status

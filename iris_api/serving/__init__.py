@@ -1,1 +1,5 @@
-"""What answers over HTTP. Knows neither the registry nor the import."""
+"""HTTP: a request comes in, the answer of the worker's current model goes out.
+
+Handlers, admission control, API keys, the hot swap of models, the OpenAPI document and the page.
+Knows neither the registry nor the import; models come from the BentoML store.
+"""

@@ -1,4 +1,4 @@
-"""How much a worker takes on at once, and for how long: the rest is told to come again."""
+"""Admission control: how many requests a worker accepts at once, and how many bytes of bodies."""
 
 import asyncio
 import contextlib
@@ -10,19 +10,12 @@ from typing import TypeVar
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from iris_api.errors import IrisError
-from iris_api.settings import settings
-
-RETRY_SECONDS = 1
-"""What `Retry-After` asks for, its smallest unit: a queue of 64 short requests is gone in 20 ms."""
-
-RETRY = {"Retry-After": str(RETRY_SECONDS)}
 
 HELD_BODIES = 8
-"""Bodies of the largest size that may be in memory at once, by default 128 MiB for each worker."""
+"""Maximum number of bodies of the largest size in memory: by default 128 MiB for each worker."""
 
 WHOLE_BODY = "iris.whole_body"
-"""Key of a scope, set once the whole body is here. Where it is set at the start, as with short
-bodies, nothing is waited for."""
+"""Key of an ASGI scope, set once the whole body is received; with short bodies, from the start."""
 
 _BODY_BYTES = "iris.body_bytes"
 
@@ -30,38 +23,42 @@ Result = TypeVar("Result")
 
 
 class OverloadedError(IrisError):
-    """The worker has as much as it takes."""
+    """The worker is at its limit."""
 
     def __init__(self) -> None:
         super().__init__("the service is overloaded; ask again later")
 
 
 class Admission:
-    """The places of one worker.
+    """The limits of one worker.
 
-    A POST holds a place from its head to its answer, except while its body is on the way: a client
-    that is slow must not keep others out.
+    A POST counts from its head to its answer. Requests that are still uploading do not count
+    against the limit: slow clients must not lock others out.
+
+    Args:
+        limit: maximum number of requests at once.
+        max_body_bytes: maximum size of one body.
 
     Attributes:
-        limit: places that there are.
-        held: places that are taken.
+        limit: the same.
+        held: number of requests that count now.
     """
 
-    def __init__(self) -> None:
-        self.limit = settings().max_concurrency
+    def __init__(self, limit: int, max_body_bytes: int) -> None:
+        self.limit = limit
         self.held = 0
         self._body_bytes = 0
-        self._max_body_bytes = HELD_BODIES * settings().max_body_bytes
-        # Long bodies wait for each other: workers are the unit that scales.
+        self._max_body_bytes = HELD_BODIES * max_body_bytes
+        # One long body at a time: more workers are the way to scale.
         self._thread = ThreadPoolExecutor(1, "long-bodies")
 
     @property
     def is_full(self) -> bool:
-        """Tell whether there is no place left."""
+        """Whether the next request is rejected."""
         return self.held >= self.limit
 
     def releasing(self, app: ASGIApp) -> ASGIApp:
-        """Return an application that gives a place back, which its server took, with its answer."""
+        """Wrap an application: a request that its server admitted stops counting at its end."""
 
         async def released(scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -73,39 +70,36 @@ class Admission:
         return released
 
     @contextlib.asynccontextmanager
-    async def waiting(self) -> AsyncIterator[None]:
-        """Do without the place while the body is on the way.
+    async def uploading(self, scope: Scope) -> AsyncIterator[Callable[[int], None]]:
+        """Do not count a request while its body is received, but count the bytes until its end.
+
+        Yields:
+            A function that is called with the size of each part.
 
         Raises:
-            OverloadedError: others have all places when the body is there.
+            OverloadedError: all bodies together are too large, or the worker is full when this one
+                is complete.
         """
+
+        def received(size: int) -> None:
+            scope[_BODY_BYTES] = scope.get(_BODY_BYTES, 0) + size
+            self._body_bytes += size
+            if self._body_bytes > self._max_body_bytes:
+                raise OverloadedError
+
         self.held -= 1
         try:
-            yield
+            yield received
         finally:
             was_full = self.is_full
             self.held += 1
         if was_full:
             raise OverloadedError
 
-    def keeping(self, scope: Scope) -> Callable[[int], None]:
-        """Return what counts the bytes of a request's body, until its answer.
-
-        It raises `OverloadedError` when they are too many with those of the others.
-        """
-
-        def keep(count: int) -> None:
-            scope[_BODY_BYTES] = scope.get(_BODY_BYTES, 0) + count
-            self._body_bytes += count
-            if self._body_bytes > self._max_body_bytes:
-                raise OverloadedError
-
-        return keep
-
     async def compute(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Run a function beside the loop, one at a time.
+        """Run a function in a thread, one at a time.
 
-        Cancelled while it waits for its turn, it is not run; while it runs, it goes on to its end.
+        A call that is cancelled while it waits for its turn does not run; a running one goes on.
         """
         context = contextvars.copy_context()  # with the request's trace
         loop = asyncio.get_running_loop()

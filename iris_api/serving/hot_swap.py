@@ -1,10 +1,10 @@
-"""The model that a worker answers with, and its replacement while the worker answers."""
+"""The hot swap: a worker's model, and its replacement without a break between two answers."""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio.to_thread
@@ -19,28 +19,31 @@ from iris_api.telemetry.recording import Metrics
 logger = logging.getLogger("bentoml.service")
 
 RETRY_SECONDS = 60
-"""Before an active entry that failed is tried again: the fault may pass, such as file handles that
-were all in use or a volume that was restored by half. Each try reads all files of the entry."""
+"""Seconds until an active version that failed to load is retried.
+
+The cause may pass, such as too many open files or a volume that is being restored. Each attempt
+reads all files of the entry.
+"""
 
 Pointer = tuple[str, int] | None
 """The active version's name in the store and when it was written, in ns; None without one."""
 
 
 class HotSwap:
-    """Holds one worker's model, and swaps it when another version is activated.
+    """The model of one worker, which follows the active version of the store.
 
-    Whoever reads `model` once and goes on with that reference has one version from start to end:
-    a swap replaces the reference and never the model behind it.
+    A request reads `model` once and keeps the reference, so that one version answers all of it:
+    a swap replaces the reference and never changes the model behind it.
 
     Attributes:
-        model: that answers, or None while none can.
-        reason: why none can, one line.
+        model: the current model; None while none can be loaded.
+        reason: why none can be loaded, on one line.
 
     Args:
         name: of the registered model.
-        carried: the entry that a Bento has with it.
-        follows: whether the store's active entry goes before the carried one.
-        metrics: to tell what is loaded.
+        carried: the entry in the Bento, if there is one.
+        follows: whether the active version of the store precedes the Bento's own model.
+        metrics: that report which model is loaded.
     """
 
     def __init__(
@@ -58,44 +61,38 @@ class HotSwap:
         self._follows = follows
         self._metrics = metrics
         self._seen: Pointer = None
-        self._retry_at = math.inf  # time.monotonic(); not while the active entry answers
+        self._retry_at = math.inf  # time.monotonic(); infinite while the active version is loaded
 
     def load(self) -> None:
-        """Open the first entry that can be used: the active, the formerly active, the carried one.
+        """Load the first usable entry: the active version, the one before it, the Bento's own.
 
-        So a worker that is started anew answers as its siblings do, also where what was activated
-        last cannot be used.
+        A worker that replaces another one thus answers as the others do, even if the active version
+        cannot be loaded.
         """
         self._seen = self._pointer()
-        carried = self._carried
-        if self._seen is not None or carried is None:
-            self._try(self._open_active)
-        if self.model is None:
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-        if self.model is None and self._seen is not None:
-            self._try(self._open_previous)
-        if self.model is None and carried is not None:
-            self._try(lambda: Classifier.load(carried, origin="bento"))
-
-    def _try(self, opening: Callable[[], Classifier]) -> None:
-        try:
-            self._use(opening())
-        except (IrisError, OSError) as error:
-            self.reason = self.reason or str(error)
-            logger.error("this model cannot answer: %s", error)  # noqa: TRY400 (one line says it)
+        for load in self._sources():
+            try:
+                self._use(load())
+            except (IrisError, OSError) as error:
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+                self.reason = self.reason or str(error)
+                logger.error("this model cannot answer: %s", error)  # noqa: TRY400 (no traceback)
+            else:
+                return
 
     def provenance(self) -> dict[str, Any] | None:
-        """Tell where the model comes from; None without one."""
+        """Return where the model comes from, and the status of its registry; None without one."""
         if self.model is None:
             return None
         status = registry_status.read(self._name) if self._follows else None
         return self.model.info | ({"registry": status.model_dump()} if status else {})
 
     async def follow(self, seconds: float) -> None:
-        """Look every so many seconds whether another entry was activated; never ends.
+        """Poll the store for another active version, for ever.
 
-        Where the active entry cannot be used, it is tried again each RETRY_SECONDS, or as soon as
-        anything is activated.
+        Args:
+            seconds: between two polls. A version that cannot be loaded is retried after
+                RETRY_SECONDS, and when the active version changes.
         """
         while True:
             await asyncio.sleep(seconds)
@@ -105,40 +102,45 @@ class HotSwap:
                 self._seen = found
                 await self._reload()
 
+    def _sources(self) -> Iterator[Callable[[], Classifier]]:
+        carried = self._carried
+        if self._seen is not None or carried is None:
+            yield self._load_active
+        if self._seen is not None:
+            yield lambda: Classifier.load(active_version.previous(self._name), origin="store")
+        if carried is not None:
+            yield lambda: Classifier.load(carried, origin="bento")
+
     async def _reload(self) -> None:
         start = time.perf_counter()
         former = self.model
         try:
-            # In a thread, beside the running model: a worker answers all the while.
-            model = await anyio.to_thread.run_sync(self._open_active)
+            # In a thread: the worker goes on answering with the former model.
+            model = await anyio.to_thread.run_sync(self._load_active)
             self._use(model)
         except (IrisError, OSError) as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             if former is None:
                 self.reason = str(error)
             kept = f"{former.tag} goes on answering" if former else "no model can answer"
-            self._metrics.reloaded("failure")
+            self._metrics.count_reload("failure")
             logger.error("not activated, and %s: %s", kept, error)  # noqa: TRY400
             return
         self._retry_at = math.inf
-        self._metrics.reloaded("success")
+        self._metrics.count_reload("success")
         took = time.perf_counter() - start
         logger.info(
             "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
         )
 
-    def _open_active(self) -> Classifier:
-        return Classifier.load(
-            active_version.active(self._name, active_version.home()), origin="store"
-        )
+    def _load_active(self) -> Classifier:
+        entry = active_version.active(self._name, active_version.home())
+        return Classifier.load(entry, origin="store")
 
     def _use(self, model: Classifier) -> None:
-        self._metrics.activate(model)  # first, because the next request may count on it
+        self._metrics.activate(model)  # first: the next request counts on it
         self.model = model
-        logs.use(model.version)
-
-    def _open_previous(self) -> Classifier:
-        return Classifier.load(active_version.previous(self._name), origin="store")
+        logs.set_model_version(model.version)
 
     def _pointer(self) -> Pointer:
         return active_version.pointer(self._name) if self._follows else None

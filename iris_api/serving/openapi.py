@@ -1,24 +1,20 @@
-"""The OpenAPI document: every route, both request forms, every error.
+"""The OpenAPI document: every route, both forms of a request, every error.
 
-BentoML generates one, but with its own errors instead of ours and without the second form.
+BentoML generates one as well, but with its own errors instead of ours, and without the second form.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from iris_api.protocols import messages
-
-
-def _header(name: str, description: str, kind: str) -> dict[str, Any]:
-    return {"headers": {name: {"description": description, "schema": {"type": kind}}}}
-
+from iris_api.protocols.messages import Flower, Instances, Predictions, Probabilities
+from iris_api.protocols.problems import Problem
 
 REF = "#/components/schemas/{model}"
 
 PREDICTIONS = ("/predict", "/predict_proba")
-"""The paths of prediction calls, whose errors these are."""
+"""The paths of prediction calls, which have the errors below."""
 
 ERRORS = {
     400: "The body breaks the contract; `detail` names the places.",
@@ -27,17 +23,63 @@ ERRORS = {
     405: "Another method than POST.",
     413: "The body has too many bytes or rows.",
     415: "The body does not say that it is JSON.",
-    429: "The worker has as many requests as it takes.",
+    429: "The worker has as many requests as it accepts.",
     500: "The service failed; its log says why.",
     503: "No model can answer; the reason is in the error.",
     504: "The body was not received, or the answer not computed, in time.",
 }
 
-ERROR_HEADERS: dict[int, dict[str, Any]] = {
+
+class Health(BaseModel):
+    """Whether a model can answer, and if not, why."""
+
+    status: Literal["ok", "unavailable"]
+    reason: str | None = Field(default=None, description="only where unavailable")
+
+
+class Provenance(BaseModel):
+    """Where the model comes from. There may be more keys than these."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="of the registered model")
+    stage: str
+    version: int = Field(description="in the registry")
+    tag: str = Field(description="in the BentoML model store")
+    origin: Literal["store", "bento"] = Field(
+        description="where the model was found: the active one of the store, or the Bento's own"
+    )
+    aliases: list[str]
+    digest: str = Field(description="SHA-256 over the model's files")
+    classes: list[str | int]
+    features: list[str] = Field(description="in the order of the model's own signature")
+    engine: Literal["onnx", "sklearn"]
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: str = Field(description="one line that says what is wrong")
+    detail: list[Problem] | None = Field(
+        default=None, description="the places that are wrong; absent where there are none"
+    )
+
+
+SCHEMAS = (Flower, Instances, Predictions, Probabilities, Health, Provenance, ErrorBody)
+
+
+def _header(name: str, description: str, kind: str) -> dict[str, Any]:
+    return {"headers": {name: {"description": description, "schema": {"type": kind}}}}
+
+
+ERROR_HEADERS = {
     401: _header("WWW-Authenticate", "The scheme to use.", "string"),
     405: _header("Allow", "The methods that are possible.", "string"),
     429: _header("Retry-After", "Seconds to wait.", "integer"),
 }
+VERSION_HEADER = _header(
+    "X-Model-Version", "Registry version of the model that computed the answer.", "integer"
+)
 
 
 def document(version: str) -> dict[str, Any]:
@@ -46,21 +88,7 @@ def document(version: str) -> dict[str, Any]:
     Args:
         version: of the project.
     """
-    _, schemas = models_json_schema(
-        [
-            (model, "validation")
-            for model in (
-                messages.Flower,
-                messages.Instances,
-                messages.Predictions,
-                messages.Probabilities,
-                messages.Health,
-                messages.Provenance,
-                messages.ErrorBody,
-            )
-        ],
-        ref_template=REF,
-    )
+    _, schemas = models_json_schema([(each, "validation") for each in SCHEMAS], ref_template=REF)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,38 +99,26 @@ def document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "."}],
         "paths": {
-            "/predict": {
-                "post": _prediction("predict", "Predict the label of each row.", "Predictions")
-            },
-            "/predict_proba": {
-                "post": _prediction(
-                    "predict_proba", "Give each class's probability for each row.", "Probabilities"
-                )
-            },
-            "/health": {
-                "get": {
-                    "operationId": "health",
-                    "summary": "Say whether a model can answer.",
-                    "responses": {
-                        "200": _json("A model can answer.", "Health"),
-                        "503": _json("No model can answer.", "Health"),
-                        **_errors(405),
-                    },
-                }
-            },
-            "/model": {
-                "get": {
-                    "operationId": "model",
-                    "summary": "Tell where the model comes from.",
-                    "responses": {
-                        "200": _json("The model that answers now.", "Provenance"),
-                        **_errors(405, 503),
-                    },
-                }
-            },
-            "/metrics": {"get": _text("metrics", "Metrics in Prometheus' text format.")},
-            "/livez": {"get": _text("livez", "Answers while the process lives.")},
-            "/readyz": {"get": _text("readyz", "Answers once the process takes requests.")},
+            "/predict": _prediction("predict", "Predict the label of each row.", Predictions),
+            "/predict_proba": _prediction(
+                "predict_proba", "Give each class's probability for each row.", Probabilities
+            ),
+            "/health": _get(
+                "health",
+                "Say whether a model can answer.",
+                {
+                    "200": _json("A model can answer.", Health),
+                    "503": _json("No model can answer.", Health),
+                },
+            ),
+            "/model": _get(
+                "model",
+                "Return where the model comes from.",
+                {"200": _json("The model that answers now.", Provenance), **_errors(503)},
+            ),
+            "/metrics": _get("metrics", "Return metrics in Prometheus' text format."),
+            "/livez": _get("livez", "Answer while the process lives."),
+            "/readyz": _get("readyz", "Answer once the process accepts requests."),
         },
         "components": {
             "schemas": schemas["$defs"],
@@ -110,66 +126,61 @@ def document(version: str) -> dict[str, Any]:
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A key of the service, where it has been given any.",
+                    "description": "A key of the service, if it has any.",
                 }
             },
         },
     }
 
 
-def _prediction(operation: str, summary: str, answer: str) -> dict[str, Any]:
-    forms: list[type[BaseModel]] = [messages.Flower, messages.Instances]
+def _get(operation: str, summary: str, responses: dict[str, Any] | None = None) -> dict[str, Any]:
+    text = {"200": {"description": "Plain text.", "content": {"text/plain": {}}}}
     return {
-        "operationId": operation,
-        "summary": summary,
-        "security": [{"key": []}, {}],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"oneOf": [{"$ref": REF.format(model=f.__name__)} for f in forms]},
-                    "examples": {
-                        form.__name__.lower(): {
-                            "summary": form.__doc__,
-                            "value": form.model_json_schema()["example"],
-                        }
-                        for form in forms
-                    },
-                }
-            },
+        "get": {
+            "operationId": operation,
+            "summary": summary,
+            "responses": {**(responses or text), **_errors(405)},
+        }
+    }
+
+
+def _prediction(operation: str, summary: str, answer: type[BaseModel]) -> dict[str, Any]:
+    content = {
+        "schema": {"oneOf": [_ref(Flower), _ref(Instances)]},
+        "examples": {
+            form.__name__.lower(): {
+                "summary": form.__doc__,
+                "value": form.model_json_schema()["example"],
+            }
+            for form in (Flower, Instances)
         },
-        "responses": {
-            "200": _json("One entry for each row, in the order of the rows.", answer)
-            | _header(
-                "X-Model-Version",
-                "Registry version of the model that computed the answer.",
-                "integer",
-            ),
-            **_errors(*(status for status in ERRORS if status != 404 or operation != "predict")),
-        },
+    }
+    success = _json("One entry for each row, in the order of the rows.", answer) | VERSION_HEADER
+    errors = [status for status in ERRORS if status != 404 or answer is Probabilities]
+    return {
+        "post": {
+            "operationId": operation,
+            "summary": summary,
+            "security": [{"key": []}, {}],
+            "requestBody": {"required": True, "content": {"application/json": content}},
+            "responses": {"200": success, **_errors(*errors)},
+        }
     }
 
 
 def _errors(*statuses: int) -> dict[str, Any]:
     return {
-        str(status): _json(ERRORS[status], "ErrorBody") | ERROR_HEADERS.get(status, {})
+        str(status): _json(ERRORS[status], ErrorBody) | ERROR_HEADERS.get(status, {})
         for status in statuses
     }
 
 
-def _json(description: str, model: str) -> dict[str, Any]:
+def _json(description: str, model: type[BaseModel]) -> dict[str, Any]:
     return {
         "description": description,
-        "content": {"application/json": {"schema": {"$ref": REF.format(model=model)}}},
+        "content": {"application/json": {"schema": _ref(model)}},
     }
 
 
-def _text(operation: str, summary: str) -> dict[str, Any]:
-    return {
-        "operationId": operation,
-        "summary": summary,
-        "responses": {
-            "200": {"description": "Plain text.", "content": {"text/plain": {}}},
-            **_errors(405),
-        },
-    }
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": REF.format(model=model.__name__)}

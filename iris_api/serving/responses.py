@@ -1,105 +1,33 @@
-"""HTTP as the contract has it: what a prediction call may send, and JSON for every error."""
+"""Responses: JSON for every answer and every error, and the headers that each of them has."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from bentoml import IODescriptor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from iris_api.protocols.messages import InvalidRequestError
-from iris_api.settings import settings
-
-NOT_JSON = "send JSON, with Content-Type: application/json"
-
-
-class ClientLeftError(InvalidRequestError):
-    """A body without its end, because the client closed the connection."""
-
+from iris_api.protocols.problems import Problem
 
 CLOSE = {"Connection": "close"}
-"""Of an answer that comes before the end of a body, whose rest the server would read otherwise."""
+"""For an answer before the end of a body: the server need not read the rest of it."""
+
+RETRY = {"Retry-After": "1"}
+"""The smallest unit of the header, in seconds: 64 short requests are answered within 20 ms."""
 
 Headers = list[tuple[bytes, bytes]]
 
 
-class PredictRequest(IODescriptor):
-    """The keyword arguments of BentoML's clients: one flower by name, or instances."""
+class JSONResponse(Response):
+    """A response with a body of JSON that is already written.
 
-    # BentoML hands what from_http_request returns to the method: here the request itself, whose
-    # body is parsed once, by `parsing.parse_rows`.
-    __root_input__ = True
-
-    instances: list[Any] | None = None
-    sepal_length: float | None = None
-    sepal_width: float | None = None
-    petal_length: float | None = None
-    petal_width: float | None = None
-
-    @classmethod
-    async def from_http_request(cls, request: Request, _serde: Any) -> Request:
-        """Leave the body alone."""
-        return request
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Describe keyword arguments, where BentoML would have its clients send one positional."""
-        schema: dict[str, Any] = super().model_json_schema(*args, **kwargs)
-        schema.pop("root_input", None)
-        return schema
-
-
-async def read_json(request: Request, kept: Callable[[int], None] | None = None) -> bytes:
-    """Read the body of a request that says it is JSON, or does not say.
-
-    Args:
-        request: whose body has not been read.
-        kept: is told the bytes of each part that came.
-
-    Raises:
-        InvalidRequestError: it says that it is something else, or it is too large, in which case
-            the rest is not read.
-        ClientLeftError: the client left.
+    Starlette's own way to write the headers takes three times as long.
     """
-    limit = settings().max_body_bytes
-    # The raw list, because an object for the headers costs as much as reading the body.
-    for name, value in request.scope["headers"]:
-        if name == b"content-type" and not _is_json(value):
-            raise InvalidRequestError(NOT_JSON, status=415)
-        if name == b"content-length" and int(value) > limit:
-            raise _too_large(limit)
-    body = bytearray()
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeftError("the client left before the end of its body")
-        part = message["body"]
-        body += part
-        if len(body) > limit:
-            raise _too_large(limit)
-        if kept:
-            kept(len(part))
-        more = message["more_body"]
-    return bytes(body)
-
-
-def _too_large(limit: int) -> InvalidRequestError:
-    return InvalidRequestError(f"the body has more than {limit} bytes; send several", status=413)
-
-
-def _is_json(media_type: bytes) -> bool:
-    return media_type.partition(b";")[0].strip().lower() == b"application/json"
-
-
-class _JSON(Response):
-    """Starlette's response, whose general way to its headers takes three times as long."""
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Write the headers of an answer that has a body, and is JSON."""
+        """Write the headers."""
         self.raw_headers = [
             *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
             (b"content-length", b"%d" % len(self.body)),
@@ -108,32 +36,28 @@ class _JSON(Response):
 
 
 def json_response(
-    content: Any, headers: dict[str, str] | None = None, *, status: int = 200
+    content: Any, headers: Mapping[str, str] | None = None, *, status: int = 200
 ) -> Response:
-    """Answer with JSON; numpy arrays are written without a Python object for each number."""
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return _JSON(body, status, headers)
-
-
-def invalid_request(error: InvalidRequestError) -> Response:
-    """Answer a request that breaks the contract."""
-    too_large = error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    return error_response(error.status, str(error), error.detail, CLOSE if too_large else None)
+    """Answer with JSON."""
+    return JSONResponse(orjson.dumps(content), status, headers)
 
 
 def error_response(
-    status: int, message: str, detail: Sequence[Any] = (), headers: dict[str, str] | None = None
+    status: int,
+    message: str,
+    detail: Sequence[Problem] = (),
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Answer with the one shape that all errors have."""
+    """Answer with an `ErrorBody`."""
     content = {"error": message} | ({"detail": detail} if detail else {})
     return json_response(content, headers, status=status)
 
 
 def security_headers(*, tls: bool) -> Headers:
-    """Return the headers of every answer, which OWASP's cheat sheet for REST asks for.
+    """Return the headers of every answer, from OWASP's cheat sheet for REST.
 
     Args:
-        tls: whether the service speaks it, and browsers shall stay with it for a year.
+        tls: whether the service speaks TLS; browsers then keep to it for a year.
     """
     headers = [
         (b"cache-control", b"no-store"),
@@ -145,7 +69,7 @@ def security_headers(*, tls: bool) -> Headers:
 
 
 def to_bytes(response: Response, headers: Headers) -> bytes:
-    """Write a response as it goes over a connection, with more headers."""
+    """Write a response and more headers as HTTP/1.1."""
     status = HTTPStatus(response.status_code)
     lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
     lines += [name + b": " + value for name, value in (*headers, *response.raw_headers)]
@@ -153,7 +77,7 @@ def to_bytes(response: Response, headers: Headers) -> bytes:
 
 
 async def error_page(request: Request, error: Exception) -> Response:
-    """Give the errors of routing, which are plain text, our shape."""
+    """Answer the errors of routing with JSON; starlette answers with plain text."""
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -167,5 +91,5 @@ async def error_page(request: Request, error: Exception) -> Response:
 
 
 async def server_error(_request: Request, _error: Exception) -> Response:
-    """Answer for a fault of ours; Starlette raises it on, into the log."""
+    """Answer an unexpected error; starlette raises it again, into the log."""
     return error_response(500, "the service failed; its log says why")

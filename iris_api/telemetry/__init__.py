@@ -1,1 +1,5 @@
-"""Metrics, logs and traces of the service."""
+"""What the service reports of itself: metrics, logs and traces.
+
+Answered calls come in; counters in the workers' files, the page of `GET /metrics`, log lines and
+spans go out. Knows neither requests nor responses.
+"""

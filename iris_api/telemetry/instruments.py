@@ -1,14 +1,14 @@
-"""Every metric of ours: its type, labels, meaning and buckets. BentoML's own are not here.
+"""The definition of every metric of this service, beside BentoML's own.
 
-The labels, all of them from bounded sets:
+Their labels have bounded sets of values:
 
-- `model_version`: of the registry, as `X-Model-Version` has it; each version that a service has
+- `model_version`: registry version, as in `X-Model-Version`. Each version that a service has
   answered with since its start keeps its counters, so that none of them ever falls.
 - `label`: a class of the model, as text.
-- `feature`: one of the four of the contract.
-- `bin`: where the value lies in the model's training profile: `below` its smallest value, `above`
-  its largest, or between two edges in centimetres, such as `5-5.2`. A bin has its lower edge, the
-  last one both.
+- `feature`: a column of the model's schema.
+- `bin`: where a value lies in the model's training profile: `below` the smallest value there,
+  `above` the largest one, or between two edges in centimetres, such as `5-5.2`. A bin includes its
+  lower edge, the last one both.
 - `reason`, `result`: the members of `Reason` and `Result`.
 """
 
@@ -28,17 +28,17 @@ Reason = Literal[
     "disconnected",
     "no_probabilities",
 ]
-"""Why a prediction call was refused."""
+"""Why a prediction call was rejected."""
 
 Result = Literal["success", "failure"]
-"""How loading what was activated ended."""
+"""Whether a newly activated model could be loaded."""
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 RESULTS: tuple[Result, ...] = get_args(Result)
 
 
 class Instrument(NamedTuple):
-    """One metric, as its page describes it."""
+    """One metric, as the page describes it."""
 
     kind: Literal["counter", "gauge", "histogram"]
     name: str
@@ -50,20 +50,20 @@ class Instrument(NamedTuple):
 PREDICTIONS = Instrument(
     "counter",
     "iris_predictions_total",
-    "Rows that were answered, by their predicted label",
+    "Answered rows, by predicted label",
     ("model_version", "label"),
 )
 CONFIDENCE = Instrument(
     "histogram",
     "iris_prediction_confidence",
-    "The highest of a row's class probabilities, 0 to 1",
+    "Highest class probability of each answered row, 0 to 1",
     ("model_version",),
-    (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),  # with three classes it is a third at least
+    (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),  # of three classes one has a third at least
 )
 FEATURE_ROWS = Instrument(
     "counter",
     "iris_feature_rows_total",
-    "Rows that were answered, by where a feature lies in the training profile",
+    "Answered rows, by the bin of a feature in the training profile",
     ("model_version", "feature", "bin"),
 )
 FEATURE_EXPECTED = Instrument(
@@ -81,102 +81,84 @@ LABEL_EXPECTED = Instrument(
 REQUEST_ROWS = Instrument(
     "histogram",
     "iris_request_rows",
-    "Rows of a prediction call that was answered",
+    "Rows of each answered prediction call",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000),
 )
 REJECTED = Instrument(
     "counter",
     "iris_rejected_requests_total",
-    "Prediction calls that were refused, by the reason",
+    "Rejected prediction calls, by reason",
     ("reason",),
 )
 INFERENCE_SECONDS = Instrument(
     "histogram",
     "iris_inference_seconds",
-    "Time that the model took for all rows of a call, in seconds",
+    "Time of the model for all rows of a call, in seconds",
     ("model_version",),
-    # One row takes ONNX Runtime 5 us, 100 000 rows of a forest of 100 trees 80 ms.
+    # ONNX Runtime takes 5 us for one row, and 80 ms for 100 000 rows of a forest of 100 trees.
     (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
 )
 MODEL_INFO = Instrument(
     "gauge",
     "iris_model_info",
-    "1 for each model version that a worker answers with now",
+    "1 for each model version that a worker serves now",
     ("name", "model_version", "stage", "engine", "digest", "run_id"),
 )
 MODEL_LOADED = Instrument(
     "gauge",
     "iris_model_loaded_timestamp_seconds",
-    "When the last of the workers loaded the model version, as Unix time in seconds",
+    "Unix time at which the last worker loaded the model version, in seconds",
     ("model_version",),
 )
 MODEL_RELOADS = Instrument(
     "counter",
     "iris_model_reloads_total",
-    "Models loaded while serving, after an activation, by each worker, by their result",
+    "Models that workers loaded after an activation, by result",
     ("result",),
 )
 REGISTRY_UP = Instrument(
-    "gauge",
-    "iris_registry_up",
-    "1 when the registry answered the last look at it, 0 when it did not",
+    "gauge", "iris_registry_up", "1 if the registry answered the last poll, 0 if it did not"
 )
 REGISTRY_CHECKED = Instrument(
     "gauge",
     "iris_registry_last_check_timestamp_seconds",
-    "When the registry last answered a look at it, as Unix time in seconds",
+    "Unix time of the registry's last answer, in seconds",
 )
 REGISTRY_VERSION = Instrument(
-    "gauge",
-    "iris_registry_version",
-    "Model version that the model URI meant in the registry then",
+    "gauge", "iris_registry_version", "Model version that the model URI meant in that answer"
 )
-WORKERS = Instrument(
-    "gauge",
-    "iris_workers",
-    "Worker processes that live",
-)
+WORKERS = Instrument("gauge", "iris_workers", "Living worker processes")
 CPU_SECONDS = Instrument(
     "counter",
     "process_cpu_seconds_total",
-    "Processor time of the service and all its workers, ended ones too, in seconds",
+    "Processor time of the service and all its workers, including ended ones, in seconds",
 )
 RESIDENT_BYTES = Instrument(
     "gauge",
     "process_resident_memory_bytes",
-    "Resident memory of the service and its workers, in bytes; what they share counts in each",
+    "Resident memory of the service and its workers, in bytes; shared pages count in each",
 )
 OPEN_FILES = Instrument(
-    "gauge",
-    "process_open_fds",
-    "Open file descriptors of the service and its workers",
+    "gauge", "process_open_fds", "Open file descriptors of the service and its workers"
 )
 START_TIME = Instrument(
-    "gauge",
-    "process_start_time_seconds",
-    "When the service was started, as Unix time in seconds",
+    "gauge", "process_start_time_seconds", "Unix time of the service's start, in seconds"
 )
 
 INSTRUMENTS = tuple(value for value in list(globals().values()) if isinstance(value, Instrument))
 
 
 def counter(instrument: Instrument) -> Counter:
-    """Make a counter that is kept in this worker's files, where each worker's page reads it."""
-    return Counter(instrument.name, instrument.meaning, instrument.labels, registry=None)
+    """Make a counter, which prometheus_client keeps in the files of this worker."""
+    return Counter(*instrument[1:4], registry=None)
 
 
 def histogram(instrument: Instrument) -> Histogram:
-    """Make a histogram that is kept as a counter is."""
-    return Histogram(
-        instrument.name,
-        instrument.meaning,
-        instrument.labels,
-        registry=None,
-        buckets=instrument.buckets,
-    )
+    """Make a histogram, which is kept as a counter is."""
+    return Histogram(*instrument[1:4], registry=None, buckets=instrument.buckets)
 
 
 def family(instrument: Instrument) -> CounterMetricFamily | GaugeMetricFamily:
-    """Make what holds the samples of an instrument that is computed for the page."""
+    """Make the family of an instrument whose samples are computed for the page."""
     kind = CounterMetricFamily if instrument.kind == "counter" else GaugeMetricFamily
     return kind(instrument.name, instrument.meaning, labels=instrument.labels)

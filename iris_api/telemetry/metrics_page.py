@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 
 from prometheus_client import Metric, generate_latest
 from prometheus_client.registry import Collector
@@ -19,7 +20,7 @@ _BY_NAME = {instrument.name: instrument for instrument in instruments.INSTRUMENT
 logger = logging.getLogger("bentoml.service")
 
 
-class MetricsPage:
+class MetricsPage(Collector):
     """What BentoML's page needs before it is rendered, and what is added to it afterwards.
 
     Args:
@@ -63,9 +64,21 @@ class MetricsPage:
             yield
 
     def complete(self, page: str) -> str:
-        """Add the models, the registry and the processes to BentoML's page."""
+        """Add the gauges of models, registry and processes to BentoML's page."""
+        return page + generate_latest(self).decode()
+
+    def collect(self) -> Iterator[Metric]:
+        """Compute those gauges; where several workers report one, the highest value counts."""
         samples = [*self._files.models(), *self._of_registry(), *self._processes.samples()]
-        return page + generate_latest(_Families(_group(samples))).decode()
+        highest: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+        for name, labels, value in samples:
+            key = tuple(labels[label] for label in _BY_NAME[name].labels)
+            highest[name][key] = max(value, highest[name].get(key, value))
+        for name, series in highest.items():
+            family = instruments.family(_BY_NAME[name])
+            for key, value in series.items():
+                family.add_metric(key, value)
+            yield family
 
     def _of_registry(self) -> Iterator[Sample]:
         status = registry_status.read(self._name) if self._name else None
@@ -76,29 +89,3 @@ class MetricsPage:
             yield instruments.REGISTRY_CHECKED.name, {}, status.checked_at
         if status.version is not None:
             yield instruments.REGISTRY_VERSION.name, {}, status.version
-
-
-def _group(samples: Iterable[Sample]) -> list[Metric]:
-    """Make families; where several workers report a series, the highest value counts."""
-    highest: dict[str, dict[tuple[str, ...], float]] = {}
-    for name, labels, value in samples:
-        series = highest.setdefault(name, {})
-        key = tuple(labels[label] for label in _BY_NAME[name].labels)
-        series[key] = max(value, series.get(key, value))
-    families: list[Metric] = []
-    for name, series in highest.items():
-        family = instruments.family(_BY_NAME[name])
-        for key, value in series.items():
-            family.add_metric(key, value)
-        families.append(family)
-    return families
-
-
-class _Families(Collector):
-    """Metric families in the form that `generate_latest` accepts."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        return self._families

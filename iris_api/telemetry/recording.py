@@ -1,7 +1,7 @@
-"""What the service tells Prometheus, beside BentoML's request counts and times.
+"""The metrics of one worker, beside BentoML's request counts and times.
 
-A request only leaves its rows and answer; they are counted together, some milliseconds later, for
-many requests at once: what a dozen counters would do for each, numpy then does for all of them.
+A request only queues its rows and answer. Up to 50 ms later numpy counts all that are queued at
+once, where a dozen counters would be updated for each.
 """
 
 import asyncio
@@ -17,36 +17,45 @@ from numpy.typing import NDArray
 
 from iris_api.model.loaded import Answer, Classifier
 from iris_api.telemetry import instruments
-from iris_api.telemetry.counting import Answered, Bins, Instruments, Tally, answered, take_all
+from iris_api.telemetry.counting import (
+    AnsweredCall,
+    Bins,
+    Instruments,
+    VersionCounters,
+    take_all,
+)
 from iris_api.telemetry.instruments import Reason, Result
 from iris_api.telemetry.metrics_page import MetricsPage
 from iris_api.telemetry.worker_files import LOCK_SECONDS, Sample, WorkerFiles
 
 FLUSH_SECONDS = 0.05
-"""How late a request may be counted: at 4 000 a second for a worker, 200 share the cost."""
+"""Maximum delay of counting: with 4 000 requests a second for each worker, 200 share its cost."""
 
 SETTLE_SECONDS = 1.5 * FLUSH_SECONDS
-"""How long a page waits, so that the other workers too have counted what they answered before."""
+"""Delay of a page, after which the other workers have counted what they answered before it."""
 
 MAXIMUM_PENDING = 1000
-"""Requests that wait at most: more than a worker can answer until they are counted."""
+"""Maximum number of queued requests: more than a worker can answer within FLUSH_SECONDS."""
 
 logger = logging.getLogger("bentoml.service")
 
 
 class Metrics:
-    """The instruments of one worker.
+    """The metrics of one worker.
 
     Args:
         name: of the registered model.
-        follows: whether the service follows a store that knows of its registry.
+        follows: whether the service follows a store that knows the status of its registry.
+
+    Attributes:
+        page: of `GET /metrics`.
     """
 
     def __init__(self, name: str, *, follows: bool) -> None:
         self._files = WorkerFiles()
         self._instruments = Instruments()
-        self._tallies: dict[int, Tally] = {}
-        self._pending: deque[tuple[int, Answered]] = deque()
+        self._versions: dict[int, VersionCounters] = {}
+        self._pending: deque[tuple[int, AnsweredCall]] = deque()
         self._others: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
@@ -57,28 +66,28 @@ class Metrics:
         self.page = MetricsPage(self._files, name if follows else None, self.flush, SETTLE_SECONDS)
 
     def activate(self, model: Classifier) -> None:
-        """Tell that this worker answers with a model from now on, and with no other."""
-        if model.version not in self._tallies:
-            self._tallies[model.version] = Tally(model, self._instruments)
+        """Report that this worker serves a model from now on, and no other."""
+        if model.version not in self._versions:
+            self._versions[model.version] = VersionCounters(model, self._instruments)
         try:
             self._files.write_model(list(_describe(model)))
             self._files.reserve()
         except OSError as error:
-            # It answers all the same. One line says it.
-            logger.error("/metrics does not tell of version %s: %s", model.version, error)  # noqa: TRY400
+            # The model is served all the same.
+            logger.error("/metrics does not show version %s: %s", model.version, error)  # noqa: TRY400 (no traceback)
 
     def observe(
         self, model: Classifier, rows: NDArray[np.float64], answer: Answer, seconds: float
     ) -> None:
-        """Count an answered call, soon.
+        """Queue an answered call to be counted.
 
         Args:
-            model: that answered; it was activated, and may have been succeeded since.
+            model: that answered; it was activated, and may have been replaced since.
             rows: shape (n, 4).
             answer: to those rows.
             seconds: that the model took.
         """
-        self._pending.append((model.version, answered(rows, answer, seconds)))
+        self._pending.append((model.version, AnsweredCall(rows, answer, seconds)))
         if threading.get_ident() != self._loop_thread:
             self.flush()  # a long body, whose thread may take the time
         elif len(self._pending) >= MAXIMUM_PENDING:
@@ -86,57 +95,53 @@ class Metrics:
         else:
             self.count_soon()
 
-    def tell_ready(self) -> None:
-        """Tell that this worker has begun to answer."""
+    def mark_ready(self) -> None:
+        """Report that this worker accepts requests."""
         self._files.mark_ready()
 
     def reject(self, reason: Reason) -> None:
-        """Count a prediction call that is refused."""
+        """Count a rejected prediction call."""
         self._rejected[reason].inc()
 
-    def reloaded(self, result: Result) -> None:
-        """Count a model that was loaded after its activation, or that could not be."""
+    def count_reload(self, result: Result) -> None:
+        """Count a model that was loaded after its activation, or failed to load."""
         self._reloads[result].inc()
 
     def count_with(self, count: Callable[[], None]) -> None:
-        """Have something else counted whenever these metrics are."""
+        """Have a function called whenever the queue is counted."""
         self._others.append(count)
 
     def count_soon(self) -> None:
-        """See to it that what waits is counted in time; to be called in the loop."""
+        """Start the timer of the queue, if it is not running; to be called in the event loop."""
         if self._timer is None:
-            self._flush_later()
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._expire)
 
     def flush(self, seconds: float = LOCK_SECONDS) -> None:
-        """Count what was answered until now.
+        """Count what is queued.
 
         Args:
-            seconds: to wait at most for a page that is being read.
+            seconds: maximum wait for a page that is being rendered.
         """
         with self._files.lock(seconds):
             self._count()
 
-    def _flush_later(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(FLUSH_SECONDS, self._flush_now)
-
-    def _flush_now(self) -> None:
-        """Count, unless that would keep the event loop waiting for a page or another worker."""
+    def _expire(self) -> None:
+        """Count what is queued, or later if the event loop would have to wait for the lock."""
         self._timer = None
         with self._files.lock(seconds=0) as held:
             if held:
                 self._count()
             else:
-                self._flush_later()
+                self.count_soon()
 
     def _count(self) -> None:
         calls = defaultdict(list)
         for version, call in take_all(self._pending):
             calls[version].append(call)
         for version, of_version in calls.items():
-            self._tallies[version].add(of_version)
+            self._versions[version].add(of_version)
         for count in self._others:
-            # Of a folder that is lost, a file that is not open yet. No request fails for it.
+            # If the folder is gone, a new file cannot be opened. No request fails for that.
             with contextlib.suppress(OSError):
                 count()
 

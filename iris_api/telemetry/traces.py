@@ -1,7 +1,6 @@
-"""Which call a log line or a span belongs to, and the spans of its steps.
+"""The prediction call that a log line belongs to, and OpenTelemetry's spans of its steps.
 
-BentoML opens one span a request. With an OTLP endpoint in the environment, this adds one for each
-step of a prediction; without one, nothing: the functions stay as they are.
+BentoML makes one span a request if an OTLP endpoint is set; this adds one for each step.
 """
 
 import functools
@@ -9,59 +8,68 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from bentoml._internal.configuration.containers import BentoMLContainer
-
-from iris_api.settings import settings
-
 MODEL_VERSION = "model_version"
-"""The attribute of a span and the key of a log line, as the label of the metrics."""
+"""Attribute of a span and key of a log line, named as the label of the metrics."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Call(NamedTuple):
-    """One prediction call; the ids are 0 where it is not traced."""
+    """One prediction call; the ids are 0 if it is not traced."""
 
     model_version: int
     trace_id: int = 0
     span_id: int = 0
 
 
-call: ContextVar[Call | None] = ContextVar("call", default=None)
-"""The call that is being answered; it stays until its last log line, outside of its spans."""
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""The call that is being answered, until its last log line, which comes after its spans."""
 
 
-def version_noter() -> Callable[[int], object]:
-    """Return what notes which model version answers a call."""
-    if not settings().otlp_endpoint:
-        return lambda version: call.set(Call(version))
-    from opentelemetry import trace  # noqa: PLC0415 (without traces no process need load it)
+class Tracing:
+    """What the handlers trace.
 
-    def note(version: int) -> None:
+    Args:
+        enabled: whether spans are exported; without, there is no work for them in any request.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def note_version(self, version: int) -> None:
+        """Record the model version that answers the current request."""
+        if not self._enabled:
+            current_call.set(Call(version))
+            return
+        from opentelemetry import trace  # noqa: PLC0415 (loaded by traced services alone)
+
         span = trace.get_current_span()
         span.set_attribute(MODEL_VERSION, version)
         context = span.get_span_context()
-        call.set(Call(version, context.trace_id, context.span_id))
+        current_call.set(Call(version, context.trace_id, context.span_id))
 
-    return note
-
-
-def spanned(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Have a span around each call of a function, where traces are made at all."""
-
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        if not settings().otlp_endpoint:
+    def step(self, name: str, function: Callable[P, T]) -> Callable[P, T]:
+        """Return a function that has a span around each call; the same one if not enabled."""
+        if not self._enabled:
             return function
-        tracer = BentoMLContainer.tracer_provider.get().get_tracer("iris_api")
+        from opentelemetry import trace  # noqa: PLC0415
+
+        tracer = trace.get_tracer("iris_api")
 
         @functools.wraps(function)
-        def step(*args: P.args, **kwargs: P.kwargs) -> T:
-            known = call.get()
-            attributes = {MODEL_VERSION: known.model_version} if known else None
+        def traced(*args: P.args, **kwargs: P.kwargs) -> T:
+            call = current_call.get()
+            attributes = {MODEL_VERSION: call.model_version} if call else None
             with tracer.start_as_current_span(name, attributes=attributes):
                 return function(*args, **kwargs)
 
-        return step
+        return traced
 
-    return decorate
+
+def current_ids() -> tuple[int, int]:
+    """Return the ids of the current trace and span, 0 if there is none."""
+    from opentelemetry import trace  # noqa: PLC0415
+
+    context = trace.get_current_span().get_span_context()
+    return context.trace_id, context.span_id
