@@ -54,14 +54,14 @@ def _lzma() -> bytes:
         (
             _archive((_symbolic_link(), b"/etc/passwd")),
             (
-                "the model file has a member that is no plain file: link.npy; "
+                "the model file has a member that is not a plain file: link.npy; "
                 "log and register the model again"
             ),
         ),
         (
             _lzma(),
             (
-                "the model file has a member that is no plain file: schema.json; "
+                "the model file has a member that is not a plain file: schema.json; "
                 "log and register the model again"
             ),
         ),

@@ -24,7 +24,7 @@ from support.saved_models import (
 )
 
 from iris_api.schema import FEATURES
-from iris_api.vetting import mlmodel as flavor_module
+from iris_api.vetting.estimator import vet
 from iris_api.vetting.mlmodel import read_flavor
 
 
@@ -132,13 +132,13 @@ def test_mlmodel_is_refused(copied: Copy, edit: Edit, expected: str) -> None:
     """Each thing that MLmodel can get wrong has its own line."""
     directory = copied(edit=edit)
 
-    assert message(lambda: read_flavor(directory)) == expected
+    assert message(lambda: vet(directory, trust_pickle=False)) == expected
 
 
 def test_mlmodel_is_missing(tmp_path: Path) -> None:
     """A folder without MLmodel is no model."""
-    assert message(lambda: read_flavor(tmp_path)) == (
-        f"the MLmodel file is missing or unreadable; {AGAIN}"
+    assert message(lambda: vet(tmp_path, trust_pickle=False)) == (
+        f"the file MLmodel is missing or unreadable; {AGAIN}"
     )
 
 
@@ -157,7 +157,7 @@ def test_mlmodel_is_not_yaml(tmp_path: Path, text: str) -> None:
     """What safe YAML does not know, Python objects among it, is refused."""
     (tmp_path / "MLmodel").write_text(text)
 
-    assert message(lambda: read_flavor(tmp_path)) == (
+    assert message(lambda: vet(tmp_path, trust_pickle=False)) == (
         f"the MLmodel file is not valid YAML; {AGAIN}"
     )
 
@@ -167,7 +167,7 @@ def test_code_folder(copied: Copy) -> None:
     directory = copied()
     (directory / "code").mkdir()
 
-    assert message(lambda: read_flavor(directory)) == CODE
+    assert message(lambda: vet(directory, trust_pickle=False)) == CODE
 
 
 @pytest.mark.parametrize("path", ["../other/model.skops", "/etc/passwd", "a/../../model.skops", ""])
@@ -176,8 +176,8 @@ def test_model_file_outside_the_folder(copied: Copy, path: str) -> None:
     copied(to="other")
     directory = copied(edit=both_files(path))
 
-    assert message(lambda: read_flavor(directory)) == (
-        f"the model file {path} is not inside the model's folder; {AGAIN}"
+    assert message(lambda: vet(directory, trust_pickle=False)) == (
+        f"the file {path} is not inside the model's folder; {AGAIN}"
     )
 
 
@@ -186,8 +186,8 @@ def test_model_file_missing(copied: Copy) -> None:
     directory = copied()
     (directory / "model.skops").unlink()
 
-    assert message(lambda: read_flavor(directory)) == (
-        f"the model file model.skops is missing or unreadable; {AGAIN}"
+    assert message(lambda: vet(directory, trust_pickle=False)) == (
+        f"the file model.skops is missing or unreadable; {AGAIN}"
     )
 
 
@@ -199,8 +199,8 @@ def test_model_file_is_behind_a_symbolic_link(copied: Copy, tmp_path: Path, name
     link = directory / Path(name).parts[0]
     link.symlink_to(tmp_path / "model.skops" if name == "model.skops" else tmp_path)
 
-    assert message(lambda: read_flavor(directory)) == (
-        f"the model file {name} is behind a symbolic link; {AGAIN}"
+    assert message(lambda: vet(directory, trust_pickle=False)) == (
+        f"the file {name} is behind a symbolic link; {AGAIN}"
     )
 
 
@@ -210,16 +210,16 @@ def test_model_file_is_a_pipe(copied: Copy) -> None:
     (directory / "model.skops").unlink()
     os.mkfifo(directory / "model.skops")
 
-    assert message(lambda: read_flavor(directory)) == (
-        f"the model file model.skops is not a plain file; {AGAIN}"
+    assert message(lambda: vet(directory, trust_pickle=False)) == (
+        f"the file model.skops is not a plain file; {AGAIN}"
     )
 
 
-def test_model_file_is_too_large(copied: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model file beyond the limit is not read to its end."""
+def test_model_file_is_too_large(copied: Copy) -> None:
+    """A model file beyond the limit is not read."""
     directory = copied()
-    monkeypatch.setattr(flavor_module, "MAXIMUM_BYTES", 1000)
+    os.truncate(directory / "model.skops", (256 << 20) + 1)
 
-    assert message(lambda: read_flavor(directory)) == (
-        "the model file model.skops is larger than 0 MiB; register a smaller model"
+    assert message(lambda: vet(directory, trust_pickle=False)) == (
+        "the file model.skops is larger than 256 MiB; log a smaller one"
     )

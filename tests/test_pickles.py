@@ -108,9 +108,9 @@ def test_converted_file_is_not_trusted(copied: Copy) -> None:
     [
         ("bytearray(8 << 30)", "MemoryError"),
         ("raise ValueError('bo\\x1bom ' + 'x' * 500)", "ValueError: bo?om " + "x" * 182),
-        ("import sys; sys.exit(3)", "its process failed and said nothing"),
+        ("import sys; sys.exit(3)", "its process failed without a message"),
         ("import os; os.kill(os.getpid(), 9)", "its process was killed by signal 9"),
-        ("import os; os._exit(0)", "the model file model.skops is missing or unreadable"),
+        ("import os; os._exit(0)", "the file model.skops is missing or unreadable"),
     ],
 )
 def test_pickle_that_fails(copied: Copy, code: str, problem: str) -> None:

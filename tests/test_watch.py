@@ -203,7 +203,7 @@ def test_refused_version(registry: Registry, watch: Start, tmp_path: Path) -> No
     assert active == "v1"
     assert running.tags == []
     assert error == (
-        f"error: version {REFUSED} is not activated: the MLmodel file is missing or unreadable; "
+        f"error: version {REFUSED} is not activated: the file MLmodel is missing or unreadable; "
         "log the model again with mlflow.sklearn.log_model"
     )
 

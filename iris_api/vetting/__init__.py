@@ -1,4 +1,5 @@
-"""Whether the model may be opened, without running any code that it brings.
+"""Whether a model may be opened, without running any code that it brings.
 
-A model directory goes in; a fitted estimator comes out. Knows neither MLflow nor the store.
+A model directory goes in; a `Vetted` model or a `VettingError` comes out (`estimator.vet`).
+Knows neither MLflow nor the store.
 """

@@ -1,8 +1,4 @@
-"""Which serialized estimators may be opened, and how.
-
-A model directory comes from a registry that others write to. It becomes a fitted classifier here,
-or a refusal, without running any code that the directory brings or names.
-"""
+"""From an untrusted model directory to a fitted classifier."""
 
 import warnings
 from dataclasses import dataclass
@@ -26,15 +22,14 @@ from iris_api.vetting.mlmodel import (
     Flavor,
     VettingError,
     check_version,
+    read_file,
     read_flavor,
-    read_model,
 )
 from iris_api.vetting.pickles import convert_pickle
 from iris_api.vetting.training_profile import TrainingProfile
 
 MAXIMUM_CLASSES = 1000
-"""Most classes; beyond that, answers with probabilities grow out of proportion."""
-
+"""Most classes; answers with probabilities grow with their number."""
 
 MAXIMUM_LABEL = 100
 """Longest label, in characters; each row of an answer repeats one."""
@@ -42,16 +37,16 @@ MAXIMUM_LABEL = 100
 
 @dataclass(frozen=True)
 class Vetted:
-    """A model that may be used.
+    """A model that can be used.
 
     Attributes:
-        estimator: a fitted classifier with sorted labels in `classes_`.
-        features: the columns of its rows, in its own order: a permutation of `FEATURES`.
+        estimator: a fitted classifier, whose `classes_` are sorted strings or integers.
+        features: the columns of its rows in the estimator's order, a permutation of `FEATURES`.
         signature: the signature's parts (`inputs`, `outputs`, …), each JSON text.
         sklearn_version: the version of scikit-learn that the model was saved with.
-        profile: the training profile, where the model came with one.
+        profile: the training profile, if the model came with one.
         examples: rows in centimetres, shape (n, 4) with n >= 1, in the order of `features`.
-        skops: what a pickled estimator was converted to; None where it was skops already.
+        skops: the skops file that a pickle was converted to, or None for a model without a pickle.
     """
 
     estimator: ClassifierMixin
@@ -64,11 +59,11 @@ class Vetted:
 
 
 def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
-    """Open a model directory, as the registry served it.
+    """Open a model directory as the registry served it.
 
     Args:
-        directory: what `mlflow.sklearn.log_model` wrote; it is only read.
-        trust_pickle: convert a pickled estimator in a process of its own, instead of rejecting it.
+        directory: the files that `mlflow.sklearn.log_model` wrote; they are only read.
+        trust_pickle: convert a pickle in a process of its own, in place of rejecting it.
 
     Raises:
         VettingError: the model must not be opened, or cannot be served.
@@ -77,9 +72,8 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     skops = None
     if trust_pickle and flavor.serialization_format != "skops":
         skops = convert_pickle(directory, flavor)
-    estimator = open_estimator(directory, flavor, skops)
     return Vetted(
-        estimator=estimator,
+        estimator=open_estimator(directory, flavor, skops),
         features=flavor.features,
         signature=flavor.signature,
         sklearn_version=flavor.sklearn_version,
@@ -90,16 +84,11 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
 
 
 def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) -> ClassifierMixin:
-    """Open the skops file of a model directory with this project's own list of trusted types.
-
-    Args:
-        directory: the model directory.
-        flavor: from its `MLmodel`.
-        skops: what a pickle was converted to, in the place of the directory's file.
+    """Open the skops file of a model directory, or the one that its pickle was converted to.
 
     Raises:
-        VettingError: the file is not skops, asks for more than is trusted, is damaged, or holds
-            something other than a fitted classifier of the flavor's features.
+        VettingError: it is not skops, contains a type that is not trusted, is damaged, or is not a
+            fitted classifier of the flavor's features.
     """
     if skops is None and flavor.serialization_format != "skops":
         raise VettingError(
@@ -107,7 +96,7 @@ def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) 
             f"opened; {LOG_AS_SKOPS}, or import it with --trust-pickle if you trust its author"
         )
     check_version(flavor.sklearn_version)
-    data = read_model(directory, flavor.model_file) if skops is None else skops
+    data = read_file(directory, flavor.model_file) if skops is None else skops
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator = open_archive(data)
@@ -116,13 +105,14 @@ def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) 
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise VettingError(f"{one_line(error)}; train and register it again") from error
     for warning in caught:
-        # MLmodel may say anything; the estimators' own record decides.
+        # MLmodel may claim any version; the estimators' own record decides.
         if isinstance(warning.message, InconsistentVersionWarning):
             check_version(str(warning.message.original_sklearn_version))
-    return _classifier(estimator, flavor.features)
+    _check_classifier(estimator, flavor.features)
+    return estimator
 
 
-def _classifier(estimator: Any, features: tuple[str, ...]) -> ClassifierMixin:
+def _check_classifier(estimator: Any, features: tuple[str, ...]) -> None:
     name = type(estimator).__name__
     last = getattr(estimator, "steps", None)
     shown = f"{name} that ends in {type(last[-1][1]).__name__}" if last else name
@@ -131,57 +121,52 @@ def _classifier(estimator: Any, features: tuple[str, ...]) -> ClassifierMixin:
             raise VettingError(f"the model is a {shown}, not a classifier; register a classifier")
         check_is_fitted(estimator)
         columns, classes = estimator.n_features_in_, np.asarray(estimator.classes_)
-        # An array that was fitted on has no names; a pipeline asks its first step.
-        named = np.asarray(getattr(estimator, "feature_names_in_", []), dtype=object).ravel()
+        # Missing after a fit on an array. A pipeline returns the names of its first step.
+        names = np.asarray(getattr(estimator, "feature_names_in_", []), dtype=object).ravel()
     except (NotFittedError, LookupError, TypeError, ValueError, AttributeError) as error:
-        # A meta-estimator asks its parts, and a crafted one may have none.
+        # A meta-estimator asks its parts, which a crafted one may lack.
         raise VettingError(f"the model is a {shown} that is not fitted; fit it first") from error
     if columns != len(features):
         raise VettingError(
             f"the model was fitted on {one_line(columns, 40)} features and its signature has "
             f"{len(features)}; {SIGN_AGAIN}"
         )
-    if named.size:
-        _check_order(named.tolist(), features)
+    if names.size:
+        _check_order(names.tolist(), features)
     labels = classes.tolist() if classes.ndim == 1 else [None]
-    if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (_are_numbers(labels) or _are_names(labels)):
+    if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (
+        all(type(label) is int and -(2**63) <= label < 2**63 for label in labels)
+        or all(type(label) is str and _is_writable(label) for label in labels)
+    ):
         raise VettingError(
             "the model's classes are not one row of 2 to "
             f"{MAXIMUM_CLASSES} printable strings of up to {MAXIMUM_LABEL} characters or 64-bit "
             "numbers; train it with such labels"
         )
-    # scikit-learn makes them so, and looks labels up by halving.
+    # scikit-learn sorts them, and finds labels in them by bisection.
     if labels != sorted(set(labels)):
         raise VettingError("the model's classes are not sorted and unique; train it again")
-    return estimator
+
+
+def _is_writable(label: str) -> bool:
+    # A lone surrogate, for example, is not printable and cannot be encoded as UTF-8.
+    return label.isprintable() and len(label) <= MAXIMUM_LABEL
 
 
 def _check_order(columns: list[Any], features: tuple[str, ...]) -> None:
-    """Refuse what was fitted on other columns than the signature names, or in another order.
+    """Reject an estimator that was fitted on other columns than its signature names.
 
-    Each value goes to the estimator by its place in the signature: with two orders, every answer
-    would be that of a mixed-up flower.
+    Values reach the estimator by their place in the signature. With two orders, every answer would
+    be for mixed-up columns.
     """
     names = [column if isinstance(column, str) else "?" for column in columns]
-    held = list(map(feature_of, names))
-    if held == list(features):
+    fitted = [feature_of(name) for name in names]
+    if fitted == list(features):
         return
-    same = sorted(held) == sorted(features)
+    same = sorted(fitted) == sorted(features)
     differs = "in another order than" if same else "which are not those of"
     shown = ", ".join(one_line(name, 40) for name in names[: len(features)])
     raise VettingError(
         f"the estimator was fitted on the columns {shown}, {differs} its signature; "
         "log it with infer_signature of the rows that it was fitted on"
-    )
-
-
-def _are_numbers(labels: list[Any]) -> bool:
-    return all(type(label) is int and -(2**63) <= label < 2**63 for label in labels)
-
-
-def _are_names(labels: list[Any]) -> bool:
-    # A lone surrogate, for one, cannot be written as UTF-8.
-    return all(
-        type(label) is str and label.isprintable() and len(label) <= MAXIMUM_LABEL
-        for label in labels
     )

@@ -1,8 +1,8 @@
-"""What scikit-learn's compiled code believes without checking: indices and shapes.
+"""Checks of the numbers that scikit-learn's compiled code trusts: indices and shapes.
 
-A type that is trusted can still hold numbers that make a prediction read or write beyond an array.
-scikit-learn checks the rows of a request against `n_features_in_`, and then follows child indices,
-feature indices and counts of the fitted model with bounds checks compiled out. So they are checked
+A trusted type can still contain numbers that make a prediction read or write beyond an array.
+scikit-learn checks the rows of a request against `n_features_in_`, and then follows the child
+indices, feature indices and counts of the fitted model without bounds checks. So they are checked
 here, once, before the first prediction.
 """
 
@@ -23,66 +23,64 @@ from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 
 METRICS = ("euclidean", "l2", "manhattan", "l1", "cityblock", "chebyshev", "minkowski")
-"""Distances without parameters of the length of a row, which compiled code would trust."""
+"""Distances without a parameter per feature, whose length compiled code would trust."""
 
 
 def check(estimator: Any) -> None:
-    """Check every object that can be reached from an estimator.
+    """Check each object that can be reached from an estimator.
 
-    Side effect: `n_jobs` is set to None everywhere, and `verbose` to 0. Neither changes a
-    prediction, and the file must not choose how many threads or processes the service starts, nor
-    have it print a line for each row.
+    Side effect: every `n_jobs` becomes None and every `verbose` becomes 0. Neither changes a
+    prediction, and a model must not decide how many processes the service starts or what it prints.
 
     Raises:
         ValueError: something is inconsistent; the message names the class.
     """
-    for thing in reachable(estimator):
-        if isinstance(thing, BaseEstimator):
-            _check_estimator(thing)
+    for part in reachable(estimator):
+        if isinstance(part, BaseEstimator):
+            _check_estimator(part)
 
 
 def reachable(root: Any) -> Iterator[Any]:
-    """Yield each object once, down through containers, object arrays and attributes.
+    """Yield each object once that containers, object arrays and attributes lead to.
 
     Raises:
-        ValueError: an array is none, or has elements without a size.
+        ValueError: an archive stands in the place of an array, or an array has elements of no size.
     """
     seen: dict[int, Any] = {}
     stack = [root]
     while stack:
-        thing = stack.pop()
-        if id(thing) in seen:
+        part = stack.pop()
+        if id(part) in seen:
             continue
-        seen[id(thing)] = thing  # also keeps it alive, so that no id is used twice
-        yield thing
-        if isinstance(thing, dict):
-            stack += [*thing.keys(), *thing.values()]
-        elif isinstance(thing, list | tuple | set):
-            stack += thing
-        elif isinstance(thing, np.ndarray):
-            if thing.size and not thing.itemsize:
-                # Any number of elements in no bytes at all: a loop without end.
+        seen[id(part)] = part  # also keeps it alive, so that no id is used twice
+        yield part
+        if isinstance(part, dict):
+            stack += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple | set):
+            stack += part
+        elif isinstance(part, np.ndarray):
+            if part.size and not part.itemsize:
+                # Any number of elements takes no memory: an endless loop.
                 raise ValueError("an array has elements of no size")
-            stack += thing.ravel().tolist() if thing.dtype == object else []
-        elif isinstance(thing, np.lib.npyio.NpzFile):
+            stack += part.ravel().tolist() if part.dtype == object else []
+        elif isinstance(part, np.lib.npyio.NpzFile):
             raise ValueError("an archive stands in the place of an array")  # noqa: TRY004
-        elif not isinstance(thing, type | FunctionType | np.ufunc):
-            stack += getattr(thing, "__dict__", {}).values()
+        elif not isinstance(part, type | FunctionType | np.ufunc):
+            stack += getattr(part, "__dict__", {}).values()
 
 
 def _check_estimator(estimator: Any) -> None:
     name = type(estimator).__name__
     state = vars(estimator)
-    # scikit-learn never does it, and predict itself could be replaced by what hides it.
+    # scikit-learn never does this. In a crafted file it could replace predict itself.
     if hidden := [key for key in state if callable(getattr(type(estimator), key, None))]:
         raise ValueError(f"{name} has an attribute that hides its method {min(hidden)}")
-    if "n_jobs" in state:
-        estimator.n_jobs = None
-    if "verbose" in state:
-        estimator.verbose = 0
-    for kind, compiled, requirements in CHECKS:
-        # Without these attributes it is a template that was never fitted, and cannot predict.
-        if isinstance(estimator, kind) and not state.keys().isdisjoint(compiled):
+    for parameter, quiet in (("n_jobs", None), ("verbose", 0)):
+        if parameter in state:
+            setattr(estimator, parameter, quiet)
+    for family, fitted, requirements in CHECKS:
+        # Without the fitted attributes it is a template, which cannot predict.
+        if isinstance(estimator, family) and not state.keys().isdisjoint(fitted):
             try:
                 sound = all(requirements(estimator))
             except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -92,12 +90,10 @@ def _check_estimator(estimator: Any) -> None:
 
 
 def _children_follow(nodes: Any, left: str, right: str, inner: Any) -> bool:
-    """Whether each inner node's children come after it and exist: no cycle, no way out."""
-    index = np.arange(len(nodes))[inner]
-    return all(
-        bool((nodes[side][inner] > index).all() and (nodes[side][inner] < len(nodes)).all())
-        for side in (left, right)
-    )
+    """Return whether the children of each inner node exist and come after it, without a cycle."""
+    index = np.flatnonzero(inner)
+    children = np.stack([nodes[left][inner], nodes[right][inner]])
+    return bool(((children > index) & (children < len(nodes))).all())
 
 
 def _within(values: Any, limit: int) -> bool:
@@ -106,7 +102,7 @@ def _within(values: Any, limit: int) -> bool:
 
 def _decision_tree(estimator: Any) -> Iterator[bool]:
     tree = estimator.tree_
-    # Lazy on purpose: the arrays may only be looked at once the count is known to be theirs.
+    # In this order: the arrays may only be read once the count is known to be their length.
     yield 0 < tree.node_count == tree.capacity
     yield tree.n_outputs == 1
     yield tree.n_features == estimator.n_features_in_
@@ -117,9 +113,13 @@ def _decision_tree(estimator: Any) -> Iterator[bool]:
 
 
 def _forest(estimator: Any) -> Iterator[bool]:
-    # Only the first tree looks at the width of a row.
+    # scikit-learn checks the width of a row with the first tree alone.
     yield len(estimator.estimators_) > 0
-    for tree in estimator.estimators_:
+    yield from _trees(estimator, estimator.estimators_)
+
+
+def _trees(estimator: Any, trees: Any) -> Iterator[bool]:
+    for tree in trees:
         yield isinstance(tree, BaseDecisionTree)
         yield tree.n_features_in_ == estimator.n_features_in_
 
@@ -129,21 +129,19 @@ def _gradient_boosting(estimator: Any) -> Iterator[bool]:
     columns = 1 if len(estimator.classes_) == 2 else len(estimator.classes_)
     yield trees.ndim == 2
     yield trees.shape[1] == columns == estimator.n_trees_per_iteration_
+    yield from _trees(estimator, trees.ravel())
     for tree in trees.ravel():
-        yield isinstance(tree, BaseDecisionTree)
-        yield tree.n_features_in_ == estimator.n_features_in_
         yield tree.tree_.max_n_classes == 1
-    # The trees add to the columns of the first guess, which comes from another estimator.
+        yield all(_decision_tree(tree))
+    # The trees add to the columns of the initial prediction, which another estimator makes.
     first = estimator.init_
     yield isinstance(first, str) or type(first).__name__ == "DummyClassifier"
-    for tree in trees.ravel():
-        yield all(_decision_tree(tree))
     row = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
     yield estimator._raw_predict_init(row).shape == (1, columns)  # noqa: SLF001
 
 
 def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
-    # Categories would index bit sets; the four features are numbers.
+    # Categories would be indices into bit sets; the four features are numbers.
     yield estimator._preprocessor is None  # noqa: SLF001
     yield not np.any(estimator._bin_mapper.is_categorical_)  # noqa: SLF001
     for predictor in [tree for row in estimator._predictors for tree in row]:  # noqa: SLF001
@@ -177,7 +175,7 @@ def _libsvm(estimator: Any) -> Iterator[bool]:
     yield state["_probA"].shape == state["_probB"].shape == (calibrated,)
 
 
-def _neighbours(estimator: Any) -> Iterator[bool]:
+def _neighbors(estimator: Any) -> Iterator[bool]:
     data = estimator._fit_X  # noqa: SLF001
     yield isinstance(data, np.ndarray)
     yield data.ndim == 2
@@ -185,7 +183,7 @@ def _neighbours(estimator: Any) -> Iterator[bool]:
     yield estimator.metric in METRICS
     yield estimator.metric_params is None
     yield estimator.effective_metric_ in METRICS
-    # The weights of a distance would have to be as many as the features.
+    # Weights of a distance would need the length of a row.
     yield all(k == "p" or v is None for k, v in estimator.effective_metric_params_.items())
     if hasattr(estimator, "weights"):
         yield estimator.weights in ("uniform", "distance")
@@ -219,6 +217,6 @@ CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool]]], ...
     (BaseGradientBoosting, ("estimators_",), _gradient_boosting),
     (BaseHistGradientBoosting, ("_predictors",), _hist_gradient_boosting),
     (BaseLibSVM, ("support_vectors_",), _libsvm),
-    (NeighborsBase, ("_fit_X", "_tree"), _neighbours),
+    (NeighborsBase, ("_fit_X", "_tree"), _neighbors),
 )
-"""A family, the attributes that its compiled code reads, and what has to hold for them."""
+"""A family, the fitted attributes that its compiled code reads, and the requirements on them."""

@@ -1,9 +1,9 @@
-"""A pickle becomes a skops file, once, in a process of its own.
+"""The conversion of a trusted pickle to skops, in a separate process.
 
-Opening a pickle runs whatever it says. The person who asks for it trusts its author; the process
-only limits what an accident or a lie can do. It gets no environment, no input, a folder of its own
-and limits of memory, time and file size, and it and its children are killed at the end. It is no
-jail: it runs as the same user, with that user's files and network.
+Opening a pickle runs the code in it, which is why `--trust-pickle` is for models whose author is
+trusted. The process limits the damage of accidents: it gets no environment variables, no input and
+a folder of its own, its memory, time and file size are limited, and it is killed with its children
+at the end. It is not a sandbox: it runs as the same user, with that user's files and network.
 """
 
 import logging
@@ -22,7 +22,7 @@ from iris_api.vetting.mlmodel import (
     Flavor,
     VettingError,
     check_version,
-    read_model,
+    read_file,
 )
 
 logger = logging.getLogger(__name__)
@@ -32,47 +32,49 @@ CHILD = Path(__file__).with_name("pickle_child.py")
 MEMORY_BYTES = 4 * 1024**3
 """Address space of the process, in bytes; scikit-learn with its libraries takes about 1 GiB."""
 
-
 TIMEOUT_SECONDS = 120
-"""Limit of the wall time, and of the processor time; scikit-learn takes several s to import."""
+"""Limit of the wall time and of the processor time; the imports alone take several seconds."""
 
 
 def convert_pickle(directory: Path, flavor: Flavor, *, timeout: float = TIMEOUT_SECONDS) -> bytes:
     """Open a pickled estimator in a separate process, and return it as a skops file.
 
-    The file is no more trusted than any other: open it with `estimator.open_estimator`.
-
-    Args:
-        directory: the model directory.
-        flavor: from its `MLmodel`, of any format but skops.
-        timeout: limit of the wall time, and of the processor time, in seconds.
+    The result is no more trusted than any other skops file; `estimator.open_estimator` opens it.
 
     Raises:
-        VettingError: the pickle could not be converted within the limits.
+        VettingError: the pickle was not converted within the limits.
     """
     check_version(flavor.sklearn_version)
-    data = read_model(directory, flavor.model_file)
+    data = read_file(directory, flavor.model_file)
     logger.info("opening %s, a %s, once", flavor.model_file, flavor.serialization_format)
     with tempfile.TemporaryDirectory(prefix="iris-unpickle-") as name:
         folder = Path(name)
         (folder / "model").write_bytes(data)
         if problem := _run(folder, flavor.serialization_format, timeout):
             raise VettingError(f"the pickle was not converted: {problem}; {LOG_AS_SKOPS}")
-        return read_model(folder, "model.skops")
+        return read_file(folder, "model.skops")
 
 
 def _run(folder: Path, serialization_format: str, timeout: float) -> str:
-    """Run the child to its end, and return what went wrong, or nothing."""
+    """Run the process to its end, and return what went wrong, or an empty string."""
     limits = [str(n) for n in (MEMORY_BYTES, MAXIMUM_BYTES, max(1, round(timeout + 0.5)))]
     with (folder / "stderr").open("w+b") as stderr:
         child = subprocess.Popen(
             [sys.executable, "-I", str(CHILD), serialization_format, *limits],
             cwd=folder,
-            env=_environment(folder),
+            # Nothing of this process's environment, which contains the registry's credentials.
+            env={
+                "PATH": os.defpath,
+                "LANG": "C.UTF-8",
+                "HOME": str(folder),
+                "TMPDIR": str(folder),
+                # Each thread of the numeric libraries reserves address space, which is limited.
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # A file and not a pipe: nobody waits for a grandchild that keeps it open.
-            stderr=stderr,
+            stderr=stderr,  # a file: a grandchild would keep the end of a pipe open
             start_new_session=True,
         )
         try:
@@ -88,20 +90,7 @@ def _run(folder: Path, serialization_format: str, timeout: float) -> str:
         return _last_line(stderr.fileno()) if status else ""
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Nothing of this process's environment, which holds the registry's credentials."""
-    return {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-        # Each thread of the numeric libraries reserves address space, which is limited.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-
-
 def _last_line(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
     text = os.pread(descriptor, 4096, max(0, size - 4096)).decode(errors="replace").strip()
-    return one_line(text.splitlines()[-1]) if text else "its process failed and said nothing"
+    return one_line(text.splitlines()[-1]) if text else "its process failed without a message"

@@ -1,6 +1,6 @@
-"""What the model was trained on, in a few numbers: for the proof and for drift monitoring."""
+"""A model's training data in a few numbers, for the proof and for drift monitoring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from iris_api.errors import one_line
 from iris_api.schema import FEATURES
-from iris_api.vetting.mlmodel import VettingError
+from iris_api.vetting.mlmodel import VettingError, read_file
 
 FILE_NAME = "training_profile.json"
 
@@ -18,13 +18,14 @@ FOLDER = "extra_files"
 """Where MLflow puts a model's extra files."""
 
 BINS = 10
-"""Deciles, the usual number of bins for a population stability index."""
+"""Number of quantile bins: deciles are usual for a population stability index."""
 
 MAXIMUM_BYTES = 1024 * 1024
+"""Largest training profile, in bytes; one of the iris data set takes about two kilobytes."""
 
 
 class FeatureProfile(BaseModel):
-    """One feature over the training rows, lengths in centimetres."""
+    """One feature in the training rows; lengths are in centimetres."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -33,7 +34,7 @@ class FeatureProfile(BaseModel):
     mean: float
     deviation: float = Field(ge=0, description="standard deviation of the population")
     edges: list[float] = Field(
-        min_length=2, max_length=BINS + 1, description="of the bins, ascending; deciles, merged"
+        min_length=2, max_length=BINS + 1, description="of the bins, ascending, without repetition"
     )
     shares: list[float] = Field(description="of the rows in each bin, one fewer than edges")
 
@@ -41,7 +42,7 @@ class FeatureProfile(BaseModel):
     def _check(self) -> "FeatureProfile":
         if self.minimum > self.maximum:
             raise ValueError("the minimum must not be above the maximum")
-        # Of a single value, the last edge is the next number after it.
+        # The bin of a single value ends at the next number after it.
         if self.edges[0] < self.minimum or self.edges[-1] > np.nextafter(self.maximum, np.inf):
             raise ValueError("the edges must be from minimum to maximum")
         if len(self.shares) != len(self.edges) - 1:
@@ -53,7 +54,7 @@ class FeatureProfile(BaseModel):
 
 
 class TrainingProfile(BaseModel):
-    """The four features and the share of each class among the training rows."""
+    """The four features and the share of each class in the training rows."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -64,19 +65,14 @@ class TrainingProfile(BaseModel):
     def _check(self) -> "TrainingProfile":
         if sorted(self.features) != sorted(FEATURES):
             raise ValueError(f"the features must be {', '.join(FEATURES)}")
-        _check_shares(list(self.classes.values()))
+        _check_shares(self.classes.values())
         return self
 
     @classmethod
     def of(
         cls, rows: Mapping[str, NDArray[np.float64]], labels: Sequence[Any]
     ) -> "TrainingProfile":
-        """Describe training data.
-
-        Args:
-            rows: the values of each feature in centimetres, shape (n,) each.
-            labels: shape (n,).
-        """
+        """Describe training data: n values of each feature, in centimetres, and n labels."""
         names, counts = np.unique(np.asarray(labels), return_counts=True)
         return cls(
             features={feature: _describe(np.asarray(rows[feature])) for feature in FEATURES},
@@ -87,19 +83,17 @@ class TrainingProfile(BaseModel):
         )
 
     @classmethod
-    def read(cls, model: Path) -> "TrainingProfile | None":
-        """Read the profile from a model's directory; a model may come without one.
+    def read(cls, directory: Path) -> "TrainingProfile | None":
+        """Read the profile in a model directory, or return None where the model has none.
 
         Raises:
-            VettingError: there is one that cannot be used.
+            VettingError: the profile cannot be used.
         """
-        path = model / FOLDER / FILE_NAME
-        if not path.is_file():
+        if not (directory / FOLDER / FILE_NAME).is_file():
             return None
         try:
-            if path.stat().st_size > MAXIMUM_BYTES:
-                raise VettingError(f"{FILE_NAME} is larger than {MAXIMUM_BYTES} bytes")
-            return cls.model_validate_json(path.read_bytes())
+            content = read_file(directory, f"{FOLDER}/{FILE_NAME}", MAXIMUM_BYTES)
+            return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             place = one_line(".".join(map(str, first["loc"])))
@@ -110,7 +104,7 @@ class TrainingProfile(BaseModel):
 
 
 def _describe(values: NDArray[np.float64]) -> FeatureProfile:
-    # Lengths are measured to 0.1 cm, so that several deciles of 150 flowers coincide.
+    # Several deciles coincide, because lengths are measured to 0.1 cm.
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
     if len(edges) == 1:
         edges = np.array([edges[0], np.nextafter(edges[0], np.inf)])
@@ -125,6 +119,6 @@ def _describe(values: NDArray[np.float64]) -> FeatureProfile:
     )
 
 
-def _check_shares(shares: Sequence[float]) -> None:
+def _check_shares(shares: Iterable[float]) -> None:
     if any(share < 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         raise ValueError("the shares must add up to 1")
