@@ -194,7 +194,7 @@ def _bento() -> bentoml.Bento | None:
     return cast("bentoml.Bento | None", service.bento)
 
 
-def _carried() -> bentoml.Model | None:
+def _carried() -> store.Entry | None:
     """Return the model that the Bento carries."""
     bento = _bento()
     carried = [model.tag for model in bento.info.all_models] if bento else []

@@ -18,9 +18,10 @@ def labels(bento: bentoml.Bento) -> dict[str, str]:
     }
     for model in bento.info.all_models:
         entry = store.get(model.tag)
-        known = store.metadata_of(entry)
         found[f"{MODEL}tag"] = str(entry.tag)
-        found |= {f"{MODEL}{key}": str(known[key]) for key in ("name", "version", "digest")}
+        found[f"{MODEL}name"] = entry.metadata.name
+        found[f"{MODEL}version"] = str(entry.metadata.version)
+        found[f"{MODEL}digest"] = entry.metadata.digest
     return found
 
 

@@ -78,7 +78,7 @@ def test_metadata(home: Path, tracking: Tracking) -> None:
     assert entry.name == f"v1-{found['digest'][:8]}"
     assert found["classes"] == ["setosa", "versicolor", "virginica"]
     assert found["features"] == list(FEATURES)
-    assert json.loads(found["signature"]["inputs"])[0]["name"] == "sepal_length"
+    assert found["signature"]["inputs"][0]["name"] == "sepal_length"
     assert found["sklearn_version"].count(".") == 2
     assert found["engine"] == "onnx"
     assert found["proof"]["largest_difference"] < 1e-5

@@ -247,7 +247,9 @@ def test_dry_run_is_what_the_import_does(run: Run, tmp_path: Path) -> None:
     done = run("--engine", "sklearn", BENTOML_HOME=home)
 
     assert said["engine"] == "sklearn"
-    assert said["proof"] == {}
+    assert said["proof"] == {
+        "reason": "The model was imported with --engine sklearn, so it was not compiled."
+    }
     assert done.out == f"{said['tag']}\n"
 
 

@@ -239,7 +239,7 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     elif damage == "key":
         with _metadata(entry) as metadata:
             del metadata["features"]
-        said = f"rivals:{entry.name} cannot be opened (KeyError: 'features'); run bentoml models "
+        said = "cannot be read (features: Field required); remove its folder, then import it again"
     elif damage == "answer":
         with _metadata(entry) as metadata:
             metadata["example"]["labels"] = [0]

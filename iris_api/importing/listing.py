@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import bentoml
 
 from iris_api.errors import one_line
 from iris_api.store import active_version
@@ -28,16 +25,15 @@ def list_entries() -> list[dict[str, Any]]:
     return [_describe(entry) for entry in store.entries()]
 
 
-def _describe(entry: bentoml.Model) -> dict[str, Any]:
-    known = store.metadata_of(entry)
-    keys = ("name", "version", "stage", "aliases", "engine", "estimator", "imported_at")
-    files = (path for path in Path(entry.path).rglob("*") if path.is_file())
+def _describe(entry: store.Entry) -> dict[str, Any]:
+    shown = {"name", "version", "stage", "aliases", "engine", "estimator", "imported_at"}
+    files = (path for path in entry.path.rglob("*") if path.is_file())
     return {
         "tag": str(entry.tag),
         "active": active_version.is_active(entry),
-        **{key: known.get(key) for key in keys},
+        **entry.metadata.model_dump(mode="json", include=shown),
         "bytes": sum(path.stat().st_size for path in files),
-        "age": round((datetime.now(UTC) - entry.creation_time).total_seconds()),
+        "age": round((datetime.now(UTC) - entry.created).total_seconds()),
     }
 
 

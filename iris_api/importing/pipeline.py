@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import bentoml
-
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
 from iris_api.importing.time_limit import explain
@@ -21,6 +19,14 @@ from iris_api.registry.error_messages import TrackingError
 from iris_api.registry.versions import ModelVersion, Registry, RegistryError
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
+from iris_api.store.metadata import (
+    Example,
+    ModelCard,
+    NotCompiled,
+    Proof,
+    Provenance,
+    Signature,
+)
 
 
 class ImportRefusedError(IrisError):
@@ -50,7 +56,7 @@ class Importer:
     progress: Callable[[int, int], None]
     finish: Callable[[], None]
 
-    def run(self, uri: ModelURI) -> bentoml.Model:
+    def run(self, uri: ModelURI) -> store.Entry:
         """Resolve, fetch, vet, compile, verify, store and activate.
 
         Raises:
@@ -60,21 +66,25 @@ class Importer:
         files = self._list(uri, version)
         with staging() as folder:
             model = folder / "fetched"
-            metadata = self._fetch(uri, version, files, model)
-            if entry := self._known(metadata):
+            digest = self._fetch(version, files, model)
+            provenance = Provenance(**version.provenance(self.server, uri))
+            if entry := self._known(provenance, digest):
                 self.finish()
-                store.update(entry, metadata)  # promoted since, or at another address
+                store.update(entry, provenance)  # promoted since, or at another address
                 active_version.activate(entry)
                 self.report(f"{entry.tag} is in the store already, and active")
             else:
-                derived, found = self._examine(model)
-                metadata |= found | {
-                    "metrics": Registry(self.server).metrics(version),
-                    "imported_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-                tag = store.stage(folder, version.name, model, derived, metadata)
+                derived, findings, example = self._examine(model)
+                card = ModelCard(
+                    **dict(provenance),
+                    **findings,
+                    digest=digest,
+                    metrics=Registry(self.server).metrics(version),
+                    imported_at=datetime.now(UTC).replace(microsecond=0),
+                )
+                tag = store.stage(folder, model, derived, card, example)
                 self.finish()
-                entry = active_version.commit(folder, tag, metadata["digest"])
+                entry = active_version.commit(folder, tag, digest)
                 self.report(f"{entry.tag} is stored")
         return entry
 
@@ -89,14 +99,15 @@ class Importer:
         files = self._list(uri, version)
         with TemporaryDirectory(prefix="iris-import-") as folder:
             model = Path(folder) / "fetched"
-            metadata = self._fetch(uri, version, files, model)
-            known = self._known(metadata) is not None
-            _, found = self._examine(model)
-        del found["example"]  # the service's own check of itself
-        tag = store.tag_of(version.name, version.version, metadata["digest"])
+            digest = self._fetch(version, files, model)
+            provenance = Provenance(**version.provenance(self.server, uri))
+            known = self._known(provenance, digest) is not None
+            _, findings, _ = self._examine(model)
+        card = ModelCard(**dict(provenance), **findings, digest=digest)
+        tag = store.tag_of(version.name, version.version, digest)
         size = sum(file.size for file in files)
         first = {"tag": str(tag), "in_store": known, "files": len(files), "bytes": size}
-        return first | metadata | found
+        return first | card.model_dump(mode="json", exclude={"metrics"}, exclude_none=True)
 
     def _list(self, uri: ModelURI, version: ModelVersion) -> list[RemoteFile]:
         self.report(f"{uri.text} is version {version.version}, stage {version.stage}")
@@ -114,10 +125,8 @@ class Importer:
             )
         return files
 
-    def _fetch(
-        self, uri: ModelURI, version: ModelVersion, files: list[RemoteFile], model: Path
-    ) -> dict[str, Any]:
-        """Download a version into a new folder, and return where it comes from."""
+    def _fetch(self, version: ModelVersion, files: list[RemoteFile], model: Path) -> str:
+        """Download a version into a new folder, and return the digest of its files."""
         model.mkdir()
         total = sum(file.size for file in files)
         self.report(f"fetching {len(files)} files, {total} bytes, through {self.server.address}")
@@ -128,40 +137,39 @@ class Importer:
             model,
             progress=lambda arrived: self.progress(arrived, total),
         )
-        digest = store.digest_directory(model)
-        return version.provenance(self.server, uri) | {"digest": digest}
+        return store.digest_directory(model)
 
-    def _known(self, metadata: dict[str, Any]) -> bentoml.Model | None:
+    def _known(self, provenance: Provenance, digest: str) -> store.Entry | None:
         """Find this version in the store; another content under its number is an alarm.
 
         The location of the files does not count, as it does in the watch: whoever changes them may
         have moved them as well.
         """
         same = ("name", "version", "tracking_uri", "run_id", "model_id")
-        for entry in store.entries(metadata["name"]):
-            known = store.metadata_of(entry)
-            if all(known.get(key) == metadata[key] for key in ("version", "digest")):
+        for entry in store.entries(provenance.name):
+            known = entry.metadata
+            if (known.version, known.digest) == (provenance.version, digest):
                 self._check_engine(entry)
                 store.verify(entry)
                 return entry
-            if all(known.get(key) == metadata[key] for key in same):
+            if all(getattr(known, key) == getattr(provenance, key) for key in same):
                 raise ImportRefusedError(
-                    f"version {metadata['version']} of {metadata['name']} changed in the registry "
+                    f"version {provenance.version} of {provenance.name} changed in the registry "
                     f"since it was imported as {entry.tag}; if that is meant, "
                     f"run bentoml models delete {entry.tag} and import again"
                 )
         return None
 
-    def _check_engine(self, entry: bentoml.Model) -> None:
-        engine = store.metadata_of(entry)["engine"]
+    def _check_engine(self, entry: store.Entry) -> None:
+        engine = entry.metadata.engine
         if self.engine not in {"auto", engine}:
             raise ImportRefusedError(
                 f"{entry.tag} is in the store with the engine {engine}; to change it to "
                 f"{self.engine}, run bentoml models delete {entry.tag} and import again"
             )
 
-    def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Vet and compile a fetched model; return what was made of it and what was found."""
+    def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any], Example]:
+        """Vet and compile a model; return the files made, what was found, and an example."""
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
         from iris_api.compiling.conversion import ask_scikit_learn, compile_model  # noqa: PLC0415
         from iris_api.compiling.proof import CompileError  # noqa: PLC0415
@@ -169,7 +177,8 @@ class Importer:
 
         vetted = vet(model, trust_pickle=self.trust_pickle)
         derived = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
-        engine, proof = "sklearn", {}
+        engine = "sklearn"
+        proof: Proof | NotCompiled = NotCompiled()
         if self.engine == "sklearn":
             ask_scikit_learn(vetted)
         else:
@@ -179,21 +188,21 @@ class Importer:
                 if self.engine == "onnx":
                     raise
                 self.report(f"served by scikit-learn, which is slower: {error}")
-                proof = {"reason": str(error)}
+                proof = NotCompiled(reason=str(error))
             else:
-                engine, proof = "onnx", compiled.proof.model_dump()
+                engine, proof = "onnx", compiled.proof
                 derived[store.ONNX_FILE] = compiled.model
                 self.report(f"compiled to ONNX and proved on {compiled.proof.rows} rows")
-        return derived, {
+        findings = {
             "features": list(vetted.features),
             "classes": vetted.estimator.classes_.tolist(),
-            "signature": vetted.signature,
+            "signature": Signature.model_validate(vetted.signature),
             "sklearn_version": vetted.sklearn_version,
             "estimator": type(vetted.estimator).__name__,
             "engine": engine,
             "proof": proof,
-            "example": answer_example(vetted.estimator, vetted.examples),
         }
+        return derived, findings, answer_example(vetted.estimator, vetted.examples)
 
 
 def look(server: TrackingServer, uri: ModelURI, report: Callable[[str], None]) -> ModelVersion:
@@ -229,7 +238,7 @@ def _refuse_shared_name(name: str) -> None:
     """Keep two registered models apart: `latest` of one would be served as the other."""
     shared = store.store_name(name)
     for entry in store.entries():
-        other = store.metadata_of(entry)["name"]
+        other = entry.metadata.name
         if entry.tag.name == shared and other != name:
             raise ImportRefusedError(
                 f"the store has {entry.tag} of the registered model {one_line(other)}, and "

@@ -6,11 +6,9 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-import bentoml
+from typing import NoReturn
 
 from iris_api.errors import IrisError
 from iris_api.importing.pipeline import ImportRefusedError, look
@@ -21,6 +19,7 @@ from iris_api.registry.error_messages import TrackingError
 from iris_api.registry.versions import ModelVersion, RegistryError
 from iris_api.store import active_version
 from iris_api.store import entry as store
+from iris_api.store.metadata import Provenance
 from iris_api.store.retention import prune
 
 LONGEST_PAUSE_SECONDS = 60
@@ -133,7 +132,7 @@ class Watcher:
 
     def _follow(self, version: ModelVersion) -> bool:
         """Make a version the active one, unless it is or was refused before."""
-        wanted = version.provenance(self.server, self.uri)
+        wanted = Provenance(**version.provenance(self.server, self.uri))
         about = _identity(wanted)
         if self._trouble == (about, False):
             return True
@@ -154,7 +153,7 @@ class Watcher:
             self._prune()
         return True
 
-    def _known(self, wanted: Mapping[str, Any]) -> bentoml.Model | None:
+    def _known(self, wanted: Provenance) -> store.Entry | None:
         """Find the version in the store, the active entry first, because it nearly always is it.
 
         Its files are not fetched again to be compared, as an import by hand does. Going back is
@@ -168,12 +167,11 @@ class Watcher:
         entries = store.entries(self.uri.name)
         return next((entry for entry in entries if self._is(entry, wanted)), None)
 
-    def _is(self, entry: bentoml.Model, wanted: Mapping[str, Any]) -> bool:
-        metadata = store.metadata_of(entry)
-        engine = self.engine in {"auto", metadata.get("engine")}
-        return engine and _identity(metadata) == _identity(wanted)
+    def _is(self, entry: store.Entry, wanted: Provenance) -> bool:
+        engine = self.engine in {"auto", entry.metadata.engine}
+        return engine and _identity(entry.metadata) == _identity(wanted)
 
-    def _reactivate(self, entry: bentoml.Model, wanted: Mapping[str, Any]) -> Outcome:
+    def _reactivate(self, entry: store.Entry, wanted: Provenance) -> Outcome:
         """Activate what is in the store; the output is empty where it is active already."""
         active = active_version.is_active(entry)
         if not active:
@@ -216,8 +214,8 @@ class Watcher:
             self._report_once(f"old entries are not removed: {explain(error)}")
 
 
-def _identity(metadata: Mapping[str, Any]) -> tuple[object, ...]:
-    return tuple(metadata.get(key) for key in IDENTITY)
+def _identity(provenance: Provenance) -> tuple[object, ...]:
+    return tuple(getattr(provenance, key) for key in IDENTITY)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -1,16 +1,15 @@
 """A loaded model: rows in, labels and probabilities out."""
 
 import warnings
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-import bentoml
 import numpy as np
 from numpy.typing import NDArray
 
 from iris_api.errors import IrisError, one_line
 from iris_api.schema import FEATURES
 from iris_api.store import entry as store
+from iris_api.store.metadata import Example
 from iris_api.vetting.training_profile import TrainingProfile
 
 HIDDEN = {"files", "example"}
@@ -108,23 +107,23 @@ class Classifier:
         profile: of the training rows, where the model came with one.
     """
 
-    def __init__(self, entry: bentoml.Model, engine: Engine, origin: Origin) -> None:
-        metadata = store.metadata_of(entry)
+    def __init__(self, entry: store.Entry, engine: Engine, origin: Origin) -> None:
+        metadata = entry.metadata
         self.tag = str(entry.tag)
-        self.version = int(metadata["version"])
-        self.classes: list[str | int] = list(metadata["classes"])
+        self.version = metadata.version
+        self.classes = metadata.classes
         self._labels = np.array(self.classes, dtype=object)
-        first = {key: metadata[key] for key in ("name", "stage", "version")}
-        rest = {key: value for key, value in metadata.items() if key not in HIDDEN}
-        self.info: dict[str, Any] = first | {"tag": self.tag, "origin": origin} | rest
-        order = [FEATURES.index(feature) for feature in metadata["features"]]
+        card = metadata.model_dump(mode="json", exclude=HIDDEN, exclude_none=True)
+        first = {key: card[key] for key in ("name", "stage", "version")}
+        self.info: dict[str, Any] = first | {"tag": self.tag, "origin": origin} | card
+        order = [FEATURES.index(feature) for feature in metadata.features]
         self._order = None if order == sorted(order) else order
         self._engine = engine
         self.has_probabilities = engine.has_probabilities
-        self.profile = TrainingProfile.read(Path(entry.path) / store.MODEL_FOLDER)
+        self.profile = TrainingProfile.read(entry.path / store.MODEL_FOLDER)
 
     @classmethod
-    def load(cls, entry: bentoml.Model, *, origin: Origin) -> Self:
+    def load(cls, entry: store.Entry, *, origin: Origin) -> Self:
         """Verify an entry of a store, open its model and have it answer its example.
 
         Raises:
@@ -136,7 +135,7 @@ class Classifier:
         try:
             store.verify(entry)
             model = cls(entry, cls._open(entry), origin)
-            model._check_example(store.metadata_of(entry)["example"])
+            model._check_example(entry.metadata.example)
         except (IrisError, OSError):
             raise
         except Exception as error:
@@ -149,9 +148,9 @@ class Classifier:
         return model
 
     @staticmethod
-    def _open(entry: bentoml.Model) -> Engine:
-        folder = Path(entry.path)
-        if store.metadata_of(entry)["engine"] == "onnx":
+    def _open(entry: store.Entry) -> Engine:
+        folder = entry.path
+        if entry.metadata.engine == "onnx":
             return OnnxEngine((folder / store.ONNX_FILE).read_bytes())
         # scikit-learn takes seconds and 150 MB: only a model that needs it pays for it.
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
@@ -165,13 +164,13 @@ class Classifier:
         skops = converted.read_bytes() if converted.exists() else None
         return SklearnEngine(open_estimator(directory, read_flavor(directory), skops))
 
-    def _check_example(self, example: dict[str, Any]) -> None:
+    def _check_example(self, example: Example) -> None:
         """Compare with what scikit-learn answered at the import; rows in the model's own order."""
-        rows = np.array(example["rows"], dtype=np.float64)
+        rows = np.array(example.rows, dtype=np.float64)
         labels = self._engine.answer(rows, probabilities=False).labels
-        agrees = labels.tolist() == example["labels"]
+        agrees = labels.tolist() == example.labels
         if agrees and self.has_probabilities:
-            expected = np.array(example["probabilities"])
+            expected = np.array(example.probabilities)
             found = self._engine.answer(rows, probabilities=True).probabilities
             agrees = found is not None and np.allclose(
                 found, expected, rtol=0, atol=EXAMPLE_TOLERANCE

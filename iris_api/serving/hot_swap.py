@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio.to_thread
-import bentoml
 
 from iris_api.errors import IrisError
 from iris_api.model.loaded import Classifier
 from iris_api.store import active_version, registry_status
+from iris_api.store.entry import Entry
 from iris_api.telemetry import logs
 from iris_api.telemetry.recording import Metrics
 
@@ -50,7 +50,7 @@ class HotSwap:
         self,
         name: str,
         *,
-        carried: bentoml.Model | None,
+        carried: Entry | None,
         follows: bool,
         metrics: Metrics,
     ) -> None:
@@ -85,7 +85,7 @@ class HotSwap:
         if self.model is None:
             return None
         status = registry_status.read(self._name) if self._follows else None
-        return self.model.info | ({"registry": status.model_dump()} if status else {})
+        return self.model.info | ({"registry": status.model_dump(mode="json")} if status else {})
 
     async def follow(self, seconds: float) -> None:
         """Poll the store for another active version, for ever.

@@ -27,7 +27,7 @@ def home() -> ModelStore:
     return ModelStore(BentoMLContainer.model_store_dir.get())
 
 
-def active(name: str, where: ModelStore | None = None) -> bentoml.Model:
+def active(name: str, where: ModelStore | None = None) -> store.Entry:
     """Return the entry of a registered model that was activated last.
 
     Raises:
@@ -86,7 +86,7 @@ def _folder(where: ModelStore | None) -> Path:
     return Path(where._path) if where else store.models_folder()  # noqa: SLF001 (no public name)
 
 
-def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
+def commit(folder: Path, tag: bentoml.Tag, digest: str) -> store.Entry:
     """Publish a staged entry and make it the active one: two renames.
 
     Args:
@@ -111,7 +111,7 @@ def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
                 raise
             store.verify(store.get(tag))
         entry = store.get(tag)
-        if store.metadata_of(entry).get("digest") != digest:
+        if entry.metadata.digest != digest:
             raise store.StoreError(
                 f"{target} has other files in it; remove this folder, then import the version again"
             )
@@ -119,33 +119,33 @@ def commit(folder: Path, tag: bentoml.Tag, digest: str) -> bentoml.Model:
     return entry
 
 
-def activate(entry: bentoml.Model) -> None:
+def activate(entry: store.Entry) -> None:
     """Make an entry the one that the service answers with, as one step.
 
     Raises:
         StoreError: it was removed just now.
     """
     # Against `retention`, which spares the active one, and other activations.
-    with staging() as folder, lock(Path(entry.path).parent):
+    with staging() as folder, lock(entry.path.parent):
         store.get(entry.tag)
         _point(_write_pointer(folder, entry.tag))
 
 
-def is_active(entry: bentoml.Model) -> bool:
+def is_active(entry: store.Entry) -> bool:
     """Tell whether the service answers with this entry after its next start."""
     return _points_to(entry, entry.tag.latest_path())
 
 
-def is_needed(entry: bentoml.Model) -> bool:
+def is_needed(entry: store.Entry) -> bool:
     """Tell whether the service answers with this entry, or falls back to it."""
     return is_active(entry) or _points_to(entry, f"{entry.tag.name}/{PREVIOUS}")
 
 
-def _points_to(entry: bentoml.Model, path: str) -> bool:
+def _points_to(entry: store.Entry, path: str) -> bool:
     return _read(store.models_folder() / path) == entry.tag.version
 
 
-def previous(name: str) -> bentoml.Model:
+def previous(name: str) -> store.Entry:
     """Return the entry that was active before, for when the active one cannot be used.
 
     Raises:
@@ -157,9 +157,9 @@ def previous(name: str) -> bentoml.Model:
     return _of(name, store.get(bentoml.Tag(store.store_name(name), version), home()))
 
 
-def _of(name: str, entry: bentoml.Model) -> bentoml.Model:
+def _of(name: str, entry: store.Entry) -> store.Entry:
     """Return an entry of this very registered model: the store's names are shorter than theirs."""
-    if (other := store.metadata_of(entry).get("name")) != name:
+    if (other := entry.metadata.name) != name:
         raise store.StoreError(
             f"{entry.tag} is of the registered model {one_line(other)}, not of {name}; "
             f"{store.ONE_NAME_EACH}"

@@ -5,8 +5,9 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
@@ -16,8 +17,9 @@ from bentoml.exceptions import NotFound
 from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
-from iris_api.errors import IrisError
+from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
+from iris_api.store.metadata import EntryMetadata, Example, ModelCard, Provenance
 
 MODEL_FOLDER = "mlflow_model"
 """Where `bentoml.mlflow.load_model` looks for the model's files inside an entry."""
@@ -30,24 +32,27 @@ ONE_NAME_EACH = "use another BENTOML_HOME for one of them, or rename it in the r
 """The mend where two registered models, such as IrisModel and irismodel, share a store name."""
 
 
-KINDS: dict[str, type] = {
-    "name": str,
-    "version": int,
-    "stage": str,
-    "aliases": list,
-    "digest": str,
-    "files": dict,
-    "engine": str,
-    "estimator": str,
-    "imported_at": str,
-}
-"""Types of the metadata that is compared, sorted or shown, where an entry has it."""
-
-
 class StoreError(IrisError):
     """An entry is not there, or is not what was imported."""
 
     transient = True
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One imported model version in a model store.
+
+    Attributes:
+        tag: its name and version in the store.
+        path: its folder.
+        created: when the import wrote it.
+        metadata: what the import recorded.
+    """
+
+    tag: bentoml.Tag
+    path: Path
+    created: datetime
+    metadata: EntryMetadata
 
 
 def store_name(name: str) -> str:
@@ -82,36 +87,33 @@ def digest_files(directory: Path) -> dict[str, str]:
 
 
 def stage(
-    folder: Path,
-    name: str,
-    model: Path,
-    derived: Mapping[str, bytes],
-    metadata: Mapping[str, Any],
+    folder: Path, model: Path, derived: Mapping[str, bytes], card: ModelCard, example: Example
 ) -> bentoml.Tag:
-    """Make a whole entry in a staging folder, unseen; `activation.commit` publishes it.
+    """Make a whole entry in a staging folder; `active_version.commit` publishes it.
 
     Args:
         folder: from `staging()`.
-        name: of the registered model.
         model: the directory as the registry served it, inside the folder; it is moved.
         derived: file name and content of what the import made from it.
-        metadata: must have `version` and `digest`; `files` is added.
+        card: what the import found out.
+        example: what the service checks itself with.
     """
-    tag = tag_of(name, metadata["version"], metadata["digest"])
+    tag = tag_of(card.name, card.version, card.digest)
     entry = folder / "models" / tag.path()
     entry.mkdir(parents=True)
     model.rename(entry / MODEL_FOLDER)
     for file, content in derived.items():
         (entry / file).write_bytes(content)
+    metadata = EntryMetadata(**dict(card), files=digest_files(entry), example=example)
     # bentoml.models.create works in /tmp, copies from there, and leaves it behind when killed.
     info = ModelInfo(
         tag=tag,
         module="bentoml.mlflow",
         api_version="v1",
         signatures={"predict": ModelSignature(batchable=False)},
-        labels={"model": store_name(name), "version": str(metadata["version"])},
+        labels={"model": tag.name, "version": str(card.version)},
         options=ModelOptions(),
-        metadata=dict(metadata) | {"files": digest_files(entry)},
+        metadata=metadata.model_dump(mode="json", exclude_none=True),
         context=ModelContext(framework_name="mlflow", framework_versions={}),
     )
     with (entry / "model.yaml").open("w", encoding="utf-8") as out:
@@ -124,28 +126,31 @@ def tag_of(name: str, version: int, digest: str) -> bentoml.Tag:
     return bentoml.Tag(store_name(name), f"v{version}-{digest[:8]}")
 
 
-def update(entry: bentoml.Model, metadata: Mapping[str, Any]) -> bool:
-    """Change an entry's metadata, such as its stage after a promotion, as one step.
+def update(entry: Entry, provenance: Provenance) -> bool:
+    """Change what an entry says about its version, such as the stage after a promotion.
 
     Returns:
         Whether anything had to be changed.
     """
-    known = metadata_of(entry)
-    if all(known.get(key) == value for key, value in metadata.items()):
+    new = dict(provenance)
+    if all(getattr(entry.metadata, key) == value for key, value in new.items()):
         return False
-    known.update(metadata)
+    with (entry.path / "model.yaml").open(encoding="utf-8") as file:
+        info = ModelInfo.from_yaml_file(file)
+    metadata = entry.metadata.model_copy(update=new)
+    info.metadata.update(metadata.model_dump(mode="json", exclude_none=True))
     with staging() as folder:
         changed = folder / "model.yaml"
         with changed.open("w", encoding="utf-8") as file:
-            entry.info.dump(file)
-        changed.replace(Path(entry.path) / "model.yaml")
+            info.dump(file)
+        changed.replace(entry.path / "model.yaml")
     return True
 
 
-def entries(name: str | None = None) -> list[bentoml.Model]:
+def entries(name: str | None = None) -> list[Entry]:
     """Return the imported versions of a registered model, or of all, the oldest import first.
 
-    Entries that others put into the store, and ones that cannot be read, are left out.
+    Entries that other programs put into the store, and ones that cannot be read, are left out.
     """
     if not exists():
         return []
@@ -154,9 +159,8 @@ def entries(name: str | None = None) -> list[bentoml.Model]:
     for path in sorted(models_folder().glob(pattern)):
         with contextlib.suppress(StoreError):
             found.append(get(bentoml.Tag(path.parent.parent.name, path.parent.name)))
-    ours = [entry for entry in found if name in {None, metadata_of(entry).get("name")}]
-    ours = [entry for entry in ours if {"name", "digest", "files"} <= metadata_of(entry).keys()]
-    return sorted(ours, key=lambda entry: entry.creation_time)
+    ours = [entry for entry in found if name in {None, entry.metadata.name}]
+    return sorted(ours, key=lambda entry: entry.created)
 
 
 def exists() -> bool:
@@ -170,11 +174,11 @@ def place() -> Path:
     return Path(os.path.expandvars(home)).expanduser() / "models"
 
 
-def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
+def get(tag: bentoml.Tag, where: ModelStore | None = None) -> Entry:
     """Return an entry of a store, by default of the one in use.
 
     Args:
-        tag: with its version; `activation.active` knows what `latest` means.
+        tag: with its version; `active_version.active` knows what `latest` means.
         where: the store.
 
     Raises:
@@ -182,14 +186,13 @@ def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
         OSError: the file system does not give it.
     """
     models = where or BentoMLContainer.model_store.get()
-    folder = models._path  # noqa: SLF001 (no public name)
-    absent = StoreError(f"{tag} is not in the model store {folder}; run python import_model.py")
+    store = models._path  # noqa: SLF001 (no public name)
+    absent = StoreError(f"{tag} is not in the model store {store}; run python import_model.py")
     # BentoML takes the beginning of a version for the whole, where it is the only one.
-    if not Path(folder, tag.path()).is_dir():
+    if not Path(store, tag.path()).is_dir():
         raise absent
     try:
-        entry = bentoml.models.get(tag, _model_store=models)
-        _check(entry)
+        return _read(bentoml.models.get(tag, _model_store=models))
     except NotFound:
         raise absent from None
     except OSError:
@@ -198,38 +201,34 @@ def get(tag: bentoml.Tag, where: ModelStore | None = None) -> bentoml.Model:
         # What stands in model.yaml goes through YAML's constructors and BentoML's converters, which
         # fail in any way: AttributeError for a number as a name, RecursionError for a deep list.
         raise StoreError(
-            f"{tag} in the model store {folder} cannot be read; "
+            f"{tag} in the model store {store} cannot be read ({one_line(error)}); "
             "remove its folder, then import it again"
         ) from error
-    return entry
 
 
-def _check(entry: bentoml.Model) -> None:
-    """Hold an entry to its folder and to what the rest of the program takes for granted.
+def _read(model: bentoml.Model) -> Entry:
+    """Read what BentoML found in a folder.
 
     Raises:
-        ValueError: it says that it is another one, or has values of other types.
+        ValueError: it says that it is another one, or is none that an import wrote.
     """
-    if Path(entry.path).parts[-2:] != (entry.tag.name, entry.tag.version):
-        raise ValueError("another tag than its folder's")
-    if entry.creation_time.tzinfo is None:
-        raise ValueError("a time without a zone")
-    for key, value in metadata_of(entry).items():
-        # A bool is an int to Python.
-        if not isinstance(value, KINDS.get(key, object)) or (
-            key == "version" and isinstance(value, bool)
-        ):
-            raise ValueError(f"{key} of another type")
+    path = Path(model.path)
+    if path.parts[-2:] != (model.tag.name, model.tag.version):
+        raise ValueError("its tag is not that of its folder")
+    if model.creation_time.tzinfo is None:
+        raise ValueError("its creation time has no time zone")
+    metadata = EntryMetadata.read(model.info.metadata)
+    return Entry(model.tag, path, model.creation_time, metadata)
 
 
-def verify(entry: bentoml.Model) -> None:
+def verify(entry: Entry) -> None:
     """Hold every file of an entry against the digests of its import.
 
     Raises:
         StoreError: a file was changed, removed or added; the message names it.
     """
-    expected: dict[str, str] = metadata_of(entry).get("files", {})
-    found = digest_files(Path(entry.path))
+    expected = entry.metadata.files
+    found = digest_files(entry.path)
     found.pop("model.yaml", None)
     for file in sorted(expected.keys() | found.keys()):
         if expected.get(file) != found.get(file):
@@ -240,11 +239,6 @@ def verify(entry: bentoml.Model) -> None:
                 f"{entry.tag}: {file} {change}; "
                 f"run bentoml models delete {entry.tag}, then import it again"
             )
-
-
-def metadata_of(entry: bentoml.Model) -> dict[str, Any]:
-    """Return what the import wrote down, changeable."""
-    return cast("dict[str, Any]", entry.info.metadata)
 
 
 def models_folder() -> Path:

@@ -1,27 +1,152 @@
-"""What an entry of the store records about its model."""
+"""What an entry of the model store says about its model; `GET /model` is made of these types.
 
-from typing import Literal
+They read what earlier versions of this project wrote: unknown keys are ignored, and only the keys
+without which a model cannot be served are required.
+"""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import from_json
+
+SKLEARN_CHOSEN = "The model was imported with --engine sklearn, so it was not compiled."
+
+Timestamp = Annotated[
+    AwareDatetime,
+    Field(strict=False),
+    PlainSerializer(lambda time: time.isoformat(), return_type=str, when_used="json"),
+]
+"""A time with its zone; in JSON and YAML as in ISO 8601, such as 2026-11-27T21:55:06+00:00."""
+
+Version = Annotated[int, Field(ge=1, lt=2**63)]
+"""The number of a model version in the registry."""
 
 
-class Proof(BaseModel):
-    """What a compiled model was compared with scikit-learn on, and how closely both agreed.
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
 
-    Attributes:
-        precision: dtype of the rows that the compiled model takes.
-        rows: number of rows compared.
-        ties: number of rows with another label, where scikit-learn's own scores of the two labels
-            differ by no more than float32 can tell.
-        largest_difference: largest absolute difference of a probability; 0.0 for a model without
-            probabilities, where the labels alone are compared.
-        versions: version of each package that had a part in it.
-    """
 
-    model_config = ConfigDict(frozen=True)
+class TensorSpec(_Record):
+    """The type of a tensor in an MLflow signature; -1 stands for any length."""
 
-    precision: Literal["float64", "float32"]
-    rows: int
-    ties: int
-    largest_difference: float
-    versions: dict[str, str]
+    dtype: str
+    shape: list[Annotated[int, Field(ge=-1, lt=2**63)]]
+
+
+class Column(_Record):
+    """One input or output in an MLflow signature: a column, or a tensor, which may have no name."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    name: str | None = None
+    type: str
+    required: bool | None = None
+    tensor_spec: TensorSpec | None = Field(default=None, alias="tensor-spec")
+
+
+def _read_columns(value: object) -> object:
+    """Parse the JSON text that MLflow writes; what is no list of columns is left out."""
+    try:
+        content = from_json(value) if isinstance(value, str) else value
+        return _COLUMNS.validate_python(content)
+    except ValueError:  # as a ValidationError is
+        return None
+
+
+_COLUMNS = TypeAdapter(list[Column])
+
+
+class Signature(_Record):
+    """The inputs and outputs of a model, from its MLflow signature."""
+
+    inputs: Annotated[list[Column] | None, BeforeValidator(_read_columns)] = None
+    outputs: Annotated[list[Column] | None, BeforeValidator(_read_columns)] = None
+
+
+class Proof(_Record):
+    """What a compiled model was compared with scikit-learn on, and how closely both agreed."""
+
+    precision: Literal["float64", "float32"] = Field(description="dtype of the model's rows")
+    rows: int = Field(description="number of rows compared")
+    ties: int = Field(description="rows with another label whose scores float32 cannot tell apart")
+    largest_difference: float = Field(description="largest, of a probability, or 0.0 without any")
+    versions: dict[str, str] = Field(description="version of each package that took part")
+
+
+class NotCompiled(_Record):
+    """Why a model is served by scikit-learn."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = SKLEARN_CHOSEN
+
+
+class Example(_Record):
+    """Rows in the model's own column order, and what scikit-learn answered for them at import."""
+
+    rows: list[list[float]]
+    labels: list[int] = Field(description="indices into the classes")
+    probabilities: list[list[float]] | None = None
+
+
+Absent = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+"""A text that may be missing; earlier versions wrote an empty one then."""
+
+
+class Provenance(_Record):
+    """Where a model version comes from, as the registry had it at the last import or activation."""
+
+    name: str = Field(description="name of the registered model")
+    stage: str = "None"
+    version: Version = Field(description="number of the version in the registry")
+    aliases: list[str] = []
+    run_id: Absent = None
+    model_id: Absent = None
+    source: str = Field(default="", description="where the registry says that the files are")
+    tracking_uri: str = Field(default="", description="address of the tracking server")
+    model_uri: str = Field(default="", description="model URI that was imported")
+
+
+class ModelCard(Provenance):
+    """What is known about an imported model."""
+
+    digest: str = Field(description="SHA-256 over the names and contents of the model's files")
+    features: list[str] = Field(description="columns, in the order of the model's own signature")
+    classes: list[str | int] = Field(description="labels, in the order of the probabilities")
+    signature: Signature = Signature()
+    sklearn_version: str = Field(default="", description="scikit-learn that fitted the model")
+    estimator: str = Field(default="", description="scikit-learn class")
+    engine: Literal["onnx", "sklearn"]
+    proof: Proof | NotCompiled = NotCompiled()
+    metrics: dict[str, float] = Field(default={}, description="metrics of the run")
+    imported_at: Timestamp | None = None
+
+
+class EntryMetadata(ModelCard):
+    """All that an entry records: the model's card, and what the service verifies it with."""
+
+    files: dict[str, str] = Field(description="SHA-256 of each file of the entry by its path")
+    example: Example
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, Any]) -> "EntryMetadata":
+        """Read what BentoML has as an entry's metadata.
+
+        Raises:
+            ValueError: a key is missing or has another type; the message names the first.
+        """
+        try:
+            return cls.model_validate(dict(metadata))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

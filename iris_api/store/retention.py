@@ -28,7 +28,7 @@ def prune(name: str, keep: int) -> list[bentoml.Tag]:
     removed = []
     with staging() as folder:
         for entry in old:
-            path = Path(entry.path)
+            path = entry.path
             with lock(path.parent):
                 if active_version.is_needed(entry) or str(entry.tag) in bentos or not path.is_dir():
                     continue

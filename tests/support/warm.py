@@ -138,11 +138,12 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
     while not ended:
         latest = models / "irismodel" / "latest"
         active = [active_version.active("IrisModel")] if latest.exists() else []
-        for entry in [*active, *bentoml.models.list()]:
-            example = store.metadata_of(entry)["example"]
+        listed = [store.get(model.tag) for model in bentoml.models.list()]
+        for entry in [*active, *listed]:
+            example = entry.metadata.example
             model = Classifier.load(entry, origin="store")
-            expected = [model.classes[index] for index in example["labels"]]
-            answer = model.answer(np.array(example["rows"]), probabilities=False)
+            expected = [model.classes[index] for index in example.labels]
+            answer = model.answer(np.array(example.rows), probabilities=False)
             assert model.names(answer.labels) == expected, entry
             loads += 1
         rounds += 1
