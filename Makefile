@@ -1,30 +1,30 @@
-# Every target makes the environment from the locks first; nothing but Python, make and git is needed.
+# Each target first installs the locked packages. It needs Python, make and git, and nothing else.
 
 PYTHON ?= python3
 BIN := .venv/bin
 export BENTOML_DO_NOT_TRACK := True
 
 .PHONY: help
-help: ## say what there is
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 .PHONY: serve
-serve: $(BIN)/.installed ## a local registry, a model in it, and the service on port 8000
+serve: $(BIN)/.installed ## run a local registry with a model, and the service on port 8000
 	@exec $(BIN)/python quickstart.py
 
 .PHONY: test
-test: $(BIN)/.installed ## the tests, on real servers
+test: $(BIN)/.installed ## run the tests, on real servers
 	$(BIN)/python -m pytest
 
 .PHONY: thorough
-thorough: $(BIN)/.installed ## the long tests: failures, logins, kills, estimators, containers, older MLflow
+thorough: $(BIN)/.installed ## run the long tests: failures, logins, kills, containers, older MLflow
 	$(BIN)/python -m pytest -m 'thorough or compat'
 
-# Kubernetes that has all that the manifests use; they are valid for the newest one as well.
+# The oldest version of Kubernetes that the manifests work with; the newest one is checked as well.
 OLDEST := 1.30.0
 
 .PHONY: check
-check: $(BIN)/.installed ## formatting, lint, types, import rules, locks, shell, YAML, compose, Kubernetes
+check: $(BIN)/.installed ## check format, types, import rules, locks, shell, YAML, compose, Kubernetes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -33,43 +33,44 @@ check: $(BIN)/.installed ## formatting, lint, types, import rules, locks, shell,
 	$(BIN)/shellcheck .ci/*
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	.ci/compose-config
-	$(BIN)/python tests/support/kustomize.py deploy/kubernetes/base deploy/kubernetes/overlays/production \
-		> .venv/manifests.yaml
-	$(BIN)/kubernetes-validate --strict --quiet -k $(OLDEST) .venv/manifests.yaml
-	$(BIN)/kubernetes-validate --strict --quiet .venv/manifests.yaml
+	for folder in base overlays/production; do \
+		$(BIN)/kubectl kustomize deploy/kubernetes/$$folder > .venv/manifests.yaml || exit 1; \
+		$(BIN)/kubernetes-validate --strict --quiet -k $(OLDEST) .venv/manifests.yaml || exit 1; \
+		$(BIN)/kubernetes-validate --strict --quiet .venv/manifests.yaml || exit 1; \
+	done
 	cp requirements.txt requirements-dev.txt .venv
 	$(COMPILE) --output-file .venv/requirements.txt
 	$(COMPILE) --output-file .venv/requirements-dev.txt --group dev
 	diff requirements.txt .venv/requirements.txt && diff requirements-dev.txt \
-		.venv/requirements-dev.txt || { echo 'the locks do not fit pyproject.toml: make lock'; exit 1; }
+		.venv/requirements-dev.txt || { echo 'error: the locks do not match pyproject.toml; run make lock'; exit 1; }
 
-# BENTOFILE=deploy/bentofile.yaml makes an image without a model.
+# BENTOFILE=deploy/bentofile.yaml builds an image without a model.
 BENTOFILE := bentofile.yaml
 IMAGE := iris-api
 
 .PHONY: container
-container: $(BIN)/.installed ## the image iris-api, with the active model in it; needs Docker
+container: $(BIN)/.installed ## build the image iris-api with the active model; needs Docker
 	$(BIN)/bentoml build --bentofile $(BENTOFILE)
-	labels=$$($(BIN)/python -m deploy.labels) && \
+	labels=$$(PYTHONPATH=. $(BIN)/python deploy/labels.py) && \
 		$(BIN)/bentoml containerize iris_api:latest --image-tag $(IMAGE) $$labels
 
 .PHONY: bench
-bench: $(BIN)/.installed ## this service and its peers side by side; needs wrk
+bench: $(BIN)/.installed ## measure this service and its peers side by side; needs wrk
 	$(BIN)/python -m benchmarks.run
 
 .PHONY: soak
-soak: $(BIN)/.installed ## a quarter of an hour of load, promotions and killed workers
+soak: $(BIN)/.installed ## run a quarter of an hour of load, promotions and killed workers
 	$(BIN)/python -m benchmarks.soak
 
 .PHONY: lock
-lock: $(BIN)/.installed ## resolve the dependencies of pyproject.toml anew
+lock: $(BIN)/.installed ## resolve the dependencies of pyproject.toml again
 	$(COMPILE) --upgrade --output-file requirements.txt
 	$(COMPILE) --upgrade --group dev --output-file requirements-dev.txt
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--no-emit-index-url --custom-compile-command "make lock"
 
-# uv installs in seconds what takes pip a minute; the lock has its version as well.
+# uv takes seconds where pip takes a minute; its version is in the lock as well.
 $(BIN)/.installed: requirements-dev.txt
 	@echo '==> installing the locked packages into .venv'
 	$(PYTHON) -m venv .venv

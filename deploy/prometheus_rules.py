@@ -1,8 +1,8 @@
-"""Print the rules of prometheus/ as the PrometheusRules that the Prometheus operator loads.
+"""Print the rules of prometheus/ as PrometheusRules for the Prometheus operator.
 
-    python -m deploy.prometheus_rules | kubectl apply --filename -
+    .venv/bin/python deploy/prometheus_rules.py | kubectl apply --filename -
 
-One for each file: the names of the groups must differ within a PrometheusRule only.
+There is one for each file: names of groups must be unique within a PrometheusRule.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parent.parent / "prometheus"
 NAMESPACE = "iris-api"
-"""Of overlays/production."""
+"""The namespace of overlays/production."""
 
 
 def manifests() -> list[dict[str, Any]]:

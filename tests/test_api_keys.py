@@ -34,7 +34,7 @@ class Guarded:
         return httpx.post(self.server.url + call, json=ROW, headers=headers)
 
     def write(self, text: str) -> None:
-        """Put another file in the place of the keys, as the README has it."""
+        """Put another file in the place of the keys, as docs/security.md says."""
         written = self.keys.with_name("written")
         written.write_text(text)
         written.replace(self.keys)

@@ -9,16 +9,14 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from support import composed, servers
+from support import composed, dashboard, documentation, servers
 from support.composed import SERVICES, SPEC, Image, Stack, Translation
 from support.programs import program
 
 from iris_api import __version__
 from iris_api.bentoml_server.supervision import SPARE_SECONDS
 from iris_api.settings import Settings
-from prometheus import picture
 
-README = (servers.ROOT / "README.md").read_text("utf-8")
 GRAFANA = composed.FILE.parent / "grafana"
 BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
@@ -111,25 +109,25 @@ def test_grafana() -> None:
     (source,) = _yaml(GRAFANA / "datasource.yaml")["datasources"]
     (provider,) = _yaml(GRAFANA / "dashboards.yaml")["providers"]
     mounted = {target: source for source, target in composed.mounts("grafana")}
-    variables = {of["name"]: of for of in picture.load()["templating"]["list"]}
+    variables = {of["name"]: of for of in dashboard.load()["templating"]["list"]}
     scraped = _yaml(composed.FILE.parent / "prometheus.yml")["global"]["scrape_interval"]
 
     assert source["url"] == f"http://prometheus:{composed.port('prometheus')}"
     # The dashboard asks the source that is chosen: of this type, and the default one at first.
     assert source["type"] == variables["datasource"]["query"]
     assert source["isDefault"]
-    assert source["uid"] not in {picture.load()["uid"], ""}
+    assert source["uid"] not in {dashboard.load()["uid"], ""}
     assert source["jsonData"]["timeInterval"] == scraped
     assert provider["type"] == "file"
-    (dashboard,) = [name for name in mounted if name.startswith(provider["options"]["path"])]
-    assert (composed.FILE.parent / mounted[dashboard]).resolve() == picture.DASHBOARD
+    (provided,) = [name for name in mounted if name.startswith(provider["options"]["path"])]
+    assert (composed.FILE.parent / mounted[provided]).resolve() == dashboard.FILE
     folders = {name.rsplit("/", 1)[0] for name in mounted if "/provisioning/" in name}
     assert folders == {f"/etc/grafana/provisioning/{of}" for of in ("datasources", "dashboards")}
 
 
-def test_readme() -> None:
-    """The README makes the image, the password and the training that the file asks for."""
-    section = README.split("\n## Run it with compose\n")[1].split("\n## ")[0]
+def test_documentation() -> None:
+    """The commands make the image, the password and the training that the file needs."""
+    section = documentation.section("docs/deployment.md", "Compose")
 
     assert f" IMAGE={SERVICES['iris-api']['image']}\n" in section
     assert f"> {SPEC['secrets']['grafana_password']['file']}\n" in section
@@ -140,12 +138,14 @@ def test_readme() -> None:
 
 
 def test_runbook() -> None:
-    """The commands for whoever is on call name services that there are."""
+    """The commands of the runbooks name services that exist."""
     named = re.findall(
-        r"`docker compose (?:logs --tail 50|exec|restart) ([a-z -]+?)(?: python|`)", README
+        r"`docker compose (?:logs --tail 50|exec|restart) ([a-z -]+?)(?: python|`)",
+        documentation.PAGES["docs/runbooks.md"],
     )
 
-    assert named == ["iris-api", "registry", "registry", "iris-api registry"]
+    assert len(named) >= 4
+    assert {name for names in named for name in names.split()} == {"iris-api", "registry"}
     assert SERVICES.keys() >= {"iris-api", "registry"}
 
 

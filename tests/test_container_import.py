@@ -55,7 +55,7 @@ def registry(
 
 
 def _imports(url: str, *options: str, env: dict[str, str], tag: str) -> None:
-    """Run a container by the README's command, and hold it to the model of the registry.
+    """Run a container by the documented command, and hold it to the model of the registry.
 
     Args:
         url: of the tracking server.

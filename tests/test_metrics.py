@@ -6,7 +6,6 @@ import http.client
 import itertools
 import json
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import psutil
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from sklearn.datasets import load_iris
-from support import servers
+from support import documentation, servers
 from support.scrape import Page, scrape
 
 from iris_api.schema import FEATURES
@@ -434,19 +433,19 @@ def test_the_registry(observed: servers.Server) -> None:
         assert page.series("iris_registry_last_check_timestamp_seconds") == {(): 1700000000.5}
 
 
-def test_metrics_are_in_the_readme(observed: servers.Server) -> None:
-    """The README's table, the code and the page of a service have the same metrics."""
+def test_metrics_are_documented(observed: servers.Server) -> None:
+    """The table of docs/metrics.md, the code and the page of a service have the same metrics."""
     file = observed.log.parent / "home/registry/irismodel.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": null}')
     page = scrape(observed.url)
     file.unlink()
-    readme = (servers.ROOT / "README.md").read_text("utf-8")
-    lines = readme.split("| metric | type | labels | meaning |\n")[1].split("\n\n")[0].splitlines()
 
     table = {
-        name.strip(" `"): (kind.strip(), set(re.findall(r"`(\w+)`", labels)), meaning.strip())
-        for _, name, kind, labels, meaning, _ in (line.split("|") for line in lines[1:])
+        name.strip("`"): (kind, set(documentation.code(labels)), meaning)
+        for name, kind, labels, meaning in documentation.table(
+            documentation.PAGES["docs/metrics.md"], "metric"
+        )
     }
     assert table == {each.name: (each.kind, set(each.labels), each.meaning) for each in INSTRUMENTS}
     shown = {

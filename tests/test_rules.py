@@ -1,19 +1,15 @@
-"""The rules hold in promtool, and rules, dashboard and README belong together."""
+"""The rules hold in promtool, and rules, dashboard and documentation belong together."""
 
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support import servers
+from support import dashboard, documentation, servers
 from support.programs import program
 
-from prometheus import picture
-
 FOLDER = servers.ROOT / "prometheus"
-README = (servers.ROOT / "README.md").read_text("utf-8")
 
 
 def _rules(name: str) -> list[dict[str, Any]]:
@@ -54,49 +50,57 @@ def test_each_alert_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_alert_is_whole(name: str) -> None:
-    """An alert says how bad it is, what is wrong, and where to read what to do."""
+def test_alert_is_complete(name: str) -> None:
+    """An alert has a severity, says what is wrong, and where to read what to do."""
     alert = ALERTS[name]
 
     assert name.startswith("IrisApi")
     assert alert["labels"].keys() == {"severity"}
     assert alert["labels"]["severity"] in {"critical", "warning"}
     assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
-    assert alert["annotations"]["runbook_url"] == f"README.md#{name.lower()}"
+    assert alert["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
 
 
-def test_alerts_are_in_the_readme() -> None:
-    """The README's table has the alerts with their severities, and a section for each."""
-    rows = re.findall(r"^\| \[`(IrisApi\w+)`\]\(#(\w+)\) \| (\w+) \|", README, re.MULTILINE)
-    sections = re.findall(r"^### (IrisApi\w+)$", README, re.MULTILINE)
+def test_alerts_are_documented() -> None:
+    """The table has the alerts with their severities, and each has a runbook."""
+    rows = documentation.table(documentation.PAGES["docs/metrics.md"], "alert")
+    runbooks = re.findall(r"^## (\w+)$", documentation.PAGES["docs/runbooks.md"], re.MULTILINE)
 
-    assert rows == [
-        (name, name.lower(), alert["labels"]["severity"]) for name, alert in ALERTS.items()
+    assert [(link, severity) for link, severity, _ in rows] == [
+        (f"[`{name}`](runbooks.md#{name.lower()})", alert["labels"]["severity"])
+        for name, alert in ALERTS.items()
     ]
-    assert sections == list(ALERTS)
+    assert runbooks == list(ALERTS)
 
 
-def test_metrics_are_in_the_readme() -> None:
-    """What the rules and the dashboard ask for is explained."""
-    texts = [path.read_text("utf-8") for path in (FOLDER / "recording.yml", picture.DASHBOARD)]
+def test_used_metrics_are_documented() -> None:
+    """What the rules and the dashboard query is on the page of metrics."""
+    texts = [path.read_text("utf-8") for path in (FOLDER / "recording.yml", dashboard.FILE)]
     texts.append("\n".join(alert["expr"] for alert in ALERTS.values()))
     used = re.findall(r"(?<![\w:-])(?:iris|bentoml|process)_\w+(?=[{\[ )])", "\n".join(texts))
 
     names = {re.sub("_(bucket|sum|count)$", "", name) for name in used}
-    assert {name for name in names if f"`{name}" not in README} == set()
+    page = documentation.PAGES["docs/metrics.md"]
+    assert {name for name in names if f"`{name}" not in page} == set()
 
 
-def test_dashboard_is_whole() -> None:
+def test_panels_of_the_runbooks() -> None:
+    """Each panel that a runbook names is one of the dashboard."""
+    named = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", documentation.PAGES["docs/runbooks.md"])
+
+    assert len(named) > 5
+    assert set(named) <= {panel["title"] for panel in dashboard.panels()}
+
+
+def test_dashboard_is_complete() -> None:
     """Each panel is described, has its unit and its thresholds, and asks the chosen source."""
-    dashboard = picture.load()
+    loaded = dashboard.load()
 
-    assert dashboard["uid"] == "iris-api"
-    assert {of["name"] for of in dashboard["templating"]["list"]} == {
-        *("datasource", "job", "version")
-    }
-    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert loaded["uid"] == "iris-api"
+    assert {of["name"] for of in loaded["templating"]["list"]} == {"datasource", "job", "version"}
+    numbers = [panel["id"] for panel in loaded["panels"]]
     assert sorted(set(numbers)) == sorted(numbers)
-    for panel in picture.panels():
+    for panel in dashboard.panels():
         defaults = panel["fieldConfig"]["defaults"]
         assert panel["description"].endswith("."), panel["title"]
         assert defaults["unit"], panel["title"]
@@ -104,27 +108,15 @@ def test_dashboard_is_whole() -> None:
         assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
 
 
-def test_picture_of_no_prometheus(service: servers.Server, tmp_path: Path) -> None:
-    """An address that does not answer as Prometheus is one line, and no picture."""
-    for url in (f"http://127.0.0.1:{servers.free_port()}", service.url, "nowhere"):
-        target = tmp_path / "dashboard.png"
-        done = servers.run("-m", "prometheus.picture", url, str(target), env={})
-
-        assert done.returncode == 1
-        assert done.stderr.startswith(f"error: is {url} a Prometheus? ")
-        assert done.stderr.count("\n") == 1
-        assert not target.exists()
-
-
 def test_panels_do_not_overlap() -> None:
     """Each square of the dashboard's grid belongs to one panel."""
     squares = [
         (x, y)
-        for panel in picture.load()["panels"]
+        for panel in dashboard.load()["panels"]
         for place in [panel["gridPos"]]
         for x in range(place["x"], place["x"] + place["w"])
         for y in range(place["y"], place["y"] + place["h"])
     ]
 
-    assert max(x for x, _ in squares) < picture.COLUMNS
+    assert max(x for x, _ in squares) < dashboard.COLUMNS
     assert len(set(squares)) == len(squares)

@@ -1,4 +1,4 @@
-"""TLS by BentoML's own settings, in the two ways that the README shows."""
+"""TLS by BentoML's own settings, in the two ways that docs/security.md shows."""
 
 import re
 import shlex
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support import servers
+from support import documentation, servers
 from support.proxies import Certificate, make_certificate
 
-README = (servers.ROOT / "README.md").read_text("utf-8")
+SECURITY = documentation.PAGES["docs/security.md"]
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
 
 def _shown(way: str, own: Certificate) -> tuple[list[str], dict[str, str]]:
-    """Read the options or the variable of the README, with the paths of a certificate."""
-    text = README.replace("/tls/cert.pem", str(own.certificate)).replace(
+    """Read the options or the variable of docs/security.md, with the paths of a certificate."""
+    text = SECURITY.replace("/tls/cert.pem", str(own.certificate)).replace(
         "/tls/key.pem", str(own.key)
     )
     if way == "options":

@@ -1,11 +1,10 @@
-"""Containers for the tests, run by the commands of the README, on the engine that answers."""
+"""Containers for the tests, run by the documented commands, on the engine that answers."""
 
 import contextlib
 import datetime as dt
 import ipaddress
 import json
 import os
-import re
 import shlex
 import subprocess
 import time
@@ -15,11 +14,9 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from support import servers
+from support import documentation, servers
 from support.programs import program
 
-README = (servers.ROOT / "README.md").read_text("utf-8")
-SECTION = "Run it in a container"
 START_SECONDS = 60
 
 
@@ -45,7 +42,7 @@ def docker(*arguments: str, env: Mapping[str, str] | None = None) -> str:
 
 
 def make(command: str, image: str, env: Mapping[str, str]) -> None:
-    """Build an image of another name by a command of the README, `make container …`."""
+    """Build an image of another name by a documented command, `make container …`."""
     done = subprocess.run(
         [*command.split(), f"IMAGE={image}"],
         cwd=servers.ROOT,
@@ -72,10 +69,8 @@ def gateway() -> str:
 
 
 def documented_commands(beginning: str) -> list[str]:
-    """Return the commands of the README's section on containers that begin with this."""
-    section = README.split(f"\n## {SECTION}\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    commands = "".join(blocks).replace("\\\n", " ").splitlines()
+    """Return the commands of the section on Docker that begin with this."""
+    commands = documentation.shell_commands(documentation.section("docs/deployment.md", "Docker"))
     return [command for command in commands if command.startswith(beginning)]
 
 
@@ -133,7 +128,7 @@ class Container:
 
 @contextlib.contextmanager
 def running(command: str, image: str, *options: str, env: Mapping[str, str]) -> Iterator[Container]:
-    """Start a container by a command of the README, on a free port of 127.0.0.1, and remove it.
+    """Start a container by a documented command, on a free port of 127.0.0.1, and remove it.
 
     Args:
         command: `docker run …`, as documented.

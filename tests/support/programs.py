@@ -1,7 +1,9 @@
-"""Programs that some tests need and that no Python package brings."""
+"""Programs that some tests need: from the environment of the tests, or from the system."""
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +12,13 @@ def program(name: str, package: str) -> str:
     """Return the path of a program, or skip the test; where `CI` is set, fail instead.
 
     Args:
-        name: of the program.
-        package: of Debian that has it.
+        name: name of the program.
+        package: package that provides it.
     """
-    path = shutil.which(name)
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
-        reason = f"{name} is not installed: apt-get install {package}"
+        reason = f"{name} is not installed; the package {package} provides it"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)

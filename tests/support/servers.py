@@ -70,9 +70,11 @@ def running(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+def wait_until_ready(
+    process: "subprocess.Popen[bytes]", url: str, log: Path, seconds: float = START_SECONDS
+) -> None:
     """Wait until a URL answers with a success status."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}, see {log}")
@@ -80,7 +82,7 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) ->
             if httpx.get(url, timeout=5).is_success:
                 return
         time.sleep(0.1)
-    raise RuntimeError(f"{url} did not answer within {START_SECONDS} s, see {log}")
+    raise RuntimeError(f"{url} did not answer within {seconds} s, see {log}")
 
 
 @contextlib.contextmanager

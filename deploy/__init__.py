@@ -1,1 +1,0 @@
-"""What brings the service to where it runs: an image, compose, Kubernetes."""

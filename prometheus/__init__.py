@@ -1,1 +1,0 @@
-"""What Prometheus and Grafana need to watch the service."""

@@ -1,0 +1,96 @@
+"""The README and docs/ as the tests read them: pages, sections, tables, commands and links."""
+
+import re
+from dataclasses import dataclass
+
+from support import servers
+
+ORDER = ("README.md", "docs/importing.md", "docs/http.md")
+"""The pages whose commands build on each other, in this order. Those of the others come after."""
+
+NAMES = (
+    *ORDER,
+    *sorted(
+        name
+        for path in servers.ROOT.glob("docs/*.md")
+        if (name := path.relative_to(servers.ROOT).as_posix()) not in ORDER
+    ),
+)
+PAGES = {name: (servers.ROOT / name).read_text("utf-8") for name in NAMES}
+"""The text of each page, by its path in the project."""
+
+EVERYTHING = "\n".join(PAGES.values())
+
+
+@dataclass
+class Step:
+    """A command of a console block and the output that is printed below it."""
+
+    page: str
+    command: str
+    output: str = ""
+
+
+def steps() -> list[Step]:
+    """Read the console blocks: a command after `$`, with its continued lines, then its output."""
+    found: list[Step] = []
+    for page, text in PAGES.items():
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+            lines = iter(block.splitlines())
+            for line in lines:
+                if not line.startswith("$ "):
+                    found[-1].output += line + "\n"
+                    continue
+                command = line.removeprefix("$ ")
+                while command.endswith("\\"):
+                    command += "\n" + next(lines)
+                if command.endswith("<<'EOF'"):
+                    while not command.endswith("\nEOF"):
+                        command += "\n" + next(lines)
+                found.append(Step(page, command))
+    return found
+
+
+def shell_commands(text: str) -> list[str]:
+    """Return the commands of the sh blocks, each in one line and without its comment."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    lines = re.sub(r" *\\\n *", " ", blocks).splitlines()
+    return [line.split(" #")[0].rstrip() for line in lines]
+
+
+def section(page: str, heading: str) -> str:
+    """Return what is below a heading of a page, up to the next heading of its level."""
+    level, text = re.split(rf"^(##+) {re.escape(heading)}\n", PAGES[page], flags=re.MULTILINE)[1:]
+    return re.split(rf"^#{{2,{len(level)}}} ", text, flags=re.MULTILINE)[0]
+
+
+def table(text: str, first: str) -> list[list[str]]:
+    """Return the cells of each row of the tables whose first column has this heading."""
+    rows: list[list[str]] = []
+    for found in re.findall(
+        rf"^\| *{re.escape(first)} *\|.*\n\| ?-.*\n((?:\|.*\n)+)", text, re.MULTILINE
+    ):
+        lines = found.splitlines()
+        rows += [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines]
+    return rows
+
+
+def code(text: str) -> list[str]:
+    """Return what is in backticks, in one line each."""
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that a host of repositories makes of a page's headings."""
+    headings = re.findall(
+        r"^##* (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """Return the path and the anchor, which may be empty, of each link within the project."""
+    found = re.findall(
+        r"\]\(([^)#]*)(?:#([^)]*))?\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    )
+    return [(path, anchor) for path, anchor in found if not path.startswith(("http:", "https:"))]

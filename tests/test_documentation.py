@@ -1,0 +1,292 @@
+"""The README and docs/ are right: their commands run in order, their tables fit the code."""
+
+import ast
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from support import documentation, servers
+
+from iris_api.serving import openapi
+from iris_api.settings import Settings
+from iris_api.telemetry.instruments import REASONS, RESULTS
+
+END = "--- end of the command ---"
+TIMEOUT_SECONDS = 240
+CODE = [
+    *(servers.ROOT / name for name in ("service.py", "import_model.py")),
+    *servers.ROOT.glob("iris_api/**/*.py"),
+]
+README = documentation.PAGES["README.md"]
+
+
+@dataclass
+class Terminal:
+    """A bash that keeps its variables from one command to the next."""
+
+    cwd: Path
+    env: dict[str, str]
+    shell: "subprocess.Popen[str]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shell = subprocess.Popen(
+            ["bash"],
+            cwd=self.cwd,
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, command: str) -> str:
+        """Run a command to its end and return what it printed."""
+        assert self.shell.stdin
+        assert self.shell.stdout
+        self.shell.stdin.write(f"{command}\necho; echo '{END}'\n")
+        self.shell.stdin.flush()
+        lines = iter(self.shell.stdout.readline, "")
+        printed = []
+        for line in lines:
+            if line.strip() == END:
+                break
+            printed.append(line)
+        return "".join(printed).removesuffix("\n")
+
+    def close(self) -> None:
+        """End the bash."""
+        self.shell.communicate()
+
+
+@contextlib.contextmanager
+def _background(command: str, terminal: Terminal, log: Path, url: str) -> Iterator[None]:
+    """Run a command until the block ends, in a terminal of its own, and everything it started."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=terminal.cwd,
+            env=terminal.env,
+            stdout=out,
+            stderr=out,
+        )
+    started: list[psutil.Process] = []
+    try:
+        servers.wait_until_ready(process, f"{url}/readyz", log, TIMEOUT_SECONDS)
+        started = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(1)  # the last lines are printed after it is ready
+        yield
+    finally:
+        process.terminate()  # make passes it on; Ctrl-C would go to all processes at once
+        process.wait(60)
+        assert not [child for child in started if child.is_running()]
+
+
+def _matches(expected: str, printed: str) -> bool:
+    pattern = re.escape(expected.strip()).replace("…", r"[\s\S]*?")
+    return re.fullmatch(pattern, printed.strip()) is not None
+
+
+@pytest.mark.timeout(600)
+def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """Each command prints what is below it, on a machine where 8000 and 5000 may be taken."""
+    port, mlflow_port = str(servers.free_port()), str(servers.free_port())
+    env = plain_env | {
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+        "IRIS_PORT": port,
+        "IRIS_MLFLOW_PORT": mlflow_port,
+        "IRIS_WORKERS": "1",  # a second one would log in between, or after
+        "PATH": f"{Path(sys.executable).parent}:{plain_env['PATH']}",
+        "COLUMNS": "200",
+    }
+
+    def ours(text: str) -> str:
+        return text.replace("8000", port).replace("5000", mlflow_port)
+
+    terminal = Terminal(clone, env)
+    with contextlib.ExitStack() as background, contextlib.closing(terminal):
+        for number, step in enumerate(documentation.steps()):
+            command, expected = ours(step.command), ours(step.output)
+            if command == "make serve" or command.startswith("bentoml serve"):
+                background.close()
+                log = tmp_path / f"{number}.log"
+                option = "" if command == "make serve" else f" --port {port}"
+                url = f"http://127.0.0.1:{port}"
+                background.enter_context(_background(command + option, terminal, log, url))
+                printed = log.read_text("utf-8")
+            else:
+                printed = terminal.run(command)
+            assert _matches(expected, printed), (
+                f"{step.page}: $ {command}\n{printed}\n--- expected\n{expected}"
+            )
+
+
+def test_readme_is_short() -> None:
+    """The README introduces, and leads to the other pages."""
+    assert len(README.splitlines()) <= 220
+    assert {name for name in documentation.NAMES if f"]({name})" not in README} == {"README.md"}
+
+
+@pytest.mark.parametrize("name", [*documentation.NAMES, "CONTRIBUTING.md", "SECURITY.md"])
+def test_links(name: str) -> None:
+    """Each link within the project leads to a file that exists, and to a heading in it."""
+    text = (servers.ROOT / name).read_text("utf-8")
+    broken = []
+    for path, anchor in documentation.links(text):
+        target = (servers.ROOT / name).parent / path if path else servers.ROOT / name
+        if not target.exists():
+            broken.append(path)
+        elif anchor and anchor not in documentation.anchors(target.read_text("utf-8")):
+            broken.append(f"{path}#{anchor}")
+
+    assert broken == []
+
+
+def test_deployment_in_the_readme() -> None:
+    """Each command to deploy is one of the page of deployment, whose commands are tested."""
+    commands = documentation.shell_commands(documentation.section("README.md", "Deploy it"))
+
+    tested = documentation.shell_commands(documentation.PAGES["docs/deployment.md"])
+    assert len(commands) == 9
+    assert set(commands) <= set(tested)
+
+
+def test_settings_are_documented() -> None:
+    """Each of our variables is in the table with its default, and no other of ours is there."""
+    rows = documentation.table(documentation.PAGES["docs/configuration.md"], "variable")
+    documented = {names.strip("`"): default.strip("`") for names, default, *_ in rows}
+
+    ours = {str(field.alias): name for name, field in Settings.model_fields.items()}
+    assert ours.keys() == {name for name in documented if name.startswith("IRIS_") or name in ours}
+    for variable, name in ours.items():
+        text, default = documented[variable], getattr(Settings(), name)
+        if default is None or default == "":
+            assert not re.search(r"\d", text), variable  # in words, or not at all
+        else:
+            assert getattr(Settings.model_validate({variable: text}), name) == default, variable
+    for names, default, *_ in documentation.table(README, "variable"):
+        assert documented[names.strip("`")] == default.strip("`"), names
+
+
+def test_variables_are_documented() -> None:
+    """Each variable that a page names is in the table of all variables."""
+    rows = documentation.table(documentation.PAGES["docs/configuration.md"], "variable")
+    documented = {name for names, *_ in rows for name in documentation.code(names)}
+
+    named = re.findall(r"`((?:IRIS|MLFLOW|BENTOML)_[A-Z_]+)[`=]", documentation.EVERYTHING)
+    assert set(named) - documented == set()
+
+
+def test_endpoints_are_documented() -> None:
+    """Each described route is in the table, and the table has no other but the document's own."""
+    rows = documentation.table(documentation.PAGES["docs/http.md"], "call")
+    documented = {name for calls, _ in rows for name in documentation.code(calls)}
+
+    described = {
+        f"{method.upper()} {path}"
+        for path, operations in openapi.document("")["paths"].items()
+        for method in operations
+    }
+    assert documented == described | {"GET /docs.json", "GET /"}
+
+
+def test_errors_are_documented() -> None:
+    """Each status of an error is in the table."""
+    rows = documentation.table(documentation.PAGES["docs/http.md"], "status")
+
+    assert {int(status) for status, _ in rows} == set(openapi.ERRORS)
+
+
+def test_reasons_are_documented() -> None:
+    """Each reason of a rejection is listed, and is in the runbook of the alert that counts it."""
+    listed, results = re.findall(
+        r"A `reason` is one of (.*?); a `result` is (.*?)\.",
+        documentation.PAGES["docs/metrics.md"],
+        re.DOTALL,
+    )[0]
+    runbook = documentation.section("docs/runbooks.md", "IrisApiRefusalsRising")
+
+    assert set(documentation.code(listed)) == set(REASONS)
+    assert set(documentation.code(results)) == set(RESULTS)
+    # Requests without a model have an alert of their own.
+    assert set(re.findall(r"`([a-z_]+)`", runbook)) == set(REASONS) - {"no_model"}
+
+
+def test_log_messages_are_documented() -> None:
+    """A message that is logged as a problem is in a table, up to its first variable part."""
+    texts = [
+        text
+        for path in CODE
+        for text in re.findall(
+            r'logger\.(?:warning|error|critical)\(\s*"([^%"].*?)[:;,%"]', path.read_text("utf-8")
+        )
+    ]
+    rows = documentation.table(documentation.EVERYTHING, "message")
+    documented = " ".join(messages for messages, _ in rows)
+
+    assert len(texts) > 8
+    assert [text for text in texts if text.strip() not in documented] == []
+
+
+def test_documented_messages_exist() -> None:
+    """Each constant part of a message in the tables is in a string of the code."""
+    rows = documentation.table(documentation.EVERYTHING, "message")
+    parts = [
+        part.strip(" ;:,'")
+        for messages, _ in rows
+        for message in documentation.code(messages)
+        for part in message.split("…")
+        if not message.startswith(("error: IRIS_", "IRIS_"))  # pydantic's
+    ]
+    systems = {"No space left on device", "Permission denied"}
+    strings = "\n".join(
+        "".join(
+            part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "…"
+            for part in (node.values if isinstance(node, ast.JoinedStr) else [node])
+        )
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant | ast.JoinedStr)
+    )
+
+    assert len(parts) > 30
+    assert [part for part in parts if part not in strings and part not in systems] == []
+
+
+def test_architecture_is_documented() -> None:
+    """The table has each package and no other, and what the answers name exists."""
+    page = documentation.PAGES["docs/architecture.md"]
+    packages = {path.parent for path in servers.ROOT.glob("iris_api/*/__init__.py")}
+    answers = documentation.table(page, "question")
+
+    documented = {name.strip("`") for name, _ in documentation.table(page, "package")}
+    assert documented == {f"{path.relative_to(servers.ROOT).as_posix()}/" for path in packages}
+    assert len(answers) == 6
+    folders = "iris_api|docs|deploy|prometheus|benchmarks|tests|.ci"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", documentation.EVERYTHING)
+    assert [name for name in named if not (servers.ROOT / name).exists()] == []
+
+
+def test_speed_is_that_of_the_benchmark() -> None:
+    """The three numbers of the README are those of the benchmark, for the logistic regression."""
+    results = (servers.ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    goals = {name: ratio for name, ratio, *_ in documentation.table(results, "")}
+    logistic = results.split("\n## Logistic\n")[1].split("\nCost of a row")[0]
+    # Of each peer: start, p50 at 1, requests/s at 16, p50 at 16, p99 at 16, rows/s (3), memory.
+    of = {
+        name: (cells[2], cells[4], cells[8]) for name, *cells in documentation.table(logistic, "")
+    }
+
+    told = [numbers for _, *numbers in documentation.table(README, "one worker, one row a request")]
+    assert tuple(ours for ours, _ in told) == of["this service"]
+    assert re.findall(r"[\d.]+", " ".join(beside for _, beside in told)) == [
+        goals["requests/s at 16 : BentoML + pyfunc, data frame"],
+        goals["requests/s at 16 : FastAPI + scikit-learn"],
+        *of["BentoML + pyfunc, data frame"][1:],
+    ]
