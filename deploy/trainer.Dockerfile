@@ -1,5 +1,5 @@
-# train_model.py with the very versions that the service is locked to: a model of another
-# scikit-learn would be refused.
+# train_model.py with the locked versions of the service, which rejects models of another
+# scikit-learn.
 FROM python:3.11-slim
 ENV HOME=/tmp
 WORKDIR /project
