@@ -2,12 +2,12 @@
 
 import ast
 import contextlib
+import itertools
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -27,54 +27,24 @@ CODE = [
 README = documentation.PAGES["README.md"]
 
 
-@dataclass
-class Terminal:
-    """A bash that keeps its variables from one command to the next."""
-
-    cwd: Path
-    env: dict[str, str]
-    shell: "subprocess.Popen[str]" = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shell = subprocess.Popen(
-            ["bash"],
-            cwd=self.cwd,
-            env=self.env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, command: str) -> str:
-        """Run a command to its end and return what it printed."""
-        assert self.shell.stdin
-        assert self.shell.stdout
-        self.shell.stdin.write(f"{command}\necho; echo '{END}'\n")
-        self.shell.stdin.flush()
-        lines = iter(self.shell.stdout.readline, "")
-        printed = []
-        for line in lines:
-            if line.strip() == END:
-                break
-            printed.append(line)
-        return "".join(printed).removesuffix("\n")
-
-    def close(self) -> None:
-        """End the bash."""
-        self.shell.communicate()
+def _run(shell: "subprocess.Popen[str]", command: str) -> str:
+    """Run a command in a bash that keeps its variables, and return what it printed."""
+    assert shell.stdin
+    assert shell.stdout
+    shell.stdin.write(f"{command}\necho; echo '{END}'\n")
+    shell.stdin.flush()
+    lines = itertools.takewhile(lambda line: line.strip() != END, shell.stdout)
+    return "".join(lines).removesuffix("\n")
 
 
 @contextlib.contextmanager
-def _background(command: str, terminal: Terminal, log: Path, url: str) -> Iterator[None]:
-    """Run a command until the block ends, in a terminal of its own, and everything it started."""
+def _background(
+    command: str, cwd: Path, env: dict[str, str], log: Path, url: str
+) -> Iterator[None]:
+    """Run a command until the block ends, in a shell of its own, and everything it started."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
-            cwd=terminal.cwd,
-            env=terminal.env,
-            stdout=out,
-            stderr=out,
+            ["bash", "-c", f"exec {command}"], cwd=cwd, env=env, stdout=out, stderr=out
         )
     started: list[psutil.Process] = []
     try:
@@ -109,8 +79,19 @@ def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> Non
     def ours(text: str) -> str:
         return text.replace("8000", port).replace("5000", mlflow_port)
 
-    terminal = Terminal(clone, env)
-    with contextlib.ExitStack() as background, contextlib.closing(terminal):
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(
+            ["bash"],
+            cwd=clone,
+            env=env,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as shell,
+        contextlib.ExitStack() as background,
+    ):
         for number, step in enumerate(documentation.steps()):
             command, expected = ours(step.command), ours(step.output)
             if command == "make serve" or command.startswith("bentoml serve"):
@@ -118,10 +99,10 @@ def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> Non
                 log = tmp_path / f"{number}.log"
                 option = "" if command == "make serve" else f" --port {port}"
                 url = f"http://127.0.0.1:{port}"
-                background.enter_context(_background(command + option, terminal, log, url))
+                background.enter_context(_background(command + option, clone, env, log, url))
                 printed = log.read_text("utf-8")
             else:
-                printed = terminal.run(command)
+                printed = _run(shell, command)
             assert _matches(expected, printed), (
                 f"{step.page}: $ {command}\n{printed}\n--- expected\n{expected}"
             )

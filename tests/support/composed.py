@@ -1,7 +1,6 @@
-"""deploy/compose.yaml without containers: its services as processes of this machine.
+"""deploy/compose.yaml without containers: its services run as processes of this machine.
 
-Everything comes from the file itself: commands, environments, mounts, ports, health checks and the
-order. What a container gives, and a process lacks, is translated in `Translation` alone.
+Commands, environments, mounts, ports, health checks and the order come from the file itself.
 """
 
 import contextlib
@@ -11,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -27,11 +25,10 @@ SPEC: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = SPEC["services"]
 
 
-def mounts(name: str) -> Iterator[tuple[str, str]]:
-    """Give the source and the target of each of a service's mounts, without their mode."""
-    for mount in SERVICES[name].get("volumes", []):
-        source, target, *_ = mount.split(":")
-        yield source, target
+def mounts(name: str) -> dict[str, str]:
+    """Return the source of each of a service's mounts by its target."""
+    words = (mount.split(":") for mount in SERVICES[name].get("volumes", []))
+    return {target: source for source, target, *_ in words}
 
 
 def port(name: str) -> str:
@@ -51,33 +48,48 @@ def order() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Translation:
-    """From a container's network and file system to those of this machine.
+class Image:
+    """The settings of an image: its folder, its entry point, and the command without another."""
 
-    - A service's name and port, `mlflow:5000`, is 127.0.0.1 and a free port; so is the 127.0.0.1
-      of its own container. It listens there, where in a container it listens everywhere.
-    - A named volume is a folder; what is mounted from the project is a copy, so that names can be
-      translated in it; the path of either is replaced wherever it is said.
-    - What `--allowed-hosts` has to say is left as it is: the test asks by those very names.
+    cwd: Path
+    entrypoint: Sequence[str] = ()
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The services of the file, on free ports of 127.0.0.1 and with volumes in a folder.
 
     Attributes:
-        folder: for the volumes and copies.
-        ports: a free one for each service that has any.
+        folder: folder of the volumes, the logs, and copies of the mounted files.
+        env: environment of all services, without a setting of this project.
+        images: images by their names.
     """
 
     folder: Path
+    env: Mapping[str, str]
+    images: Mapping[str, Image]
     ports: Mapping[str, int] = field(
         default_factory=lambda: {
             name: servers.free_port() for name, service in SERVICES.items() if "ports" in service
         }
     )
+    running: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
 
     def url(self, name: str) -> str:
         """Return the address of a service."""
         return f"http://127.0.0.1:{self.ports[name]}"
 
+    def log(self, name: str) -> Path:
+        """Return the file with the output of a service."""
+        return self.folder / f"{name}.log"
+
     def text(self, name: str, text: str) -> str:
-        """Translate a word of a service's command, a value of its environment, or a file of its."""
+        """Translate a word of a service's command, environment or files.
+
+        Names and ports become those of this machine, and targets of mounts its paths. The value of
+        `--allowed-hosts` stays: the test sends these very names.
+        """
         if text.startswith("--allowed-hosts="):
             return text
         for other, number in self.ports.items():
@@ -86,113 +98,61 @@ class Translation:
             text = text.replace(f"127.0.0.1:{port(name)}", f"127.0.0.1:{self.ports[name]}")
             text = text.replace(f"--port={port(name)}", f"--port={self.ports[name]}")
         text = text.replace("--host=0.0.0.0", "--host=127.0.0.1")
-        targets = "|".join(sorted((target for _, target in mounts(name)), key=len, reverse=True))
-        if not targets:
-            return text
+        targets = "|".join(sorted(mounts(name), key=len, reverse=True)) or "nothing"
         return re.sub(
-            rf"(?<!\w)(?:{targets})(?=/|$)", lambda found: str(self.path(name, found[0])), text
+            rf"(?<!\w)(?:{targets})(?=/|$)", lambda at: str(self._path(name, at[0])), text
         )
 
-    def path(self, name: str, target: str) -> Path:
-        """Return where a mount of a service is on this machine."""
-        source = {target: source for source, target in mounts(name)}[target]
+    def _path(self, name: str, target: str) -> Path:
+        source = mounts(name)[target]
         return self.folder / (name + target if source.startswith(".") else f"volumes/{source}")
 
-    def mount(self, name: str) -> None:
-        """Make a service's volumes, and copy what it has of the project."""
-        for source, target in mounts(name):
-            path = self.path(name, target)
+    def _mount(self, name: str) -> None:
+        for target, source in mounts(name).items():
+            path, original = self._path(name, target), FILE.parent / source
             if not source.startswith("."):
                 path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            original = FILE.parent / source
-            if original.is_dir():
+            elif original.is_dir():
                 shutil.copytree(original, path)
             else:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(self.text(name, original.read_text("utf-8")), "utf-8")
 
-
-@dataclass(frozen=True)
-class Image:
-    """What an image has by itself.
-
-    Attributes:
-        cwd: the folder that its process starts in.
-        entrypoint: the words before a service's command.
-        command: of a service that has none.
-    """
-
-    cwd: Path
-    entrypoint: Sequence[str] = ()
-    command: Sequence[str] = ()
-
-
-@dataclass
-class Stack:
-    """The services that run.
-
-    Attributes:
-        translation: of what the file says.
-        env: that all of them have, without a setting of this project.
-        images: by their names.
-    """
-
-    translation: Translation
-    env: Mapping[str, str]
-    images: Mapping[str, Image]
-    running: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
-
     def start(self, name: str) -> "subprocess.Popen[bytes]":
-        """Start a service as the file says."""
-        self.translation.mount(name)
-        service = SERVICES[name]
-        image = self.images[service["image"].split(":")[0]]
-        command = service.get("command", image.command)
+        """Start a service."""
+        self._mount(name)
+        image = self.images[SERVICES[name]["image"].split(":")[0]]
+        command = [*image.entrypoint, *SERVICES[name].get("command", image.command)]
         with self.log(name).open("ab") as out:
-            process = subprocess.Popen(
-                [self.translation.text(name, word) for word in (*image.entrypoint, *command)],
+            self.running[name] = subprocess.Popen(
+                [self.text(name, word) for word in command],
                 cwd=image.cwd,
-                env=self.environment(name),
+                env=self._environment(name),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
             )
-        self.running[name] = process
-        return process
+        return self.running[name]
 
-    def environment(self, name: str) -> dict[str, str]:
-        """Return what a service has of the file, beside what all of them have."""
+    def _environment(self, name: str) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
         own = SERVICES[name].get("environment", {})
-        own = {key: self.translation.text(name, value) for key, value in own.items()}
-        return {**self.env, "PATH": path, **own}
-
-    def log(self, name: str) -> Path:
-        """Return where the output of a service is."""
-        return self.translation.folder / f"{name}.log"
+        return {**self.env, "PATH": path, **{key: self.text(name, own[key]) for key in own}}
 
     def wait_until_healthy(self, name: str) -> None:
-        """Run a service's health check until it is content, for as long as the file gives it."""
+        """Run a service's health check until it succeeds, within the time limits of the file."""
         check = SERVICES[name]["healthcheck"]
-        assert check["test"][0] == "CMD"
-        command = [self.translation.text(name, word) for word in check["test"][1:]]
-        patience = seconds(check["start_period"]) + check["retries"] * seconds(check["interval"])
-        deadline = time.monotonic() + patience
-        while (
-            subprocess.run(
-                command,
-                env=self.environment(name),
-                capture_output=True,
-                timeout=seconds(check["timeout"]) + 5,  # this machine has more to do
-                check=False,
-            ).returncode
-            != 0
-        ):
+        command = [self.text(name, word) for word in check["test"] if word != "CMD"]
+        env, limit = self._environment(name), seconds(check["timeout"]) + 5  # of a busy machine
+
+        def is_healthy() -> bool:
             assert self.running[name].poll() is None, self.log(name).read_text("utf-8")[-5000:]
-            assert time.monotonic() < deadline, self.log(name).read_text("utf-8")[-5000:]
-            time.sleep(1)
+            done = subprocess.run(command, env=env, capture_output=True, timeout=limit, check=False)
+            return done.returncode == 0
+
+        patience = seconds(check["start_period"]) + check["retries"] * seconds(check["interval"])
+        servers.wait_for(is_healthy, patience)
 
     def stop(self, name: str) -> int:
         """Stop a service as an engine does, and return its exit status."""
