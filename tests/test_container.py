@@ -1,4 +1,4 @@
-"""The image with a model: small, harmless, without a secret; its containers start and stop well."""
+"""The image with a model is small and has no secret; its containers start, answer and stop."""
 
 import asyncio
 import os
@@ -27,15 +27,15 @@ ANSWER = {"predictions": ["setosa", "versicolor"]}
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Need an engine for all of this file, before a server is started for it."""
+    """Require an engine for this file, before a server is started for it."""
     containers.require_engine()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def built(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Make the image, with a login in the environment; give the tag of its model."""
+    """Build the image, with a login in the environment; give the tag of its model."""
     folder = tmp_path_factory.mktemp("bento")
     shutil.copytree(home / "models", folder / "models")
     env = plain_env | {"BENTOML_HOME": str(folder)} | dict.fromkeys(LOGIN, PASSWORD)
@@ -48,18 +48,16 @@ def built(
 
 
 @pytest.fixture(scope="module")
-def container(built: str, plain_env: dict[str, str]) -> Iterator[Container]:
-    """Run it locked down as documented, with one worker in 250 MB of memory."""
-    del built
+def container(plain_env: dict[str, str]) -> Iterator[Container]:
+    """Run the image locked down as documented, with one worker in 250 MB of memory."""
     options = ("-eIRIS_WORKERS=1", "--memory=250000000", "--memory-swap=250000000")
     with containers.running(LOCKED, IMAGE, *options, env=plain_env) as container:
         container.wait_until_ready()
         yield container
 
 
-def test_size(built: str) -> None:
-    """The image takes less than 450 MB besides its base."""
-    del built
+def test_size() -> None:
+    """The image adds less than 450 MB to its base."""
     sizes = [
         int(containers.docker("image", "inspect", "-f", "{{.Size}}", image))
         for image in (IMAGE, "python:3.11-slim")
@@ -81,12 +79,13 @@ def test_labels(built: str) -> None:
     assert found["org.opencontainers.image.version"]
 
 
-def test_no_secret(built: str) -> None:
+def test_no_secret() -> None:
     """A login that the build had in its environment is in no layer, command or variable."""
-    del built
     history = containers.docker("history", "--no-trunc", IMAGE)
     described = containers.docker("inspect", IMAGE)
-    known = "Classifies irises with the active version"  # of service.py: this is how it is found
+    known = (
+        "Classifies irises with the active version"  # of service.py: proves that the search works
+    )
     with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
         assert saved.stdout
         found: set[str] = set()
@@ -102,7 +101,7 @@ def test_no_secret(built: str) -> None:
 
 
 def test_answers(container: Container, built: str) -> None:
-    """It predicts, tells its model and counts its requests."""
+    """The container predicts, describes its model and counts its requests."""
     predicted = httpx.post(f"{container.url}/predict", json=BODY)
     model = httpx.get(f"{container.url}/model")
     metrics = httpx.get(f"{container.url}/metrics")
@@ -115,7 +114,7 @@ def test_answers(container: Container, built: str) -> None:
 
 
 def test_locked_down(container: Container) -> None:
-    """Its process is no root, has no capability, and writes below /tmp only."""
+    """Its process is not root, has no capability, and writes below /tmp alone."""
     status = container.execute("cat", "/proc/1/status").stdout
     written = container.execute("touch", "/home/bentoml/file")
     scratch = container.execute("touch", "/tmp/file")  # noqa: S108 (the container's)
@@ -128,7 +127,7 @@ def test_locked_down(container: Container) -> None:
     assert scratch.returncode == 0
 
 
-def test_nothing_more_inside(container: Container) -> None:
+def test_nothing_superfluous(container: Container) -> None:
     """No compiler, no MLflow server, no pandas and no test of a package is in the image."""
     compilers = container.execute("sh", "-c", "command -v cc gcc g++ clang git make uvx")
     packages = container.execute("ls", "/app/.venv/lib/python3.11/site-packages").stdout.split()
@@ -141,7 +140,7 @@ def test_nothing_more_inside(container: Container) -> None:
 
 
 def test_memory(container: Container) -> None:
-    """One worker lives in 250 MB, however much it is asked."""
+    """One worker stays below 250 MB under load."""
     for _ in range(200):
         assert httpx.post(f"{container.url}/predict", json=BODY).status_code == 200
 
@@ -149,8 +148,8 @@ def test_memory(container: Container) -> None:
     assert container.inspect("{{.State.Running}}") == "true"
 
 
-def test_asks_nobody(container: Container) -> None:
-    """Without MLFLOW_TRACKING_URI it opens no connection and sends no datagram, not for a name."""
+def test_contacts_no_host(container: Container) -> None:
+    """Without MLFLOW_TRACKING_URI it opens no connection and sends no datagram, not even to DNS."""
     assert httpx.post(f"{container.url}/predict", json=BODY).status_code == 200
     lines = container.execute("cat", "/proc/net/snmp").stdout.splitlines()
 
@@ -165,9 +164,8 @@ def test_asks_nobody(container: Container) -> None:
     assert int(counts["Udp"]["OutDatagrams"]) == 0
 
 
-def test_without_a_network(built: str, plain_env: dict[str, str]) -> None:
-    """It starts and answers where there is nobody to ask."""
-    del built
+def test_without_a_network(plain_env: dict[str, str]) -> None:
+    """The container starts and answers without a network."""
     url = "http://127.0.0.1:8000/predict"
     ask = ("python", "-c", f"import httpx; print(httpx.post({url!r}, json={BODY!r}).json())")
     with containers.running(PLAIN, IMAGE, "--network=none", env=plain_env) as container:
@@ -177,9 +175,8 @@ def test_without_a_network(built: str, plain_env: dict[str, str]) -> None:
     assert answer.stdout.strip() == repr(ANSWER)
 
 
-def test_ready(built: str, plain_env: dict[str, str]) -> None:
-    """It is ready within 5 s; the best of three counts, before whatever else the machine does."""
-    del built
+def test_ready(plain_env: dict[str, str]) -> None:
+    """The container is ready within 5 s in the best of three starts, with priority."""
     took: list[float] = []
     while len(took) < 3 and not any(seconds < 5 for seconds in took):
         with containers.running(PLAIN, IMAGE, "--cpu-shares=262144", env=plain_env) as container:
@@ -189,7 +186,7 @@ def test_ready(built: str, plain_env: dict[str, str]) -> None:
 
 
 def test_registry_is_down(built: str, plain_env: dict[str, str]) -> None:
-    """With a registry that does not answer, it serves the model of the image, and says so."""
+    """With a registry that does not answer, it serves the model of the image, and logs so."""
     nobody = "-eMLFLOW_TRACKING_URI=http://127.0.0.1:9"
     with containers.running(LOCKED, IMAGE, nobody, env=plain_env) as container:
         container.wait_until_ready()
@@ -207,9 +204,8 @@ def test_registry_is_down(built: str, plain_env: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def network(built: str) -> Iterator[str]:
-    """Make a network for one container, so that its address is nobody's when it is gone."""
-    del built
+def network() -> Iterator[str]:
+    """Give a network for one container, so that no other gets its address when it has ended."""
     name = f"iris-api-test-{os.getpid()}"
     containers.docker("network", "create", name)
     yield name
@@ -217,7 +213,7 @@ def network(built: str) -> Iterator[str]:
 
 
 def test_stops_under_load(network: str, plain_env: dict[str, str]) -> None:
-    """A stop takes 2 s, the best of three, and each time all that is accepted is answered."""
+    """A stop takes 2 s in the best of three, and every accepted request is answered."""
     took = []
     for keep_alive in (True, False, False):
         with containers.running(LOCKED, IMAGE, f"--network={network}", env=plain_env) as container:
@@ -235,7 +231,7 @@ def test_stops_under_load(network: str, plain_env: dict[str, str]) -> None:
 
 
 async def _stop_under_load(container: Container, *, keep_alive: bool) -> tuple[Traffic, float]:
-    # Not through the published port, whose proxy lets connections in for a container that is gone.
+    # Not through the published port, whose proxy accepts connections for an ended container.
     address = container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
     expected = {"1": ANSWER["predictions"]}
     ask = Ask(f"http://{address}:8000", BODY["instances"], expected, keep_alive=keep_alive)
@@ -245,14 +241,13 @@ async def _stop_under_load(container: Container, *, keep_alive: bool) -> tuple[T
     return traffic, seconds
 
 
-def test_keys(built: str, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """Keys come from the folder that is mounted, also when they are replaced."""
-    del built
+def test_keys(plain_env: dict[str, str], tmp_path: Path) -> None:
+    """Keys are read from the mounted folder, also after they are replaced."""
     folder = tmp_path / "keys"
     folder.mkdir()
     (folder / "iris").write_text("the-first-key\n")
     command = KEYED.replace("$PWD", str(tmp_path))
-    # Each worker looks at the keys for itself.
+    # Each worker reads the keys itself.
     with containers.running(command, IMAGE, "-eIRIS_WORKERS=1", env=plain_env) as container:
         container.wait_until_ready()
 
@@ -270,9 +265,8 @@ def test_keys(built: str, plain_env: dict[str, str], tmp_path: Path) -> None:
     assert second == 401
 
 
-def test_worker_dies(built: str, plain_env: dict[str, str]) -> None:
-    """A dead worker ends the container with a status of 1, without a traceback."""
-    del built
+def test_worker_dies(plain_env: dict[str, str]) -> None:
+    """A killed worker ends the container with status 1, without a traceback."""
     kill = "import os, psutil; os.kill(psutil.Process(1).children()[0].pid, 9)"
     with containers.running(PLAIN, IMAGE, env=plain_env) as container:
         container.wait_until_ready()

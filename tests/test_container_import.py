@@ -24,13 +24,13 @@ BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Need an engine for all of this file, before a server is started for it."""
+    """Require an engine for this file, before a server is started for it."""
     containers.require_engine()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def built(plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Make the image, from an empty store."""
+    """Build the image, from an empty store."""
     home = tmp_path_factory.mktemp("bento")
     try:
         containers.make(MAKE, IMAGE, plain_env | {"BENTOML_HOME": str(home)})
@@ -43,7 +43,7 @@ def built(plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 def registry(
     tracking: Tracking, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:
-    """Run a tracking server that asks for a login, where containers reach it."""
+    """Run a tracking server with a login, where containers can reach it."""
     with guarded_server(
         tmp_path_factory.mktemp("guarded"),
         PASSWORD,
@@ -55,13 +55,13 @@ def registry(
 
 
 def _imports(url: str, *options: str, env: dict[str, str], tag: str) -> None:
-    """Run a container by the documented command, and hold it to the model of the registry.
+    """Run a container by the documented command, and check that it serves this model.
 
     Args:
-        url: of the tracking server.
-        options: more of them for docker run.
-        env: from which docker takes the login.
-        tag: of the model.
+        url: address of the tracking server.
+        options: further options of docker run.
+        env: environment with the login.
+        tag: tag of the model.
     """
     command = POINTED.replace("http://HOST:5000", url)
     with containers.running(command, IMAGE, *options, env=env) as container:
@@ -83,13 +83,13 @@ def _imports(url: str, *options: str, env: dict[str, str], tag: str) -> None:
 
 @pytest.fixture
 def tag(home: Path) -> str:
-    """Give the tag that version 1 has in any store."""
+    """Give the tag of version 1, which is the same in any store."""
     (entry,) = (home / "models/irismodel").glob("v1-*")
     return f"irismodel:{entry.name}"
 
 
 def test_login(registry: servers.Server, plain_env: dict[str, str], tag: str) -> None:
-    """With a username and a password, by the very command, the model is there when it is ready."""
+    """With a username and a password, the model is imported before the container is ready."""
     login = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
     _imports(registry.url, env=plain_env | login, tag=tag)
 
@@ -97,7 +97,7 @@ def test_login(registry: servers.Server, plain_env: dict[str, str], tag: str) ->
 def test_token_and_self_signed_certificate(
     tracking: Tracking, plain_env: dict[str, str], tag: str, tmp_path: Path
 ) -> None:
-    """Locked down, with a token, and where the check of the certificate is skipped, as well."""
+    """The same, locked down, with a token and without verifying the certificate."""
     options = (
         *LOCKED.split()[4:-1],  # what is between the port and the image
         "-eMLFLOW_TRACKING_TOKEN",
@@ -113,7 +113,7 @@ def test_token_and_self_signed_certificate(
 
 
 def test_stop_during_the_import(plain_env: dict[str, str]) -> None:
-    """It need not be killed after ten seconds where the registry keeps it waiting."""
+    """A stop does not wait for a registry that does not answer."""
     with socket.create_server((containers.gateway(), 0)) as silent:
         url = "http://{}:{}".format(*silent.getsockname())
         option = f"-eMLFLOW_TRACKING_URI={url}"
@@ -131,16 +131,16 @@ def test_stop_during_the_import(plain_env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("options", "last"),
     [
-        pytest.param([], "there is no model: set MLFLOW_TRACKING_URI to a ", id="not pointed"),
+        pytest.param([], "there is no model: set MLFLOW_TRACKING_URI to a ", id="no registry"),
         pytest.param(
             ["-eMLFLOW_TRACKING_URI=http://127.0.0.1:9"],
             "error: http://127.0.0.1:9 refuses the connection",
-            id="nobody there",
+            id="unreachable",
         ),
     ],
 )
 def test_no_model(plain_env: dict[str, str], options: list[str], last: str) -> None:
-    """Without a model in the image and from a registry, it ends and says why in one line."""
+    """Without a model in the image or from a registry, it ends and says why in one line."""
     with containers.running(PLAIN, IMAGE, *options, env=plain_env) as container:
         status = container.wait_until_ended()
         log = container.logs()
@@ -152,7 +152,7 @@ def test_no_model(plain_env: dict[str, str], options: list[str], last: str) -> N
 
 
 def test_labels() -> None:
-    """No label speaks of a model."""
+    """No label names a model."""
     found = containers.labels(IMAGE)
 
     assert found["org.opencontainers.image.title"] == "iris-api"

@@ -242,13 +242,17 @@ def test_documented_messages_exist() -> None:
 
 def test_architecture_is_documented() -> None:
     """The table has each package and no other, and what the answers name exists."""
-    page = documentation.PAGES["docs/architecture.md"]
+    page_name = "docs/architecture.md"
+    page = documentation.PAGES[page_name]
     packages = {path.parent for path in servers.ROOT.glob("iris_api/*/__init__.py")}
     answers = documentation.table(page, "question")
 
     documented = {name.strip("`") for name, _ in documentation.table(page, "package")}
     assert documented == {f"{path.relative_to(servers.ROOT).as_posix()}/" for path in packages}
     assert len(answers) == 6
+    code = "\n".join(path.read_text("utf-8") for path in CODE)
+    spine = re.findall(r"`([A-Z]\w+)`", documentation.section(page_name, "The typed spine"))
+    assert [name for name in spine if f"\nclass {name}" not in code] == []
     folders = "iris_api|docs|deploy|prometheus|benchmarks|tests|.ci"
     named = re.findall(rf"`((?:{folders})/[\w./-]*)`", documentation.EVERYTHING)
     assert [name for name in named if not (servers.ROOT / name).exists()] == []

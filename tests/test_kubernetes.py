@@ -76,7 +76,7 @@ def test_runbook() -> None:
 
 
 def test_every_file_is_used() -> None:
-    """No manifest lies in a folder that its kustomization does not name."""
+    """The kustomization of a folder names every manifest in it."""
     for folder in (BASE, PRODUCTION):
         file = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
         named = {*file["resources"], *(patch["path"] for patch in file.get("patches", []))}
@@ -85,14 +85,14 @@ def test_every_file_is_used() -> None:
 
 
 def test_port(manifests: dict[str, Manifest]) -> None:
-    """The container's port is the service's, and all others mean it by its name."""
+    """The container has the port of the service, and the other manifests use its name."""
     (port,) = _container(manifests, "iris-api")["ports"]
     (of_service,) = manifests["Service"]["spec"]["ports"]
-    (let_in,) = manifests["NetworkPolicy"]["spec"]["ingress"]
+    (ingress,) = manifests["NetworkPolicy"]["spec"]["ingress"]
 
     assert port["containerPort"] == Settings().port
     assert of_service["targetPort"] == port["name"]
-    assert let_in["ports"] == [{"port": port["name"]}]
+    assert ingress["ports"] == [{"port": port["name"]}]
     if monitor := manifests.get("ServiceMonitor"):
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] == of_service["name"]
@@ -132,7 +132,7 @@ def test_variables(manifests: dict[str, Manifest]) -> None:
         assert len(env) == len(container["env"])
         assert env.keys() <= documented
         Settings.model_validate({key: value for key, value in env.items() if value is not None})
-        # The one writable place is where the model store is.
+        # The only writable folder has the model store.
         assert [of["mountPath"] for of in container["volumeMounts"]] == ["/tmp"]  # noqa: S108 (in a pod)
         assert (env["BENTOML_HOME"] or "").startswith("/tmp/")  # noqa: S108
 
@@ -183,7 +183,7 @@ def test_selectors(manifests: dict[str, Manifest]) -> None:
 
 
 def test_registry_is_followed() -> None:
-    """In production, both containers have one image, one store, one registry and its login."""
+    """In production, both containers share an image, a store, a registry and its login."""
     manifests = _named(PRODUCTION)
     serves, follows = (_container(manifests, name) for name in ("iris-api", "registry"))
     secrets = {

@@ -76,14 +76,14 @@ def documented_commands(beginning: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Container:
-    """A container that was started, and may have ended."""
+    """A container that was started and may have ended."""
 
     id: str
     url: str
     began: float
 
     def logs(self) -> str:
-        """Return what it printed, standard error included."""
+        """Return its output, including standard error."""
         done = subprocess.run(
             ["docker", "logs", self.id],
             stdout=subprocess.PIPE,
@@ -94,24 +94,24 @@ class Container:
         return done.stdout
 
     def stop(self) -> float:
-        """Have it stopped by `docker stop`, and return the seconds until its end."""
+        """Stop it with `docker stop`, and return the seconds until its end."""
         began = time.time()
         docker("stop", self.id)
         ended = self.inspect("{{.State.FinishedAt}}")  # in UTC, to the nanosecond
         return dt.datetime.fromisoformat(ended).timestamp() - began
 
     def inspect(self, template: str) -> str:
-        """Return what the engine knows of it, by a Go template."""
+        """Return a property of it by a Go template."""
         return docker("inspect", "-f", template, self.id)
 
     def execute(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command inside of it."""
+        """Run a command in it."""
         return subprocess.run(
             ["docker", "exec", self.id, *command], capture_output=True, text=True, check=False
         )
 
     def wait_until_ready(self) -> float:
-        """Wait until its probe answers, and return the seconds since `docker run`."""
+        """Wait until its probe succeeds, and return the seconds since `docker run`."""
         while time.monotonic() - self.began < START_SECONDS:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/readyz", timeout=5).is_success:
@@ -121,7 +121,7 @@ class Container:
         raise AssertionError(f"not ready within {START_SECONDS} s\n{self.logs()}")
 
     def wait_until_ended(self) -> int:
-        """Wait until it ends by itself, and return its exit status."""
+        """Wait until it ends, and return its exit status."""
         servers.wait_for(lambda: self.inspect("{{.State.Running}}") == "false", START_SECONDS)
         return int(self.inspect("{{.State.ExitCode}}"))
 
@@ -132,9 +132,9 @@ def running(command: str, image: str, *options: str, env: Mapping[str, str]) -> 
 
     Args:
         command: `docker run …`, as documented.
-        image: to run instead of `iris-api`.
-        options: more of them for docker run.
-        env: from which docker takes the variables that the command gives no value.
+        image: image to run in place of `iris-api`.
+        options: further options of docker run.
+        env: environment with the variables that the command names without a value.
     """
     port = servers.free_port()
     words = shlex.split(command.replace("8000:8000", f"127.0.0.1:{port}:8000"))
