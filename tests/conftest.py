@@ -97,12 +97,13 @@ def clone(tmp_path: Path) -> Path:
     for name in listed.stdout.rstrip("\0").split("\0"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(servers.ROOT / name, folder / name)
-    environment = folder / ".venv"
-    environment.mkdir()
-    for part in Path(sys.prefix).iterdir():
-        if part.name != ".installed":
-            (environment / part.name).symlink_to(part)
-    (environment / ".installed").touch()  # so that make installs nothing
+    environment = Path(sys.prefix)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / ".installed").touch()  # so that make installs nothing
+    for part in (*environment.iterdir(), *environment.glob("bin/*")):
+        link = folder / ".venv" / part.relative_to(environment)
+        if not link.exists():
+            link.symlink_to(part)
     return folder
 
 
