@@ -215,6 +215,31 @@ def test_log_messages_are_documented() -> None:
     assert [text for text in texts if text.strip() not in documented] == []
 
 
+def test_errors_of_the_registry_are_documented() -> None:
+    """Each message about the tracking server is in a table, up to its first mark."""
+    file = servers.ROOT / "iris_api" / "registry" / "error_messages.py"
+    messages = [
+        _text(call.args[0])
+        for call in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "TrackingError"
+    ]
+    rows = documentation.table(documentation.EVERYTHING, "message")
+    documented = " ".join(messages for messages, _ in rows)
+
+    begun = [re.split(r"[;:,?(]", message.removeprefix("…"))[0].strip(" …") for message in messages]
+    assert len(begun) > 10
+    assert [part for part in begun if part not in documented] == []
+
+
+def _text(node: ast.AST) -> str:
+    """Return the text of a string in the code, with … for what varies."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return "".join(
+        part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "…"
+        for part in parts
+    )
+
+
 def test_documented_messages_exist() -> None:
     """Each constant part of a message in the tables is in a string of the code."""
     rows = documentation.table(documentation.EVERYTHING, "message")
@@ -227,10 +252,7 @@ def test_documented_messages_exist() -> None:
     ]
     systems = {"No space left on device", "Permission denied"}
     strings = "\n".join(
-        "".join(
-            part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "…"
-            for part in (node.values if isinstance(node, ast.JoinedStr) else [node])
-        )
+        _text(node)
         for path in CODE
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Constant | ast.JoinedStr)
