@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import itertools
+import math
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ CODE = [
     *servers.ROOT.glob("iris_api/**/*.py"),
 ]
 README = documentation.PAGES["README.md"]
+BENCHMARK = (servers.ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
 
 
 def _run(shell: "subprocess.Popen[str]", command: str) -> str:
@@ -280,20 +282,42 @@ def test_architecture_is_documented() -> None:
     assert [name for name in named if not (servers.ROOT / name).exists()] == []
 
 
+def _measured() -> dict[str, list[str]]:
+    """Return what the benchmark measured of each peer, for the logistic regression.
+
+    start, p50 at 1, requests/s at 16, p50 at 16, p99 at 16, rows/s of three sizes, memory
+    """
+    logistic = BENCHMARK.split("\n## Logistic\n")[1].split("\nCost of a row")[0]
+    return {name: cells for name, *cells in documentation.table(logistic, "")}
+
+
 def test_speed_is_that_of_the_benchmark() -> None:
-    """The three numbers of the README are those of the benchmark, for the logistic regression."""
-    results = (servers.ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
-    goals = {name: ratio for name, ratio, *_ in documentation.table(results, "")}
-    logistic = results.split("\n## Logistic\n")[1].split("\nCost of a row")[0]
-    # Of each peer: start, p50 at 1, requests/s at 16, p50 at 16, p99 at 16, rows/s (3), memory.
-    of = {
-        name: (cells[2], cells[4], cells[8]) for name, *cells in documentation.table(logistic, "")
-    }
+    """The three numbers of the README are those of the benchmark."""
+    goals = {name: ratio for name, ratio, *_ in documentation.table(BENCHMARK, "")}
+    of = {name: [cells[2], cells[4], cells[8]] for name, cells in _measured().items()}
 
     told = [numbers for _, *numbers in documentation.table(README, "one worker, one row a request")]
-    assert tuple(ours for ours, _ in told) == of["this service"]
+    assert [ours for ours, _ in told] == of["this service"]
     assert re.findall(r"[\d.]+", " ".join(beside for _, beside in told)) == [
         goals["requests/s at 16 : BentoML + pyfunc, data frame"],
         goals["requests/s at 16 : FastAPI + scikit-learn"],
         *of["BentoML + pyfunc, data frame"][1:],
     ]
+
+
+def test_sizing_is_that_of_the_benchmark() -> None:
+    """The sizing has the numbers of the benchmark, and its pods follow from them."""
+    sizing = documentation.PAGES["docs/sizing.md"]
+    rows = documentation.table(sizing, "")
+    known = {name: float(value.replace(" ", "")) for name, value, _ in rows}
+    (share,) = (value for name, value in known.items() if name.startswith("share of its limit"))
+    (pods,) = (
+        cells for name, *cells in documentation.table(sizing, "requests/s") if name == "pods"
+    )
+
+    ours = _measured()["this service"]
+    from_results = [value for _, value, how in rows if how.startswith("RESULTS")]
+    assert from_results == [ours[2], ours[5], ours[8], ours[0]]
+    of_a_pod = float(ours[2].replace(" ", "")) * share
+    expected = [max(3, math.ceil(rate / of_a_pod)) for rate in (1_000, 100_000, 1_000_000)]
+    assert [float(cell.replace(" ", "")) for cell in pods] == pytest.approx(expected, rel=0.05)
