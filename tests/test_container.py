@@ -187,8 +187,8 @@ def test_ready(plain_env: dict[str, str]) -> None:
 
 def test_registry_is_down(built: str, plain_env: dict[str, str]) -> None:
     """With a registry that does not answer, it serves the model of the image, and logs so."""
-    nobody = "-eMLFLOW_TRACKING_URI=http://127.0.0.1:9"
-    with containers.running(LOCKED, IMAGE, nobody, env=plain_env) as container:
+    unreachable = "-eMLFLOW_TRACKING_URI=http://127.0.0.1:9"
+    with containers.running(LOCKED, IMAGE, unreachable, env=plain_env) as container:
         container.wait_until_ready()
         predicted = httpx.post(f"{container.url}/predict", json=BODY)
         model = httpx.get(f"{container.url}/model").json()

@@ -296,9 +296,11 @@ def test_speed_is_that_of_the_benchmark() -> None:
     goals = {name: ratio for name, ratio, *_ in documentation.table(BENCHMARK, "")}
     of = {name: [cells[2], cells[4], cells[8]] for name, cells in _measured().items()}
 
-    told = [numbers for _, *numbers in documentation.table(README, "one worker, one row a request")]
-    assert [ours for ours, _ in told] == of["this service"]
-    assert re.findall(r"[\d.]+", " ".join(beside for _, beside in told)) == [
+    shown = [
+        numbers for _, *numbers in documentation.table(README, "one worker, one row a request")
+    ]
+    assert [ours for ours, _ in shown] == of["this service"]
+    assert re.findall(r"[\d.]+", " ".join(beside for _, beside in shown)) == [
         goals["requests/s at 16 : BentoML + pyfunc, data frame"],
         goals["requests/s at 16 : FastAPI + scikit-learn"],
         *of["BentoML + pyfunc, data frame"][1:],
