@@ -114,7 +114,7 @@ def _start_mlflow(started: contextlib.ExitStack, port: int) -> None:
     ]
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # processes of no use here
     process = started.enter_context(_process(command, log))
-    import_module("iris_api.registry.versions.client")  # for the next step; takes seconds
+    import_module("iris_api.registry.client")  # for the next step; takes seconds
     _wait_for(f"http://127.0.0.1:{port}/health", process, log)
 
 
