@@ -143,12 +143,12 @@ def _seconds(text: str) -> float:
 
 
 def _list(arguments: argparse.Namespace) -> str:
+    from iris_api.home import model_store  # noqa: PLC0415
     from iris_api.importing.listing import list_entries, to_table  # noqa: PLC0415
-    from iris_api.store.entry import place  # noqa: PLC0415
 
     rows = list_entries()
     if not rows:
-        _report(f"nothing is imported in the model store {place()}")
+        _report(f"nothing is imported in the model store {model_store()}")
     return json.dumps(rows, indent=2) if arguments.json else to_table(rows)
 
 

@@ -198,4 +198,4 @@ def _carried() -> store.Entry | None:
     """Return the model that the Bento carries."""
     bento = _bento()
     carried = [model.tag for model in bento.info.all_models] if bento else []
-    return store.get(carried[0]) if carried else None
+    return store.get_carried(carried[0]) if carried else None

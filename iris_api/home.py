@@ -1,4 +1,4 @@
-"""Folders that last as long as their process: in one, entries are made before anybody sees them."""
+"""The paths below BENTOML_HOME, their locks, and folders that last as long as their process."""
 
 import contextlib
 import fcntl
@@ -9,19 +9,69 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.configuration.helpers import expand_env_var
 
-PREFIX = "iris-import-"
-"""Of the folders that are made and cleared here; others in the same place are somebody else's."""
+STAGING_PREFIX = "iris-import-"
+METRICS_PREFIX = "iris-service-"
+"""Prefixes of the folders that are made and cleared here; others beside them are left alone."""
+
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable of prometheus_client that says where a worker writes its metrics."""
+
+
+def bentoml_home() -> Path:
+    """Return BENTOML_HOME by BentoML's own rule; BentoML's function also makes the folder."""
+    default = str(Path.home() / "bentoml")
+    return Path(expand_env_var(os.environ.get("BENTOML_HOME", default)))
+
+
+def model_store() -> Path:
+    """Return the model store of BENTOML_HOME, which imports write to; it may not exist yet."""
+    return bentoml_home() / "models"
+
+
+def bento_model_store() -> Path:
+    """Return the model store that BentoML uses now: in a served Bento, the Bento's own."""
+    return Path(BentoMLContainer.model_store.get()._path)  # noqa: SLF001 (no public name)
+
+
+def bento_files() -> Iterator[Path]:
+    """Return the `bento.yaml` of each Bento in BENTOML_HOME."""
+    return bentoml_home().glob("bentos/*/*/bento.yaml")
+
+
+def registry_status_file(store_name: str) -> Path:
+    """Return the file that says what the registry answered last about a registered model."""
+    return bentoml_home() / "registry" / f"{store_name}.json"
+
+
+def ready_file(pid: int) -> str:
+    """Return the name of the file in the metrics folder with which a worker says it is ready."""
+    return f"ready_{pid}.txt"
+
+
+def new_metrics_folder() -> Path:
+    """Make the folder for the metrics of the workers that this process starts.
+
+    BentoML has one folder for all services of a BENTOML_HOME and empties it whenever one starts,
+    even one that then finds its port in use: the counts of a running service would be lost. This
+    folder is locked until this process ends, and removed when the next service starts.
+
+    Raises:
+        OSError: it cannot be made or locked, such as in a read-only home.
+    """
+    # The handle is never closed, so that the lock ends with this process and not before.
+    locked, _ = _new_folder(bentoml_home() / "metrics", METRICS_PREFIX)
+    # One level below, because the workers lock their folder themselves for each scrape.
+    folder = locked / "workers"
+    folder.mkdir()
+    return folder
 
 
 @contextlib.contextmanager
 def staging() -> Iterator[Path]:
-    """Lend a new folder on the store's file system, and clear away what killed imports left.
-
-    A folder in use is locked by its process, and the lock ends with the process, however it ends.
-    """
-    base = Path(BentoMLContainer.bentoml_home.get()) / "staging"
-    folder, handle = new_folder(base, PREFIX)
+    """Lend a new folder on the store's file system, and remove what killed imports left behind."""
+    folder, handle = _new_folder(bentoml_home() / "staging", STAGING_PREFIX)
     try:
         yield folder
     finally:
@@ -29,24 +79,20 @@ def staging() -> Iterator[Path]:
         os.close(handle)
 
 
-def new_folder(base: Path, prefix: str) -> tuple[Path, int]:
-    """Make and lock a folder, and clear away those whose process has ended.
-
-    Args:
-        base: where it is made; what else is there is left alone.
-        prefix: of its name, and of those that are cleared away.
+def _new_folder(base: Path, prefix: str) -> tuple[Path, int]:
+    """Make and lock a folder, and remove those of the same prefix whose process has ended.
 
     Returns:
-        The folder, and the handle that holds its lock until it is closed.
+        The folder, and the handle that holds its lock until it is closed or the process ends.
 
     Raises:
-        OSError: it cannot be made or locked, such as in a read-only home.
+        OSError: it cannot be made or locked.
     """
     base.mkdir(parents=True, exist_ok=True)
-    # Nobody clears while somebody else is between making a folder and locking it.
+    # No other process may remove folders between the making of this one and its locking.
     with lock(base):
         for left in base.glob(f"{prefix}*"):
-            # In use, gone by itself just now, or another user's.
+            # It may be in use, removed just now, or another user's.
             with contextlib.suppress(OSError), lock(left, wait=False):
                 shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
@@ -57,7 +103,7 @@ def new_folder(base: Path, prefix: str) -> tuple[Path, int]:
 
 @contextlib.contextmanager
 def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a folder's lock for the block; with no wait, a lock in use is an OSError."""
+    """Hold a folder's lock for the block; without waiting, a lock in use is an OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

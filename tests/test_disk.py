@@ -113,6 +113,7 @@ def test_store_that_is_a_file(fails: Fails, tmp_path: Path) -> None:
     done = fails(BENTOML_HOME=str(path))
 
     assert done.last == (
-        f"error: {path} is not a directory; remove the file that stands where a folder should be, "
+        f"error: {path}/staging: Not a directory; "
+        "remove the file that stands where a folder should be, "
         "or set BENTOML_HOME to another folder"
     )

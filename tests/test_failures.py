@@ -309,13 +309,13 @@ def test_ended_by_a_signal(fails: Fails, proxy: Proxy, number: signal.Signals, s
 def test_signal_too_late(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the two last renames nothing ends an import: it is done, and says so."""
     home = tmp_path / "new"
-    commit = iris_api.store.active_version.commit
+    publish = iris_api.store.active_version.publish
 
     def late(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return commit(*arguments)
+        return publish(*arguments)
 
-    monkeypatch.setattr(iris_api.store.active_version, "commit", late)
+    monkeypatch.setattr(iris_api.store.active_version, "publish", late)
     done = run(BENTOML_HOME=str(home))
 
     assert done.status == 0, done.err

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -176,7 +177,8 @@ def test_promotion_and_back(registry: Registry, watch: Start, tmp_path: Path) ->
     assert registry.asked(FILE) == fetched
     assert (first["version"], second["version"]) == (1, 2)
     assert first["error"] is None
-    assert time.time() - 120 < float(str(first["checked_at"])) < float(str(second["checked_at"]))
+    times = [datetime.fromisoformat(str(status["checked_at"])) for status in (first, second)]
+    assert datetime.now(UTC) - timedelta(seconds=120) < times[0] < times[1]
     assert (metadata["stage"], metadata["aliases"]) == ("Production", ["champion"])
     assert running.tags == ["v2", "v1"]
     assert running.told[0] == f"watching {URI}, every 0.2 s"

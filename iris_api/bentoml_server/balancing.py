@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from bentoml._internal.context import server_context
 
-from iris_api.telemetry.service_folder import VARIABLE
+from iris_api.home import METRICS_VARIABLE
 
 WORKERS = "_IRIS_WORKERS"
 """Where the process that starts the workers leaves their number for them."""
@@ -215,7 +215,7 @@ def balance_connections(server: uvicorn.Server) -> None:
     if workers == 1:
         return
     # The folder that is made anew at each start, for what the workers share.
-    file = Path(os.environ[VARIABLE], _FILE)
+    file = Path(os.environ[METRICS_VARIABLE], _FILE)
     counts = Counts(file, server_context.worker_index or 1, workers)
 
     async def create_server(

@@ -20,8 +20,8 @@ from tornado import gen
 
 from iris_api.bentoml_server.balancing import WORKERS
 from iris_api.bentoml_server.shutdown import PARENT
+from iris_api.home import METRICS_VARIABLE, new_metrics_folder, ready_file
 from iris_api.settings import settings
-from iris_api.telemetry.service_folder import VARIABLE, new_metrics_folder, ready_file
 
 LOOK_SECONDS = 1
 """Between two looks after the workers."""
@@ -56,8 +56,8 @@ class WorkerWatcher(circus.watcher.Watcher):
         os.environ[WORKERS] = str(options["numprocesses"])
         # Where none can be made, it stays BentoML's: in a read-only home that is a temporary one.
         with contextlib.suppress(OSError):
-            options["env"][VARIABLE] = str(new_metrics_folder())
-        self._folder = Path(options["env"][VARIABLE])
+            options["env"][METRICS_VARIABLE] = str(new_metrics_folder())
+        self._folder = Path(options["env"][METRICS_VARIABLE])
         self._known: set[int] = set()  # process ids of the workers at the last look
         self._failed = 0
         super().__init__(*arguments, **options)

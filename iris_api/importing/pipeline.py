@@ -19,6 +19,7 @@ from iris_api.registry.error_messages import TrackingError
 from iris_api.registry.versions import ModelVersion, Registry, RegistryError
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
+from iris_api.store.digests import digest_directory
 from iris_api.store.metadata import (
     Example,
     ModelCard,
@@ -84,7 +85,7 @@ class Importer:
                 )
                 tag = store.stage(folder, model, derived, card, example)
                 self.finish()
-                entry = active_version.commit(folder, tag, digest)
+                entry = active_version.publish(folder, tag, digest)
                 self.report(f"{entry.tag} is stored")
         return entry
 
@@ -137,7 +138,7 @@ class Importer:
             model,
             progress=lambda arrived: self.progress(arrived, total),
         )
-        return store.digest_directory(model)
+        return digest_directory(model)
 
     def _known(self, provenance: Provenance, digest: str) -> store.Entry | None:
         """Find this version in the store; another content under its number is an alarm.
@@ -225,12 +226,12 @@ def look(server: TrackingServer, uri: ModelURI, report: Callable[[str], None]) -
     try:
         version = Registry(server).resolve(uri)
     except RegistryError:
-        note(registry_status.answered, None)
+        note(registry_status.record_answer, None)
         raise
     except TrackingError as error:
-        note(registry_status.failed, error)
+        note(registry_status.record_failure, error)
         raise
-    note(registry_status.answered, version.version)
+    note(registry_status.record_answer, version.version)
     return version
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from iris_api.errors import IrisError, one_line
+from iris_api.home import bentoml_home
 from iris_api.model_uri import ModelURIError
 from iris_api.settings import SettingsError
 
@@ -120,7 +120,7 @@ def endings_held() -> Iterator[None]:
 
 def explain(error: OSError) -> str:
     """Say what the operating system refused, where, and how to mend it."""
-    where = error.filename or os.environ.get("BENTOML_HOME", "~/bentoml")
+    where = error.filename or str(bentoml_home())
     mend = MENDS.get(error.errno or 0)
     reason = error.strerror or one_line(error)
     said = reason if where in reason else f"{where}: {reason}"

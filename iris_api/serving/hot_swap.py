@@ -134,7 +134,7 @@ class HotSwap:
         )
 
     def _load_active(self) -> Classifier:
-        entry = active_version.active(self._name, active_version.home())
+        entry = active_version.active(self._name)
         return Classifier.load(entry, origin="store")
 
     def _use(self, model: Classifier) -> None:

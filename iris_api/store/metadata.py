@@ -150,3 +150,7 @@ class EntryMetadata(ModelCard):
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the plain values that BentoML takes as metadata, which cannot be None."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,62 +1,62 @@
-"""When the registry was last asked and what it said, for the service, which never asks itself."""
+"""What the registry answered last, recorded for the service, which never asks it."""
 
-import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
-from bentoml._internal.configuration.containers import BentoMLContainer
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict
 
 from iris_api.errors import one_line
-from iris_api.home import staging
-from iris_api.store.entry import exists, store_name
+from iris_api.home import model_store, registry_status_file, staging
+from iris_api.store.entry import store_name
+from iris_api.store.metadata import Timestamp, Version
 
 
 class RegistryStatus(BaseModel):
-    """The last look at the registry.
+    """The result of the last poll of the registry.
 
     Attributes:
-        checked_at: Unix time in seconds of the last look that the registry answered, or None.
-        version: the version that the model URI meant then, or None where it meant none.
-        error: one line that says why the last look had no answer, or None where it had one.
+        checked_at: when the registry last answered; None before its first answer. Earlier versions
+            wrote the Unix time in seconds.
+        version: the version that the model URI meant then; None where it meant none.
+        error: one line that says why the last poll failed; None where it did not.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    checked_at: FiniteFloat | None = None
-    version: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    checked_at: Timestamp | None = None
+    version: Version | None = None
     error: str | None = None
 
 
 def read(name: str) -> RegistryStatus | None:
     """Return the status of a registered model; None where nothing, or nothing readable, is there.
 
-    It is written whole or not at all, so only another hand can make it unreadable.
+    It is written whole or not at all, so only another program can make it unreadable.
     """
     try:
-        return RegistryStatus.model_validate_json(_path(name).read_bytes())
+        return RegistryStatus.model_validate_json(_file(name).read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def answered(name: str, version: int | None) -> None:
-    """Write down a look that the registry answered just now.
+def record_answer(name: str, version: int | None) -> None:
+    """Record that the registry answered just now.
 
     Raises:
         OSError: the disk is full or read-only; the former status stays.
     """
-    _write(name, RegistryStatus(checked_at=time.time(), version=version))
+    _write(name, RegistryStatus(checked_at=datetime.now(UTC), version=version))
 
 
-def failed(name: str, error: object) -> None:
-    """Write down a look without an answer; what was known before is kept.
+def record_failure(name: str, error: object) -> None:
+    """Record that the registry did not answer; its last answer is kept.
 
-    Where there is no store, none is made: an import that fails leaves all as it was.
+    Without a model store nothing is written: an import that fails leaves everything as it was.
 
     Raises:
-        OSError: as in `answered()`.
+        OSError: as in `record_answer`.
     """
-    if not exists():
+    if not model_store().is_dir():
         return
     known = read(name) or RegistryStatus()
     _write(name, known.model_copy(update={"error": one_line(error, 400)}))
@@ -64,7 +64,7 @@ def failed(name: str, error: object) -> None:
 
 def _write(name: str, status: RegistryStatus) -> None:
     """Replace the status of a registered model, as one step."""
-    path = _path(name)
+    path = _file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with staging() as folder:
         written = folder / path.name
@@ -72,6 +72,5 @@ def _write(name: str, status: RegistryStatus) -> None:
         written.replace(path)
 
 
-def _path(name: str) -> Path:
-    home = Path(BentoMLContainer.bentoml_home.get())
-    return home / "registry" / f"{store_name(name)}.json"
+def _file(name: str) -> Path:
+    return registry_status_file(store_name(name))

@@ -86,6 +86,6 @@ class MetricsPage(Collector):
             return
         yield instruments.REGISTRY_UP.name, {}, float(status.error is None)
         if status.checked_at is not None:
-            yield instruments.REGISTRY_CHECKED.name, {}, status.checked_at
+            yield instruments.REGISTRY_CHECKED.name, {}, status.checked_at.timestamp()
         if status.version is not None:
             yield instruments.REGISTRY_VERSION.name, {}, status.version

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
-from iris_api.telemetry.service_folder import VARIABLE, ready_file
+from iris_api.home import METRICS_VARIABLE, ready_file
 
 Sample = tuple[str, dict[str, str], float]
 """Name of an instrument, its labels, and the value."""
@@ -41,7 +41,7 @@ class WorkerFiles:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(os.environ[VARIABLE])
+        self.folder = Path(os.environ[METRICS_VARIABLE])
 
     def prepare(self) -> None:
         """Create the files of this worker, before it creates any metric.
