@@ -173,7 +173,9 @@ class IrisClassifier:
     def provenance(self) -> Response:
         """Tell where the model comes from."""
         known = self.models.provenance()
-        return json_response(known) if known else error_response(503, self.models.reason)
+        if known is None:
+            return error_response(503, self.models.reason)
+        return json_response(known.model_dump(mode="json"))
 
     def docs(self) -> Response:
         """Describe every route; in the place of the document that BentoML generates."""

@@ -76,7 +76,7 @@ from support.irises import (
 
 from iris_api.compiling.conversion import Compiled, ask_scikit_learn
 from iris_api.compiling.proof import PROBABILITY_LIMIT, CompileError, UnansweredError
-from iris_api.model.onnx_session import open_session
+from iris_api.model.engines import open_session
 
 PAIR = [("logistic", logistic()), ("bayes", GaussianNB())]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import Histogram
 from sklearn.datasets import load_iris
 
-from iris_api.model.loaded import Answer
+from iris_api.model.engines import Answer
 from iris_api.schema import FEATURES
 from iris_api.telemetry import instruments
 from iris_api.telemetry.counting import (

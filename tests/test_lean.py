@@ -14,7 +14,7 @@ import pytest
 from support import servers
 from support.scrape import scrape
 
-from iris_api.model.onnx_session import open_session
+from iris_api.model.engines import open_session
 
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 

@@ -235,7 +235,7 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
         (entry / "model.onnx").write_bytes(b"of another time")
         with _metadata(entry) as metadata:
             metadata["files"]["model.onnx"] = sha256(b"of another time").hexdigest()
-        said = f"rivals:{entry.name} cannot be opened (InvalidProtobuf: "
+        said = f"rivals:{entry.name}: cannot be opened (InvalidProtobuf: "
     elif damage == "key":
         with _metadata(entry) as metadata:
             del metadata["features"]

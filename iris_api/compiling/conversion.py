@@ -27,7 +27,7 @@ from iris_api.compiling.proof import (
 )
 from iris_api.compiling.sampling import has_trees, parts_of, probe_rows, ranges_of
 from iris_api.errors import one_line
-from iris_api.model.onnx_session import open_session
+from iris_api.model.engines import open_session
 from iris_api.store.metadata import Proof
 from iris_api.vetting.estimator import Vetted
 

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
@@ -99,7 +98,7 @@ def consult(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
     )
 
 
-def prove(session: ort.InferenceSession, reference: Reference, precision: Precision) -> Proof:
+def prove(session: Any, reference: Reference, precision: Precision) -> Proof:
     """Compare the compiled model with scikit-learn, all rows at once and some one at a time.
 
     Args:

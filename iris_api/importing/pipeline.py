@@ -10,7 +10,7 @@ from typing import Any, Literal
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
 from iris_api.importing.time_limit import explain
-from iris_api.model.self_check import answer_example
+from iris_api.model.self_check import record_example
 from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
 from iris_api.registry.artifacts import RemoteFile
@@ -203,7 +203,7 @@ class Importer:
             "engine": engine,
             "proof": proof,
         }
-        return derived, findings, answer_example(vetted.estimator, vetted.examples)
+        return derived, findings, record_example(vetted.estimator, vetted.examples)
 
 
 def look(server: TrackingServer, uri: ModelURI, report: Callable[[str], None]) -> ModelVersion:

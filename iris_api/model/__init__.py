@@ -1,1 +1,4 @@
-"""Rows in, answers out: a loaded entry of the store. Knows neither HTTP nor metrics."""
+"""Rows in, answers out: an entry of the store becomes a loaded model.
+
+Knows neither HTTP nor metrics.
+"""

@@ -10,7 +10,8 @@ import simdjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from iris_api.model.loaded import Answer, Classifier
+from iris_api.model.engines import Answer
+from iris_api.model.loaded_model import Model
 from iris_api.protocols.messages import Flower, Instances
 from iris_api.protocols.problems import InvalidRequestError, Problem, explain
 from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM
@@ -67,7 +68,7 @@ def parse_rows(body: bytes, max_rows: int) -> NDArray[np.float64]:
         raise explain(error) from None
 
 
-def write_answer(model: Classifier, answer: Answer, *, probabilities: bool) -> bytes:
+def write_answer(model: Model, answer: Answer, *, probabilities: bool) -> bytes:
     """Write a model's answer as `Predictions`, or as `Probabilities`."""
     content = (
         {"classes": model.classes, "probabilities": answer.probabilities}

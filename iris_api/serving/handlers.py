@@ -7,7 +7,7 @@ from time import perf_counter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from iris_api.model.loaded import Classifier
+from iris_api.model.loaded_model import Model
 from iris_api.protocols import native
 from iris_api.protocols.problems import InvalidRequestError
 from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
@@ -54,7 +54,7 @@ class Handlers:
         self._keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self._tracing = Tracing(enabled=bool(settings.otlp_endpoint))
         self._parse = self._tracing.step("parse", native.parse_rows)
-        self._infer = self._tracing.step("inference", Classifier.answer)
+        self._infer = self._tracing.step("inference", Model.answer)
         self._write = self._tracing.step("serialize", native.write_answer)
 
     async def predict(self, request: Request) -> Response:
@@ -96,9 +96,7 @@ class Handlers:
             text = f"the {what} within {self._timeout_seconds:g} s"
             return error_response(504, text, headers=CLOSE)
 
-    async def _within_limits(
-        self, model: Classifier, request: Request, probabilities: bool
-    ) -> Response:
+    async def _within_limits(self, model: Model, request: Request, probabilities: bool) -> Response:
         if is_received := WHOLE_BODY in request.scope:
             body = await read_json(request, self._max_body_bytes)
             if len(body) <= LONG_BODY_BYTES:
@@ -112,7 +110,7 @@ class Handlers:
                     return self._compute(model, body, probabilities)
             return await self.admission.compute(self._compute, model, body, probabilities)
 
-    def _compute(self, model: Classifier, body: bytes, probabilities: bool) -> Response:
+    def _compute(self, model: Model, body: bytes, probabilities: bool) -> Response:
         rows = self._parse(body, self._max_rows)
         start = perf_counter()
         answer = self._infer(model, rows, probabilities=probabilities)

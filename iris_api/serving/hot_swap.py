@@ -5,12 +5,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import anyio.to_thread
 
 from iris_api.errors import IrisError
-from iris_api.model.loaded import Classifier
+from iris_api.model.loaded_model import Model
+from iris_api.serving.openapi import Provenance
 from iris_api.store import active_version, registry_status
 from iris_api.store.entry import Entry
 from iris_api.telemetry import logs
@@ -54,7 +54,7 @@ class HotSwap:
         follows: bool,
         metrics: Metrics,
     ) -> None:
-        self.model: Classifier | None = None
+        self.model: Model | None = None
         self.reason = ""
         self._name = name
         self._carried = carried
@@ -80,12 +80,13 @@ class HotSwap:
             else:
                 return
 
-    def provenance(self) -> dict[str, Any] | None:
+    def provenance(self) -> Provenance | None:
         """Return where the model comes from, and the status of its registry; None without one."""
-        if self.model is None:
+        if (model := self.model) is None:
             return None
         status = registry_status.read(self._name) if self._follows else None
-        return self.model.info | ({"registry": status.model_dump(mode="json")} if status else {})
+        card = dict(model.metadata)
+        return Provenance(**card, tag=model.tag, origin=model.origin, registry=status)
 
     async def follow(self, seconds: float) -> None:
         """Poll the store for another active version, for ever.
@@ -102,14 +103,14 @@ class HotSwap:
                 self._seen = found
                 await self._reload()
 
-    def _sources(self) -> Iterator[Callable[[], Classifier]]:
+    def _sources(self) -> Iterator[Callable[[], Model]]:
         carried = self._carried
         if self._seen is not None or carried is None:
             yield self._load_active
         if self._seen is not None:
-            yield lambda: Classifier.load(active_version.previous(self._name), origin="store")
+            yield lambda: Model.load(active_version.previous(self._name), origin="store")
         if carried is not None:
-            yield lambda: Classifier.load(carried, origin="bento")
+            yield lambda: Model.load(carried, origin="bento")
 
     async def _reload(self) -> None:
         start = time.perf_counter()
@@ -133,11 +134,11 @@ class HotSwap:
             "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
         )
 
-    def _load_active(self) -> Classifier:
+    def _load_active(self) -> Model:
         entry = active_version.active(self._name)
-        return Classifier.load(entry, origin="store")
+        return Model.load(entry, origin="store")
 
-    def _use(self, model: Classifier) -> None:
+    def _use(self, model: Model) -> None:
         self._metrics.activate(model)  # first: the next request counts on it
         self.model = model
         logs.set_model_version(model.version)

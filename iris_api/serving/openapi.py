@@ -5,11 +5,13 @@ BentoML generates one as well, but with its own errors instead of ours, and with
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from iris_api.protocols.messages import Flower, Instances, Predictions, Probabilities
 from iris_api.protocols.problems import Problem
+from iris_api.store.metadata import ModelCard
+from iris_api.store.registry_status import RegistryStatus
 
 REF = "#/components/schemas/{model}"
 
@@ -37,23 +39,24 @@ class Health(BaseModel):
     reason: str | None = Field(default=None, description="only where unavailable")
 
 
-class Provenance(BaseModel):
-    """Where the model comes from. There may be more keys than these."""
+class _Identity(BaseModel):
+    """The first keys of `GET /model`."""
 
-    model_config = ConfigDict(extra="allow")
-
-    name: str = Field(description="of the registered model")
+    name: str
     stage: str
-    version: int = Field(description="in the registry")
+    version: int
     tag: str = Field(description="in the BentoML model store")
     origin: Literal["store", "bento"] = Field(
         description="where the model was found: the active one of the store, or the Bento's own"
     )
-    aliases: list[str]
-    digest: str = Field(description="SHA-256 over the model's files")
-    classes: list[str | int]
-    features: list[str] = Field(description="in the order of the model's own signature")
-    engine: Literal["onnx", "sklearn"]
+
+
+class Provenance(ModelCard, _Identity):
+    """What is known about the model that answers, and what its registry said last."""
+
+    registry: RegistryStatus | None = Field(
+        default=None, description="only where the service follows a registry"
+    )
 
 
 class ErrorBody(BaseModel):

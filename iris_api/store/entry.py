@@ -186,10 +186,14 @@ def verify(entry: Entry) -> None:
             change = "is missing" if file not in found else "was changed after the import"
             if file not in expected:
                 change = "was added after the import"
-            raise StoreError(
-                f"{entry.tag}: {file} {change}; "
-                f"run bentoml models delete {entry.tag}, then import it again"
-            )
+            raise damaged(entry, f"{file} {change}")
+
+
+def damaged(entry: Entry, problem: str) -> StoreError:
+    """Return the error of an entry that cannot be used."""
+    return StoreError(
+        f"{entry.tag}: {problem}; run bentoml models delete {entry.tag}, then import it again"
+    )
 
 
 def _read(path: Path) -> ModelInfo:

@@ -5,7 +5,7 @@ without which a model cannot be served are required.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import (
     AwareDatetime,
@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_core import from_json
+from typing_extensions import TypedDict
 
 SKLEARN_CHOSEN = "The model was imported with --engine sklearn, so it was not compiled."
 
@@ -36,22 +37,25 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
 
-class TensorSpec(_Record):
+class TensorSpec(TypedDict):
     """The type of a tensor in an MLflow signature; -1 stands for any length."""
 
     dtype: str
     shape: list[Annotated[int, Field(ge=-1, lt=2**63)]]
 
 
-class Column(_Record):
-    """One input or output in an MLflow signature: a column, or a tensor, which may have no name."""
+Column = TypedDict(
+    "Column",
+    {
+        "type": str,
+        "name": NotRequired[str],
+        "required": NotRequired[bool],
+        "tensor-spec": NotRequired[TensorSpec],
+    },
+)
+"""One input or output in an MLflow signature: a column, or a tensor, which may have no name."""
 
-    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
-
-    name: str | None = None
-    type: str
-    required: bool | None = None
-    tensor_spec: TensorSpec | None = Field(default=None, alias="tensor-spec")
+_COLUMNS = TypeAdapter(list[Column])
 
 
 def _read_columns(value: object) -> object:
@@ -61,9 +65,6 @@ def _read_columns(value: object) -> object:
         return _COLUMNS.validate_python(content)
     except ValueError:  # as a ValidationError is
         return None
-
-
-_COLUMNS = TypeAdapter(list[Column])
 
 
 class Signature(_Record):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from prometheus_client import Counter, Histogram
 
-from iris_api.model.loaded import Answer, Classifier
+from iris_api.model.engines import Answer
+from iris_api.model.loaded_model import Model
 from iris_api.schema import FEATURES
 from iris_api.telemetry import instruments
 from iris_api.vetting.training_profile import FeatureProfile
@@ -55,7 +56,7 @@ class Instruments:
 class VersionCounters:
     """The series of one model version, all of which start at 0."""
 
-    def __init__(self, model: Classifier, of: Instruments) -> None:
+    def __init__(self, model: Model, of: Instruments) -> None:
         version = str(model.version)
         self._labels = [of.predictions.labels(version, str(label)) for label in model.classes]
         self._seconds = BulkHistogram(of.inference.labels(version))

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api.model.loaded import Answer, Classifier
+from iris_api.model.engines import Answer
+from iris_api.model.loaded_model import Model
 from iris_api.telemetry import instruments
 from iris_api.telemetry.counting import (
     AnsweredCall,
@@ -65,7 +66,7 @@ class Metrics:
         self._reloads = {result: reloads.labels(result) for result in instruments.RESULTS}
         self.page = MetricsPage(self._files, name if follows else None, self.flush, SETTLE_SECONDS)
 
-    def activate(self, model: Classifier) -> None:
+    def activate(self, model: Model) -> None:
         """Report that this worker serves a model from now on, and no other."""
         if model.version not in self._versions:
             self._versions[model.version] = VersionCounters(model, self._instruments)
@@ -77,7 +78,7 @@ class Metrics:
             logger.error("/metrics does not show version %s: %s", model.version, error)  # noqa: TRY400 (no traceback)
 
     def observe(
-        self, model: Classifier, rows: NDArray[np.float64], answer: Answer, seconds: float
+        self, model: Model, rows: NDArray[np.float64], answer: Answer, seconds: float
     ) -> None:
         """Queue an answered call to be counted.
 
@@ -146,9 +147,10 @@ class Metrics:
                 count()
 
 
-def _describe(model: Classifier) -> Iterator[Sample]:
+def _describe(model: Model) -> Iterator[Sample]:
     version = {"model_version": str(model.version)}
-    texts = {label: str(model.info.get(label, "")) for label in instruments.MODEL_INFO.labels}
+    of_entry = set(instruments.MODEL_INFO.labels) - version.keys()
+    texts = {label: str(getattr(model.metadata, label) or "") for label in of_entry}
     yield instruments.MODEL_INFO.name, texts | version, 1
     yield instruments.MODEL_LOADED.name, version, time.time()
     if model.profile is None:

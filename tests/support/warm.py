@@ -25,7 +25,7 @@ from support import servers
 
 PRELOADED = [
     "import_model",
-    "iris_api.model.loaded",
+    "iris_api.model.loaded_model",
     "iris_api.compiling.conversion",
     "iris_api.importing.pipeline",
     "iris_api.vetting.pickles",
@@ -127,7 +127,7 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
     import bentoml  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    from iris_api.model.loaded import Classifier  # noqa: PLC0415
+    from iris_api.model.loaded_model import Model  # noqa: PLC0415
     from iris_api.store import active_version  # noqa: PLC0415
     from iris_api.store import entry as store  # noqa: PLC0415
 
@@ -141,7 +141,7 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
         listed = [store.get(model.tag) for model in bentoml.models.list()]
         for entry in [*active, *listed]:
             example = entry.metadata.example
-            model = Classifier.load(entry, origin="store")
+            model = Model.load(entry, origin="store")
             expected = [model.classes[index] for index in example.labels]
             answer = model.answer(np.array(example.rows), probabilities=False)
             assert model.names(answer.labels) == expected, entry

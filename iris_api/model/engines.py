@@ -1,0 +1,105 @@
+"""What computes a model's answers: onnxruntime for a compiled model, else scikit-learn."""
+
+import os
+import warnings
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FATAL = 4
+"""Highest severity of ONNX Runtime's log; errors are raised anyway, and the log adds nothing."""
+
+
+class Answer(NamedTuple):
+    """What a model answers to n rows.
+
+    Attributes:
+        labels: class indices, shape (n,).
+        probabilities: shape (n, k), columns in the order of the classes; None where the model has
+            none, or where they were not asked for and would have taken a second run.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.floating[Any]] | None
+
+
+class Engine(Protocol):
+    """Computes answers; the columns of the rows are in the model's own order."""
+
+    has_probabilities: bool
+
+    def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
+        """Return labels, and probabilities where they are asked for or cost nothing."""
+        ...
+
+
+def open_session(model: bytes) -> Any:
+    """Open a compiled model in onnxruntime, on one thread.
+
+    A graph for four features has no work to share out: a second thread costs its hand-over and
+    takes a core from the other workers.
+
+    Args:
+        model: serialized ONNX without external data.
+
+    Raises:
+        Exception: onnxruntime has one type for each kind of bad model, without a common base.
+    """
+    # From 1.29 on, ONNX Runtime reports its use to its maker, unless this is set before it is
+    # loaded (Privacy.md in its package). So it is loaded here and nowhere else.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as ort  # noqa: PLC0415
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _FATAL
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxEngine:
+    """The compiled model in onnxruntime."""
+
+    def __init__(self, model: bytes) -> None:
+        self._session = open_session(model)
+        self.has_probabilities = len(self._session.get_outputs()) > 1
+        self._outputs = ["label", "probabilities"] if self.has_probabilities else ["label"]
+        kind = self._session.get_inputs()[0].type
+        self._dtype = np.float32 if kind == "tensor(float)" else np.float64
+
+    def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:  # noqa: ARG002 (they cost nothing)
+        """Run the whole graph: both outputs cost what one does, to within 0.2 us and 1 %."""
+        found = self._session.run(self._outputs, {"rows": rows.astype(self._dtype, copy=False)})
+        return Answer(found[0], found[1] if self.has_probabilities else None)
+
+
+class SklearnEngine:
+    """The estimator itself, for models that have no proven ONNX form."""
+
+    def __init__(self, estimator: Any) -> None:
+        # `Model` keeps the order of the columns. The filter is for the whole process and for good,
+        # because a block that ignores warnings is not safe beside the threads of long batches.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        self._estimator = estimator
+        self.has_probabilities = hasattr(estimator, "predict_proba")
+
+    def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
+        """Run the estimator once: for labels, or for probabilities, whose highest is the label."""
+        if not probabilities:
+            return Answer(self.labels(rows), None)
+        found = self.probabilities(rows)
+        return Answer(found.argmax(axis=1), found)
+
+    def labels(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Predict, and return the index of each label in the classes."""
+        labels = self._estimator.predict(rows)
+        found: NDArray[np.int64] = np.searchsorted(self._estimator.classes_, labels)
+        return found
+
+    def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        """Predict probabilities."""
+        found = self._estimator.predict_proba(rows)
+        # Some estimators return a transposed view, which cannot be written as JSON.
+        return np.ascontiguousarray(found)

@@ -1,0 +1,93 @@
+"""A model that is verified, loaded and ready to answer."""
+
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iris_api.errors import IrisError, one_line
+from iris_api.model.engines import Answer, Engine, OnnxEngine, SklearnEngine
+from iris_api.model.self_check import check_example
+from iris_api.schema import FEATURES
+from iris_api.store.entry import MODEL_FOLDER, ONNX_FILE, SKOPS_FILE, Entry, damaged, verify
+from iris_api.vetting.training_profile import TrainingProfile
+
+
+class Model:
+    """One version of a registered model.
+
+    Attributes:
+        tag: of its entry in the model store.
+        version: in the registry.
+        classes: the labels, in the order of the probabilities' columns.
+        metadata: what the import recorded.
+        origin: where the entry was, in the model store of BENTOML_HOME or in the served Bento.
+        has_probabilities: whether they can be asked for.
+        profile: of the training rows, where the model came with one.
+    """
+
+    def __init__(self, entry: Entry, engine: Engine, origin: Literal["store", "bento"]) -> None:
+        self.tag = str(entry.tag)
+        self.metadata = entry.metadata
+        self.version = entry.metadata.version
+        self.classes = entry.metadata.classes
+        self.origin = origin
+        self._labels = np.array(self.classes, dtype=object)
+        order = [FEATURES.index(feature) for feature in entry.metadata.features]
+        self._order = None if order == sorted(order) else order
+        self._engine = engine
+        self.has_probabilities = engine.has_probabilities
+        self.profile = TrainingProfile.read(entry.path / MODEL_FOLDER)
+
+    @classmethod
+    def load(cls, entry: Entry, *, origin: Literal["store", "bento"]) -> Self:
+        """Verify an entry, open its model and have it answer its example.
+
+        Raises:
+            StoreError: its files, or its answers, are not those of the import, or it cannot be
+                opened.
+            VettingError: its training profile or its estimator cannot be used.
+            OSError: a file cannot be read.
+        """
+        try:
+            verify(entry)
+            engine = _open_engine(entry)
+            check_example(engine, entry)
+            return cls(entry, engine, origin)
+        except (IrisError, OSError):
+            raise
+        except Exception as error:
+            # An ONNX model of another version, for example: onnxruntime has a type for each
+            # failure, without a common base. The caller has other entries to fall back to.
+            problem = f"cannot be opened ({type(error).__name__}: {one_line(error)})"
+            raise damaged(entry, problem) from error
+
+    def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
+        """Classify rows.
+
+        Args:
+            rows: shape (n, 4), in centimetres, columns in the order of `FEATURES`.
+            probabilities: whether they are wanted, of a model that has them.
+        """
+        ordered = rows if self._order is None else rows[:, self._order]
+        return self._engine.answer(ordered, probabilities=probabilities)
+
+    def names(self, labels: NDArray[np.int64]) -> list[str | int]:
+        """Return the classes of an answer's labels, in their order."""
+        found: list[str | int] = self._labels[labels].tolist()
+        return found
+
+
+def _open_engine(entry: Entry) -> Engine:
+    if entry.metadata.engine == "onnx":
+        return OnnxEngine((entry.path / ONNX_FILE).read_bytes())
+    # scikit-learn takes seconds and 150 MB: only a model that needs it pays for it.
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    from iris_api.vetting.estimator import open_estimator  # noqa: PLC0415
+    from iris_api.vetting.mlmodel import read_flavor  # noqa: PLC0415
+
+    threadpool_limits(1)  # the service scales by its workers
+    directory, converted = entry.path / MODEL_FOLDER, entry.path / SKOPS_FILE
+    skops = converted.read_bytes() if converted.exists() else None
+    return SklearnEngine(open_estimator(directory, read_flavor(directory), skops))
