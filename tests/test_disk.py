@@ -1,72 +1,98 @@
-"""An import where the disk, or the permission to write to it, does not suffice."""
+"""An import fails with one line where the disk is full or may not be written to."""
 
 import contextlib
+import errno
 import os
-import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Tracking
-from support import servers
+from support import warm
+from support.fake_registry import fake_registry
 from support.inprocess import Fails, Run, snapshot
 
 pytestmark = pytest.mark.thorough
 
+OTHER_HOME = "or set BENTOML_HOME to another folder"
+FULL = f": {os.strerror(errno.ENOSPC)}; free some space, {OTHER_HOME}"
+TOO_LARGE = f": {os.strerror(errno.EFBIG)}; raise the limit of the file size, ulimit -f, "
 
-@pytest.fixture(params=["16k", "44k"])
-def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """Give a disk that is full after the first files, or when the entry is made."""
+
+@pytest.fixture(scope="module")
+def env(model_files: dict[str, bytes], plain_env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Give the environment of an import from a registry with each version of IrisModel."""
+    with fake_registry(model_files) as registry:
+        yield plain_env | {"MLFLOW_TRACKING_URI": registry.url}
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system in memory, by default of one mebibyte, where that is allowed."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting takes root; test_file_size_limit runs without")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    size = getattr(request, "param", "1m")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_full_disk(run: Run, small_disk: Path) -> None:
-    """No space is left for the model."""
-    done = run(BENTOML_HOME=str(small_disk))
+@pytest.mark.parametrize("disk", ["16k", "44k"], indirect=True)
+def test_full_disk_at_the_first_import(env: dict[str, str], tmp_path: Path, disk: Path) -> None:
+    """Without space for the download, or for the entry, nothing is left on the disk."""
+    done = warm.run(tmp_path, env=env | {"BENTOML_HOME": str(disk)})
 
     assert done.status == 1
-    assert done.out == ""
-    assert done.last.startswith(f"error: {small_disk}")
-    assert done.last.endswith(
-        ": No space left on device; free some space, or set BENTOML_HOME to another folder"
-    )
-    assert snapshot(small_disk) == {}
-
-
-def test_file_size_limit(tracking: Tracking, tmp_path: Path) -> None:
-    """A file that may not grow, of the command line itself, on any machine."""
-    home = tmp_path / "bentoml"
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 1; exec {shlex.quote(sys.executable)} import_model.py"],
-        env=tracking.env | {"BENTOML_HOME": str(home)},
-        cwd=servers.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == (
-        f"error: {home}: File too large; raise the limit of the file size, ulimit -f, "
-        "or set BENTOML_HOME to another folder"
-    )
-    assert snapshot(home) == {}
+    assert done.error.startswith(str(disk))
+    assert done.error.endswith(FULL)
+    assert snapshot(disk) == {}
+
+
+@pytest.mark.parametrize("free", [0, 8, 16, 24, 32, 64])
+def test_full_disk(env: dict[str, str], tmp_path: Path, disk: Path, free: int) -> None:
+    """An import on a disk with a few free kibibytes changes nothing, or succeeds whole."""
+    home = disk / "home"
+    env = env | {"BENTOML_HOME": str(home)}
+    assert warm.run(tmp_path, "models:/IrisModel/1", env=env).status == 0
+    blocks = os.statvfs(disk)
+    (disk / "filler").write_bytes(b"x" * (blocks.f_bavail * blocks.f_bsize - free * 1024))
+    before = warm.digest(home)
+    done = warm.run(tmp_path, "models:/IrisModel/2", env=env)
+
+    if free == 64:  # an entry takes less: seven files, of one page or a few each
+        assert done.status == 0, done.stderr
+    else:
+        assert done.status == 1, done
+        assert done.error.startswith(str(home))
+        assert done.error.endswith(FULL)
+        assert warm.digest(home) == before
+    warm.check(home, tmp_path)
+
+
+@pytest.mark.parametrize("has_entry", [False, True], ids=["empty", "one entry"])
+def test_file_size_limit(env: dict[str, str], tmp_path: Path, has_entry: bool) -> None:
+    """An import whose files exceed the limit of a process changes nothing."""
+    home = tmp_path / "home"
+    env = env | {"BENTOML_HOME": str(home)}
+    if has_entry:
+        assert warm.run(tmp_path, "models:/IrisModel/1", env=env).status == 0
+    before = snapshot(home)
+    done = warm.run(tmp_path, "models:/IrisModel/2", env=env, limit=5000)
+
+    assert done.status == 1, done
+    assert done.stdout == ""
+    assert done.error.startswith(str(home))
+    assert done.error.endswith(TOO_LARGE + OTHER_HOME)
+    assert snapshot(home) == before
+    warm.check(home, tmp_path)
 
 
 @contextlib.contextmanager
 def _ordinary_user() -> Iterator[None]:
-    """Take root's rights from this process for a while, if it has them."""
+    """Take root's rights from this process for the block, if it has them."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -77,22 +103,21 @@ def _ordinary_user() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_store_without_permission(run: Run) -> None:
-    """A BENTOML_HOME in a folder that somebody else may write."""
+def test_home_without_permission(run: Run) -> None:
+    """BENTOML_HOME is in a folder that this user may not write to."""
     with _ordinary_user():
         done = run(BENTOML_HOME="/usr/iris")
 
     assert done.status == 1
     assert done.out == ""
     assert done.last == (
-        "error: /usr/iris: Permission denied; give this user the permission, "
-        "or set BENTOML_HOME to another folder"
+        f"error: /usr/iris: Permission denied; give this user the permission, {OTHER_HOME}"
     )
 
 
 @pytest.mark.parametrize("option", ["--timeout=60", "--list"])
-def test_store_that_cannot_be_read(run: Run, tmp_path: Path, option: str) -> None:
-    """A BENTOML_HOME that nobody may look into, for the import and for the list."""
+def test_home_that_cannot_be_read(run: Run, tmp_path: Path, option: str) -> None:
+    """BENTOML_HOME may not be read, by an import or by the list."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0)
     with _ordinary_user():
@@ -101,19 +126,16 @@ def test_store_that_cannot_be_read(run: Run, tmp_path: Path, option: str) -> Non
     assert done.status == 1
     assert done.out == ""
     assert done.last.startswith(f"error: {folder}")
-    assert done.last.endswith(
-        ": Permission denied; give this user the permission, or set BENTOML_HOME to another folder"
-    )
+    assert done.last.endswith(f": Permission denied; give this user the permission, {OTHER_HOME}")
 
 
-def test_store_that_is_a_file(fails: Fails, tmp_path: Path) -> None:
-    """A BENTOML_HOME that is no folder."""
+def test_home_that_is_a_file(fails: Fails, tmp_path: Path) -> None:
+    """BENTOML_HOME is a file."""
     path = tmp_path / "file"
     path.touch()
     done = fails(BENTOML_HOME=str(path))
 
     assert done.last == (
         f"error: {path}/staging: Not a directory; "
-        "remove the file that stands where a folder should be, "
-        "or set BENTOML_HOME to another folder"
+        f"remove the file that stands where a folder should be, {OTHER_HOME}"
     )

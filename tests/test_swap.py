@@ -1,4 +1,4 @@
-"""A version is activated while the service answers: every request has one version, none is lost."""
+"""The hot swap: a version is activated while the service answers, and no request is lost."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ EXPECTED = {
 }
 """The labels of the rows by version: the second one was taught the name of the next species."""
 
+URI = f"models:/{NAME}@champion"
 
 RETRY_SOON = """
 import sys
@@ -49,22 +50,28 @@ class Soon:
         return spec
 sys.meta_path.insert(0, Soon)
 """
-"""Does not wait a minute."""
+"""A sitecustomize that shortens the minute between two attempts to load a version."""
 
 
 @dataclass(frozen=True)
 class Rivals:
-    """Two registered versions that disagree on every row, both imported, the first one active."""
+    """Two registered versions that disagree on every row, both imported, the first one active.
+
+    Attributes:
+        env: of an import.
+        home: BENTOML_HOME.
+        plain: environment of a service, without a tracking server.
+    """
 
     client: mlflow.MlflowClient
     env: dict[str, str]
     home: Path
-    output: Path
+    plain: dict[str, str]
 
     def promote(self, version: int) -> None:
-        """Move the alias and import what it means, as a watcher does."""
+        """Move the alias and import the version, as a watch does."""
         self.client.set_registered_model_alias(NAME, "champion", str(version))
-        done = warm.run(self.output, env=self.env | {"BENTOML_HOME": str(self.home)})
+        done = warm.run(self.home.parent, env=self.env | {"BENTOML_HOME": str(self.home)})
         assert done.status == 0, done.stderr
 
     def entry(self, version: int) -> Path:
@@ -72,9 +79,25 @@ class Rivals:
         (found,) = (self.home / "models/rivals").glob(f"v{version}-*")
         return found
 
+    def point(self, **files: str | bytes) -> None:
+        """Replace the files `previous` and `latest`, as an activation does."""
+        for name, content in sorted(files.items(), reverse=True):
+            written = self.home / name
+            written.write_bytes(content if isinstance(content, bytes) else content.encode())
+            written.replace(self.home / "models/rivals" / name)
+
+    @contextlib.contextmanager
+    def served(self, **env: str) -> Iterator[servers.Server]:
+        """Run a service, which knows no tracking server."""
+        env = self.plain | {"BENTOML_HOME": str(self.home), "IRIS_MODEL_URI": URI} | env
+        with servers.bentoml_service(self.home.parent / "log", env=env) as server:
+            yield server
+
 
 @pytest.fixture(scope="module")
-def origin(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Rivals:
+def origin(
+    tracking: Tracking, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Rivals:
     """Register and import both versions."""
     client = registered.use(tracking.url)
     folder = tmp_path_factory.mktemp("rivals")
@@ -89,8 +112,7 @@ def origin(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Riva
             labels=labels,
             extra_files=None if shift else [str(profile)],
         )
-    env = tracking.env | {"IRIS_MODEL_URI": f"models:/{NAME}@champion"}
-    rivals = Rivals(client, env, folder / "home", folder)
+    rivals = Rivals(client, tracking.env | {"IRIS_MODEL_URI": URI}, folder / "home", plain_env)
     rivals.promote(2)
     rivals.promote(1)
     return rivals
@@ -98,33 +120,26 @@ def origin(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Riva
 
 @pytest.fixture
 def rivals(origin: Rivals, tmp_path: Path) -> Rivals:
-    """Give a store of its own to each test."""
-    home = servers.copy_store(origin.home, tmp_path / "home")
+    """Give each test a store of its own."""
     origin.client.set_registered_model_alias(NAME, "champion", "1")
-    return Rivals(origin.client, origin.env, home, tmp_path)
+    return replace(origin, home=servers.copy_store(origin.home, tmp_path / "home"))
 
 
 @pytest.fixture
-def service(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> Iterator[servers.Server]:
-    """Run a service with two workers that look often; it knows no tracking server."""
-    env = plain_env | {
-        "BENTOML_HOME": str(rivals.home),
-        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
-        "IRIS_RELOAD_SECONDS": "0.2",
-        "IRIS_WORKERS": "2",
-    }
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+def service(rivals: Rivals) -> Iterator[servers.Server]:
+    """Run a service with two workers that poll often."""
+    with rivals.served(IRIS_RELOAD_SECONDS="0.2", IRIS_WORKERS="2") as server:
         servers.wait_for(lambda: _started(server) == 2)
         yield server
 
 
 def _started(server: servers.Server) -> int:
-    """Return the number of workers that came up, the killed ones included."""
+    """Return the number of workers that started, the killed ones included."""
     return server.log.read_text().count("Service iris_api initialized")
 
 
 def _version(server: servers.Server) -> int:
-    """Ask on a new connection, which any worker may take."""
+    """Request the version on a new connection, which any worker may take."""
     return int(httpx.get(f"{server.url}/model").json()["version"])
 
 
@@ -151,13 +166,13 @@ def _promote_under_load(rivals: Rivals, service: servers.Server, times: int) -> 
 
 
 def test_promotions_under_load(rivals: Rivals, service: servers.Server) -> None:
-    """Promotions back and forth lose no request, and no answer is of two versions."""
+    """Promotions back and forth lose no request, and no answer mixes two versions."""
     _promote_under_load(rivals, service, times=3)
 
 
 @pytest.mark.thorough
 def test_fifty_promotions_under_load(rivals: Rivals, service: servers.Server) -> None:
-    """The same fifty times, at 32 requests at once."""
+    """Fifty promotions lose no request either, with 32 requests at once."""
     _promote_under_load(rivals, service, times=50)
 
 
@@ -192,7 +207,7 @@ def test_metrics_of_a_swap(rivals: Rivals, service: servers.Server) -> None:
 def test_killed_worker_comes_back_with_the_active_version(
     rivals: Rivals, service: servers.Server
 ) -> None:
-    """A worker that is started after a promotion begins with what is active now."""
+    """A worker that starts after a promotion loads the version that is active now."""
     rivals.promote(2)
     servers.wait_for(_all_answer_with(service, 2))
     former = {worker.pid for worker in servers.workers(service)}
@@ -200,7 +215,7 @@ def test_killed_worker_comes_back_with_the_active_version(
     servers.wait_for(
         lambda: (
             len({worker.pid for worker in servers.workers(service)} - former) == 1
-            and service.log.read_text().count("Service iris_api initialized") == 3
+            and _started(service) == 3
         )
     )
 
@@ -225,8 +240,8 @@ def _metadata(entry: Path) -> Iterator[dict[str, Any]]:
         pytest.param("metadata", marks=pytest.mark.thorough),
     ],
 )
-def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, damage: str) -> None:
-    """A version that is not what was imported leaves the old one answering, and says so once."""
+def test_bad_entry(rivals: Rivals, service: servers.Server, damage: str) -> None:
+    """A version that is not what was imported is not loaded, and that is logged once."""
     entry = rivals.entry(2)
     if damage == "file":
         (entry / "model.onnx").write_bytes((entry / "model.onnx").read_bytes() + b"\0")
@@ -247,12 +262,10 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     else:
         (entry / "model.yaml").write_text("metadata: [")
         said = "cannot be read"
-    for name, version in (("previous", 1), ("latest", 2)):  # as an activation does
-        (tmp_path / name).write_text(rivals.entry(version).name)
-        (tmp_path / name).replace(entry.parent / name)
+    rivals.point(previous=rivals.entry(1).name, latest=entry.name)
     servers.wait_for(lambda: service.log.read_text().count(said) == 2)  # once for each worker
 
-    # A worker that comes now falls back to what the others have.
+    # A worker that starts now falls back to the version of the others.
     servers.workers(service)[0].kill()
     servers.wait_for(lambda: _started(service) == 3)
 
@@ -274,17 +287,9 @@ def test_bad_entry(rivals: Rivals, service: servers.Server, tmp_path: Path, dama
     ],
     ids=["zeros", "no text", "path", "gone"],
 )
-def test_damaged_pointer(
-    rivals: Rivals,
-    service: servers.Server,
-    tmp_path: Path,
-    damage: bytes,
-) -> None:
-    """The model that answers goes on, a new worker falls back, and nobody else's choice counts."""
-    (tmp_path / "previous").write_text(rivals.entry(1).name)
-    (tmp_path / "latest").write_bytes(damage)
-    for name in ("previous", "latest"):
-        (tmp_path / name).replace(rivals.home / "models/rivals" / name)
+def test_damaged_pointer(rivals: Rivals, service: servers.Server, damage: bytes) -> None:
+    """The loaded model goes on answering, and a new worker loads the one that was active before."""
+    rivals.point(previous=rivals.entry(1).name, latest=damage)
     servers.wait_for(lambda: service.log.read_text().count("goes on answering") == 2)
     servers.workers(service)[0].kill()
     servers.wait_for(lambda: _started(service) == 3)
@@ -297,17 +302,11 @@ def test_damaged_pointer(
 
 
 @pytest.mark.thorough
-def test_previous_version_of_zeros(
-    rivals: Rivals, plain_env: dict[str, str], tmp_path: Path
-) -> None:
-    """A service with neither a sound version nor the name of the former one is up and says why."""
+def test_previous_version_of_zeros(rivals: Rivals) -> None:
+    """A service with neither a sound version nor the name of the former one starts and says why."""
     (rivals.entry(1) / "model.onnx").unlink()
     (rivals.home / "models/rivals/previous").write_bytes(b"\0\0")  # after a loss of power
-    env = plain_env | {
-        "BENTOML_HOME": str(rivals.home),
-        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
-    }
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+    with rivals.served() as server:
         health = httpx.get(f"{server.url}/health")
 
     assert health.status_code == 503
@@ -315,21 +314,15 @@ def test_previous_version_of_zeros(
 
 
 @pytest.mark.thorough
-def test_fault_that_passes(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """A version that could not be used is tried again, and until then its fault is the reason."""
+def test_fault_that_passes(rivals: Rivals, tmp_path: Path) -> None:
+    """A version that could not be loaded is retried, and until then its fault is the reason."""
     model = rivals.entry(1) / "model.onnx"
     content = model.read_bytes()
     model.write_bytes(content[:-1])
     (rivals.home / "models").rename(tmp_path / "aside")
     (tmp_path / "sitecustomize.py").write_text(RETRY_SOON)
-    env = plain_env | {
-        "BENTOML_HOME": str(rivals.home),
-        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
-        "IRIS_RELOAD_SECONDS": "0.1",
-        "PYTHONPATH": str(tmp_path),
-    }
     said = f"rivals:{model.parent.name}: model.onnx was changed after the import"
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+    with rivals.served(IRIS_RELOAD_SECONDS="0.1", PYTHONPATH=str(tmp_path)) as server:
         before = httpx.get(f"{server.url}/health").json()["reason"]
         (tmp_path / "aside").rename(rivals.home / "models")
         servers.wait_for(lambda: server.log.read_text().count(said) > 1)
@@ -347,12 +340,12 @@ def test_fault_that_passes(rivals: Rivals, plain_env: dict[str, str], tmp_path: 
 
 
 def test_two_activations_at_once(rivals: Rivals) -> None:
-    """An activation that waited for another falls back to what that one activated."""
+    """An activation that waits for another records that one's version as the previous one."""
     first, second = rivals.entry(1), rivals.entry(2)
     folder = first.parent
     script = (
-        "import bentoml; from iris_api.store import active_version as activation, entry as store;"
-        f"activation.activate(store.get(bentoml.Tag('rivals', '{first.name}')))"
+        "import bentoml; from iris_api.store import active_version, entry;"
+        f"active_version.activate(entry.get(bentoml.Tag('rivals', '{first.name}')))"
     )
     env = rivals.env | {"BENTOML_HOME": str(rivals.home)}
     with ThreadPoolExecutor(1) as pool:
@@ -370,18 +363,10 @@ def test_two_activations_at_once(rivals: Rivals) -> None:
 
 
 @pytest.mark.thorough
-def test_first_import_while_the_service_runs(
-    rivals: Rivals, plain_env: dict[str, str], tmp_path: Path
-) -> None:
-    """A service that was started without a model answers after the first import."""
-    full = rivals.home / "models"
-    shutil.move(full, tmp_path / "aside")
-    env = plain_env | {
-        "BENTOML_HOME": str(rivals.home),
-        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
-        "IRIS_RELOAD_SECONDS": "0.2",
-    }
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+def test_first_import_while_the_service_runs(rivals: Rivals) -> None:
+    """A service that starts without a model answers after the first import."""
+    shutil.rmtree(rivals.home / "models")
+    with rivals.served(IRIS_RELOAD_SECONDS="0.2") as server:
         before = httpx.get(f"{server.url}/health")
         rivals.promote(1)
         servers.wait_for(lambda: httpx.get(f"{server.url}/health").status_code == 200)
@@ -393,16 +378,11 @@ def test_first_import_while_the_service_runs(
 
 
 @pytest.mark.thorough
-def test_switched_off(rivals: Rivals, plain_env: dict[str, str], tmp_path: Path) -> None:
+def test_switched_off(rivals: Rivals) -> None:
     """With IRIS_RELOAD_SECONDS=0 a service keeps the version that it started with."""
-    env = plain_env | {
-        "BENTOML_HOME": str(rivals.home),
-        "IRIS_MODEL_URI": f"models:/{NAME}@champion",
-        "IRIS_RELOAD_SECONDS": "0",
-    }
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+    with rivals.served(IRIS_RELOAD_SECONDS="0") as server:
         rivals.promote(2)
-        # Nothing tells that nothing happens: the time in which the others swap many times over.
+        # A service that polls swaps many times in this time.
         with pytest.raises(AssertionError, match="not within"):
             servers.wait_for(lambda: _version(server) == 2, seconds=2)
 

@@ -1,12 +1,12 @@
-"""What the model store has, and what a dry run found, for people."""
+"""The output of `--list` and `--dry-run`, as text."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from iris_api.errors import one_line
-from iris_api.store import active_version
-from iris_api.store import entry as store
+from iris_api.store.active_version import is_active
+from iris_api.store.entry import entries
 
 HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
 
@@ -17,43 +17,66 @@ SIZES = ((1024**2, "MiB"), (1024, "KiB"), (1, "B"))
 """Bytes in each unit, the largest first."""
 
 
-def list_entries() -> list[dict[str, Any]]:
-    """Return what was imported, the active entry of each registered model marked, newest last.
+class ListedEntry(TypedDict):
+    """One entry of the model store, as `--list --json` prints it.
 
-    `bytes` is all that an entry takes on disk; `age` is in seconds since its import.
+    `bytes` is all that the entry takes on disk; `age` is in seconds since its import.
     """
-    return [_describe(entry) for entry in store.entries()]
+
+    tag: str
+    active: bool
+    name: str
+    version: int
+    stage: str
+    aliases: list[str]
+    engine: str
+    estimator: str
+    imported_at: str | None
+    bytes: int
+    age: int
 
 
-def _describe(entry: store.Entry) -> dict[str, Any]:
-    shown = {"name", "version", "stage", "aliases", "engine", "estimator", "imported_at"}
-    files = (path for path in entry.path.rglob("*") if path.is_file())
-    return {
-        "tag": str(entry.tag),
-        "active": active_version.is_active(entry),
-        **entry.metadata.model_dump(mode="json", include=shown),
-        "bytes": sum(path.stat().st_size for path in files),
-        "age": round((datetime.now(UTC) - entry.created).total_seconds()),
-    }
+def list_entries() -> list[ListedEntry]:
+    """Return what was imported, newest last."""
+    found = []
+    for entry in entries():
+        known = entry.metadata
+        files = (path for path in entry.path.rglob("*") if path.is_file())
+        found.append(
+            ListedEntry(
+                tag=str(entry.tag),
+                active=is_active(entry),
+                name=known.name,
+                version=known.version,
+                stage=known.stage,
+                aliases=known.aliases,
+                engine=known.engine,
+                estimator=known.estimator,
+                imported_at=known.imported_at.isoformat() if known.imported_at else None,
+                bytes=sum(path.stat().st_size for path in files),
+                age=round((datetime.now(UTC) - entry.created).total_seconds()),
+            )
+        )
+    return found
 
 
-def to_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Lay the rows out in columns, the active ones with a star before them."""
+def to_table(rows: Sequence[ListedEntry]) -> str:
+    """Lay out entries in columns, with a star before the active ones."""
     lines: list[tuple[str, ...]] = [HEADER]
     for row in rows:
-        aliases = ",".join(map(str, row["aliases"] or ())) or "-"
+        aliases = ",".join(row["aliases"]) or "-"
         shown = (row["tag"], row["version"], row["stage"], aliases, row["engine"])
-        size, age = _unit(row["bytes"], SIZES), _unit(row["age"], AGES)
+        size, age = _in_units(row["bytes"], SIZES), _in_units(row["age"], AGES)
         lines.append(("*" if row["active"] else "", *map(one_line, shown), size, age))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    widths[0] = 1  # with nothing in the store as well
+    widths[0] = 1  # the column of the stars, also in an empty table
     return "\n".join(
         " ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 
 
-def _unit(value: int, units: Sequence[tuple[int, str]]) -> str:
+def _in_units(value: int, units: Sequence[tuple[int, str]]) -> str:
     for size, unit in units:
         if value >= size:
             return f"{value // size} {unit}"
@@ -61,15 +84,21 @@ def _unit(value: int, units: Sequence[tuple[int, str]]) -> str:
 
 
 def to_lines(found: Mapping[str, Any]) -> str:
-    """Lay out what a dry run found, a name and its value in each line."""
-    return "\n".join(f"{key:16} {one_line(_plain(value), 400)}" for key, value in found.items())
+    """Lay out what a dry run found, a name and its value on each line."""
+    return "\n".join(f"{key:16} {one_line(_to_text(value), 400)}" for key, value in found.items())
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+def _to_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items()) or "none"
+        if value.keys() == {"reason"}:
+            return str(value["reason"])
+        return ", ".join(f"{key} {_nested(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_nested, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return "none" if value is None else str(value)
+
+
+def _nested(value: Any) -> str:
+    return f"({_to_text(value)})" if isinstance(value, dict | list) else _to_text(value)

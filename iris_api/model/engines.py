@@ -87,19 +87,9 @@ class SklearnEngine:
 
     def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
         """Run the estimator once: for labels, or for probabilities, whose highest is the label."""
-        if not probabilities:
-            return Answer(self.labels(rows), None)
-        found = self.probabilities(rows)
-        return Answer(found.argmax(axis=1), found)
-
-    def labels(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Predict, and return the index of each label in the classes."""
+        if probabilities:
+            # Some estimators return a transposed view, which cannot be written as JSON.
+            found = np.ascontiguousarray(self._estimator.predict_proba(rows))
+            return Answer(found.argmax(axis=1), found)
         labels = self._estimator.predict(rows)
-        found: NDArray[np.int64] = np.searchsorted(self._estimator.classes_, labels)
-        return found
-
-    def probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
-        """Predict probabilities."""
-        found = self._estimator.predict_proba(rows)
-        # Some estimators return a transposed view, which cannot be written as JSON.
-        return np.ascontiguousarray(found)
+        return Answer(np.searchsorted(self._estimator.classes_, labels), None)

@@ -15,10 +15,7 @@ TOLERANCE = 1e-5
 
 def record_example(estimator: Any, rows: NDArray[np.float64]) -> Example:
     """Return what scikit-learn itself answers to rows in the model's own column order."""
-    engine = SklearnEngine(estimator)
-    probabilities = engine.probabilities(rows).tolist() if engine.has_probabilities else None
-    labels = engine.labels(rows).tolist()
-    return Example(rows=rows.tolist(), labels=labels, probabilities=probabilities)
+    return _ask(SklearnEngine(estimator), rows)
 
 
 def check_example(engine: Engine, entry: Entry) -> None:
@@ -26,14 +23,20 @@ def check_example(engine: Engine, entry: Entry) -> None:
 
     Raises:
         StoreError: a label differs, or a probability by more than the tolerance.
+        ValueError: only one of the two has probabilities.
     """
-    example = entry.metadata.example
-    rows = np.array(example.rows, dtype=np.float64)
-    agrees = engine.answer(rows, probabilities=False).labels.tolist() == example.labels
-    if agrees and engine.has_probabilities:
-        found = engine.answer(rows, probabilities=True).probabilities
-        agrees = found is not None and np.allclose(
-            found, np.array(example.probabilities), rtol=0, atol=TOLERANCE
-        )
-    if not agrees:
+    expected = entry.metadata.example
+    found = _ask(engine, np.array(expected.rows, dtype=np.float64))
+    if found.labels != expected.labels or not np.allclose(
+        found.probabilities or [], expected.probabilities or [], rtol=0, atol=TOLERANCE
+    ):
         raise damaged(entry, "does not answer its example as at its import")
+
+
+def _ask(engine: Engine, rows: NDArray[np.float64]) -> Example:
+    labels = engine.answer(rows, probabilities=False).labels.tolist()
+    probabilities = None
+    if engine.has_probabilities:
+        whole = engine.answer(rows, probabilities=True).probabilities
+        probabilities = None if whole is None else whole.tolist()
+    return Example(rows=rows.tolist(), labels=labels, probabilities=probabilities)

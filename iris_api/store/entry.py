@@ -106,11 +106,11 @@ def update(entry: Entry, provenance: Provenance) -> bool:
     Returns:
         Whether anything had to be changed.
     """
-    new = dict(provenance)
-    if all(getattr(entry.metadata, key) == value for key, value in new.items()):
+    metadata = entry.metadata.model_copy(update=dict(provenance))
+    if metadata == entry.metadata:
         return False
     info = _read(entry.path / _INFO_FILE)
-    info.metadata.update(entry.metadata.model_copy(update=new).to_plain())
+    info.metadata.update(metadata.to_plain())
     with staging() as folder:
         changed = folder / _INFO_FILE
         _write(info, changed)

@@ -100,6 +100,14 @@ def end(process: ForkServerProcess, output: Path, timeout: float = 60) -> Done:
     )
 
 
+def check(home: Path, output: Path) -> None:
+    """Load each entry of a store, and the active one, once."""
+    done = end(read(output, home, once=True), output)
+    assert done.status == 0, done.stderr
+    latest = home / "models" / "irismodel" / "latest"
+    assert not latest.exists() or (latest.parent / latest.read_text() / "model.yaml").is_file()
+
+
 def digest(folder: Path) -> str:
     """Hash all names, kinds and contents below a BENTOML_HOME, but what the registry said last."""
     total = hashlib.sha256()
