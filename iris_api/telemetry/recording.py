@@ -149,7 +149,7 @@ class Metrics:
 
 def _describe(model: Model) -> Iterator[Sample]:
     version = {"model_version": str(model.version)}
-    of_entry = set(instruments.MODEL_INFO.labels) - version.keys()
+    of_entry = (label for label in instruments.MODEL_INFO.labels if label not in version)
     texts = {label: str(getattr(model.metadata, label) or "") for label in of_entry}
     yield instruments.MODEL_INFO.name, texts | version, 1
     yield instruments.MODEL_LOADED.name, version, time.time()
