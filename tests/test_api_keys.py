@@ -1,4 +1,4 @@
-"""API keys: who is let in, what a change of the file does, and that no key is ever shown."""
+"""API keys: which requests are accepted, changes of the file, and that no key is shown."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 from support import servers
-from support.scrape import scrape
+from support.scrape import growth
 
 ROW = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 KEY, OTHER_KEY, NEW_KEY = "first-key-hunter2", "other-key-hunter3", "new-key-hunter4"
@@ -34,10 +34,14 @@ class Guarded:
         return httpx.post(self.server.url + call, json=ROW, headers=headers)
 
     def write(self, text: str) -> None:
-        """Put another file in the place of the keys, as docs/security.md says."""
+        """Replace the file, as docs/security.md recommends."""
         written = self.keys.with_name("written")
         written.write_text(text)
         written.replace(self.keys)
+
+    def wait_for(self, key: str, status: int) -> None:
+        """Wait until a key is answered with a status."""
+        servers.wait_for(lambda: self.post(f"Bearer {key}").status_code == status, seconds=5)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +62,21 @@ def guarded(
         yield Guarded(server, keys, home)
 
 
+@pytest.fixture
+def changing(guarded: Guarded) -> Iterator[Guarded]:
+    """Give the service for a test that changes the file, and restore the file afterwards."""
+    before = guarded.keys.read_text()
+    yield guarded
+    guarded.write(before)
+    guarded.wait_for(OTHER_KEY, 200)
+
+
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     "authorization", [f"Bearer {KEY}", f"bearer  {OTHER_KEY}"], ids=["one", "other"]
 )
 def test_with_a_key(guarded: Guarded, authorization: str, call: str) -> None:
-    """Each key of the file is good for a prediction, however the scheme is written."""
+    """Each key of the file is accepted, in either case of the scheme."""
     answer = guarded.post(authorization, call)
 
     assert answer.status_code == 200
@@ -87,23 +100,21 @@ def test_with_a_key(guarded: Guarded, authorization: str, call: str) -> None:
     ids=range(9),
 )
 def test_without_a_key(guarded: Guarded, authorization: str | None, call: str) -> None:
-    """Whoever has no key is told which scheme to use, and is counted."""
-    before = scrape(guarded.server.url)
-    answer = guarded.post(authorization, call)
-    after = scrape(guarded.server.url)
+    """A request without a key is counted, and its answer says which scheme to use."""
+    with growth(guarded.server.url) as grown:
+        answer = guarded.post(authorization, call)
 
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert answer.json() == {
         "error": "send the header Authorization: Bearer, with one of the keys of this service"
     }
-    name, labels = "iris_rejected_requests_total", {"reason": "unauthorized"}
-    assert after.value(name, **labels) - before.value(name, **labels) == 1
+    assert grown("iris_rejected_requests_total", reason="unauthorized") == 1
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_need_no_key(guarded: Guarded, path: str) -> None:
-    """What tells of the service is open."""
+    """All but the predictions is open."""
     assert httpx.get(guarded.server.url + path).status_code == 200
 
 
@@ -113,85 +124,68 @@ def test_bentoml_client(guarded: Guarded) -> None:
         assert client.predict(**ROW) == {"predictions": ["setosa"]}
 
 
-def test_changes_of_the_file(guarded: Guarded) -> None:
-    """Another file counts soon; without one, or with none in it, nobody is let in."""
+def test_changes_of_the_file(changing: Guarded) -> None:
+    """A changed file counts soon; without one, or without a key in it, requests are rejected."""
+    before = changing.keys.read_text()
+    changing.write(NEW_KEY)
+    changing.wait_for(NEW_KEY, 200)
+    assert changing.post(f"Bearer {KEY}").status_code == 401
 
-    def status(key: str) -> int:
-        return guarded.post(f"Bearer {key}").status_code
+    # In place, as long as before, and with the same time.
+    times = changing.keys.stat()
+    changing.keys.write_text(before)
+    os.utime(changing.keys, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changing.wait_for(KEY, 200)
 
-    before = guarded.keys.read_text()
-    try:
-        guarded.write(NEW_KEY)
-        servers.wait_for(lambda: status(NEW_KEY) == 200, seconds=5)
-        assert status(KEY) == 401
+    changing.keys.unlink()
+    changing.wait_for(KEY, 401)
 
-        # In place, as long as before, and with the same time.
-        times = guarded.keys.stat()
-        guarded.keys.write_text(before)
-        os.utime(guarded.keys, ns=(times.st_atime_ns, times.st_mtime_ns))
-        servers.wait_for(lambda: status(KEY) == 200, seconds=5)
-
-        guarded.keys.unlink()
-        servers.wait_for(lambda: status(KEY) == 401, seconds=5)
-
-        guarded.write("# none\n")
-        servers.wait_for(
-            lambda: (
-                status("# none") == 401
-                and f"{guarded.keys} has no key" in guarded.server.log.read_text()
-            ),
-            seconds=5,
-        )
-    finally:
-        guarded.write(before)
-        servers.wait_for(lambda: status(KEY) == 200, seconds=5)
-    log = guarded.server.log.read_text()
-    assert f"every request is rejected: IRIS_API_KEYS_FILE: {guarded.keys}: No such file" in log
-
-
-def test_byte_order_mark(guarded: Guarded) -> None:
-    """What some editors begin a file with is no part of its first key."""
-    before = guarded.keys.read_text()
-    try:
-        guarded.write(f"\ufeff{NEW_KEY}\n{KEY}\n")
-        servers.wait_for(lambda: guarded.post(f"Bearer {OTHER_KEY}").status_code == 401, seconds=5)
-        answer = guarded.post(f"Bearer {NEW_KEY}")
-    finally:
-        guarded.write(before)
-        servers.wait_for(lambda: guarded.post(f"Bearer {OTHER_KEY}").status_code == 200, seconds=5)
-
-    assert answer.status_code == 200
-
-
-def test_pipe_in_the_place_of_the_file(guarded: Guarded) -> None:
-    """What nobody writes to lets nobody in, and keeps no request waiting."""
-    before = guarded.keys.read_text()
-    try:
-        guarded.keys.unlink()
-        os.mkfifo(guarded.keys)
-        servers.wait_for(lambda: guarded.post(f"Bearer {KEY}").status_code == 401, seconds=5)
-    finally:
-        guarded.write(before)
-        servers.wait_for(lambda: guarded.post(f"Bearer {KEY}").status_code == 200, seconds=5)
-
-    log = guarded.server.log.read_text()
-    assert (
-        log.count(
-            f"every request is rejected: IRIS_API_KEYS_FILE: {guarded.keys} is not a regular file"
-        )
-        == 1
+    changing.write("# none\n")
+    log = changing.server.log
+    servers.wait_for(
+        lambda: (
+            changing.post("Bearer # none").status_code == 401
+            and f"{changing.keys} has no key" in log.read_text()
+        ),
+        seconds=5,
     )
+    reason = f"IRIS_API_KEYS_FILE: {changing.keys}: No such file"
+    assert f"every request is rejected: {reason}" in log.read_text()
+
+
+def test_byte_order_mark(changing: Guarded) -> None:
+    """A byte order mark, which some editors write, is not part of the first key."""
+    changing.write(f"\ufeff{NEW_KEY}\n{KEY}\n")
+    changing.wait_for(OTHER_KEY, 401)
+
+    assert changing.post(f"Bearer {NEW_KEY}").status_code == 200
+
+
+def test_pipe_in_the_place_of_the_file(changing: Guarded) -> None:
+    """While the file is a pipe, requests are rejected, and do not wait for its writer."""
+    changing.keys.unlink()
+    os.mkfifo(changing.keys)
+    changing.wait_for(KEY, 401)
+
+    log = changing.server.log.read_text()
+    reason = f"IRIS_API_KEYS_FILE: {changing.keys} is not a regular file"
+    assert log.count(f"every request is rejected: {reason}") == 1
+
+
+@pytest.fixture
+def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """Give the environment of a service of this test's own."""
+    return plain_env | {
+        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
+        "IRIS_API_KEYS_FILE": str(tmp_path / "keys"),
+    }
 
 
 @pytest.mark.thorough
-def test_failure_that_passes(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """A file that could not be read for a while, for want of a handle, is read as it is."""
+def test_failure_that_passes(env: dict[str, str], tmp_path: Path) -> None:
+    """A file that could not be read for a while, for want of a file descriptor, is read again."""
     keys = tmp_path / "keys"
     keys.write_text(KEY)
-    env = plain_env | {
-        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
-        "IRIS_API_KEYS_FILE": str(keys),
-    }
 
     def status(client: httpx.Client) -> int:
         headers = {"Authorization": f"Bearer {KEY}"}
@@ -204,40 +198,32 @@ def test_failure_that_passes(home: Path, plain_env: dict[str, str], tmp_path: Pa
         assert status(client) == 200
         (worker,) = servers.workers(server)
         limits = psutil.Process(worker.pid).rlimit(psutil.RLIMIT_NOFILE)
-        keys.touch()
         worker.rlimit(psutil.RLIMIT_NOFILE, (1, limits[1]))
         servers.wait_for(lambda: status(client) == 401, seconds=5)
         worker.rlimit(psutil.RLIMIT_NOFILE, limits)
         servers.wait_for(lambda: status(client) == 200, seconds=5)
 
-    assert (
-        server.log.read_text().count(f"every request is rejected: IRIS_API_KEYS_FILE: {keys}: Too")
-        == 1
-    )
+    reason = f"IRIS_API_KEYS_FILE: {keys}: Too many open files"
+    assert server.log.read_text().count(f"every request is rejected: {reason}") == 1
 
 
 @pytest.mark.parametrize("content", [None, pytest.param("# none\n", marks=pytest.mark.thorough)])
-def test_start_without_a_key(
-    home: Path, plain_env: dict[str, str], tmp_path: Path, content: str | None
-) -> None:
-    """A service that could let nobody in does not start, and says why."""
+def test_start_without_a_key(env: dict[str, str], tmp_path: Path, content: str | None) -> None:
+    """A service that would reject every request does not start, and says why."""
     keys = tmp_path / "keys"
     if content is not None:
         keys.write_text(content)
-    env = plain_env | {
-        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
-        "IRIS_API_KEYS_FILE": str(keys),
-    }
     done = servers.run("-m", "bentoml", "serve", "service:IrisClassifier", env=env)
 
+    said = done.stdout + done.stderr
     assert done.returncode == 1
     reason = ": No such file or directory" if content is None else " has no key; write one a line"
-    assert f"IRIS_API_KEYS_FILE: {keys}{reason}" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    assert f"IRIS_API_KEYS_FILE: {keys}{reason}" in said
+    assert "Traceback" not in said
 
 
 def test_keys_are_shown_nowhere(guarded: Guarded) -> None:
-    """Neither the keys nor what is sent in their place are in logs, pages, files or processes."""
+    """Neither right nor wrong keys are in logs, pages, files or the processes' environments."""
     for key in (KEY, OTHER_KEY, WRONG_KEY):
         guarded.post(f"Bearer {key}")
     main = psutil.Process(guarded.server.process.pid)

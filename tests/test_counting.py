@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import Histogram
 from sklearn.datasets import load_iris
 
 from iris_api.model.engines import Answer
@@ -28,7 +27,7 @@ IRIS = load_iris()
 
 
 def _series(metric: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return what would be on the page, but for the time at which a series began."""
+    """Return the samples of a page, except when each series was created."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in metric.collect()
@@ -39,15 +38,9 @@ def _series(metric: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 @given(st.lists(st.floats(0, 2) | st.sampled_from(instruments.CONFIDENCE.buckets), min_size=1))
 def test_bulk_is_as_one_by_one(values: list[float]) -> None:
-    """A histogram takes many values as prometheus_client takes each, at the bounds too."""
+    """A histogram counts many values as prometheus_client counts each, at the bounds too."""
     bulk = instruments.histogram(instruments.CONFIDENCE)
-    single = Histogram(
-        "iris_prediction_confidence",
-        "one by one",
-        ["model_version"],
-        registry=None,
-        buckets=instruments.CONFIDENCE.buckets,
-    )
+    single = instruments.histogram(instruments.CONFIDENCE)
     BulkHistogram(bulk.labels("1")).observe(np.array(values))
     for value in values:
         single.labels("1").observe(value)
@@ -59,7 +52,7 @@ def test_bulk_is_as_one_by_one(values: list[float]) -> None:
 def test_bins_are_those_of_the_profile(values: list[float]) -> None:
     """Whatever the training values are, they fill the bins with the profile's shares."""
     column = np.array(values)
-    features = dict.fromkeys(("sepal_length", "sepal_width", "petal_length", "petal_width"), column)
+    features = dict.fromkeys(FEATURES, column)
     bins = Bins(TrainingProfile.of(features, ["a"] * len(values)).features["sepal_length"])
 
     counts = bins.count(np.append(column, [-1, 11]))
@@ -88,14 +81,26 @@ def _steps(function: Callable[[], object]) -> int:
     return count
 
 
+def _model(classes: list[Any], profile: TrainingProfile | None = None, **attributes: Any) -> Any:
+    return SimpleNamespace(
+        **{"version": 3, "classes": classes, "has_probabilities": True, "profile": profile}
+        | attributes
+    )
+
+
+def _count(model: Any, *answers: Answer) -> Instruments:
+    """Count calls whose rows are all ones."""
+    counted = Instruments()
+    calls = [AnsweredCall(np.ones((len(each.labels), 4)), each, 0.001) for each in answers]
+    VersionCounters(model, counted).add(calls)
+    return counted
+
+
 def test_no_loop_over_rows() -> None:
     """A call of 150 000 rows takes as many steps of Python as one of 150."""
     rows, labels = IRIS.data, IRIS.target
     profile = TrainingProfile.of(dict(zip(FEATURES, rows.T, strict=True)), labels)
-    model: Any = SimpleNamespace(
-        version=3, classes=[0, 1, 2], has_probabilities=True, profile=profile
-    )
-    tally = VersionCounters(model, Instruments())
+    counters = VersionCounters(_model([0, 1, 2], profile), Instruments())
     few, many = (
         AnsweredCall(
             np.tile(rows, (times, 1)),
@@ -105,59 +110,37 @@ def test_no_loop_over_rows() -> None:
         for times in (1, 1000)
     )
 
-    steps = _steps(lambda: tally.add([few]))
+    steps = _steps(lambda: counters.add([few]))
 
-    assert _steps(lambda: tally.add([many])) == steps
+    assert _steps(lambda: counters.add([many])) == steps
 
 
-def test_a_model_that_says_little() -> None:
-    """Without probabilities and a profile there are predictions and times, and no more."""
-    model: Any = SimpleNamespace(
-        version=3, classes=["a", "b"], has_probabilities=False, profile=None
-    )
-    counted = Instruments()
-    answer = Answer(np.array([1, 1, 0]), None)
-    VersionCounters(model, counted).add([AnsweredCall(np.ones((3, 4)), answer, 0.001)])
+def test_a_model_without_probabilities_and_profile() -> None:
+    """Such a model has predictions and times, and no more."""
+    counted = _count(_model(["a", "b"], has_probabilities=False), Answer(np.array([1, 1, 0]), None))
 
     assert _series(counted.predictions) == {
         ("iris_predictions_total", (("label", "a"), ("model_version", "3"))): 1,
         ("iris_predictions_total", (("label", "b"), ("model_version", "3"))): 2,
     }
-    assert (
-        _series(counted.inference)["iris_inference_seconds_count", (("model_version", "3"),)] == 1
-    )
+    seconds = _series(counted.inference)
+    assert seconds["iris_inference_seconds_count", (("model_version", "3"),)] == 1
     assert _series(counted.confidence) == _series(counted.feature_rows) == {}
 
 
-def test_probabilities_that_are_unknown() -> None:
-    """A row whose probabilities are not numbers has no confidence, and costs others nothing."""
-    model: Any = SimpleNamespace(
-        version=3, classes=["a", "b"], has_probabilities=True, profile=None
-    )
-    counted = Instruments()
-    shares = np.array([[np.nan, np.nan], [0.25, 0.75]])
-    answer = Answer(np.array([0, 1]), shares)
-    VersionCounters(model, counted).add([AnsweredCall(np.ones((2, 4)), answer, 0.001)])
-
-    series = _series(counted.confidence)
-    assert series["iris_prediction_confidence_count", (("model_version", "3"),)] == 1
-    assert series["iris_prediction_confidence_sum", (("model_version", "3"),)] == 0.75
-    assert sum(_series(counted.predictions).values()) == 2
-
-
-def test_probabilities_that_were_not_computed() -> None:
-    """Where scikit-learn serves, a call for labels alone has no confidence; others have."""
-    model: Any = SimpleNamespace(
-        version=3, classes=["a", "b"], has_probabilities=True, profile=None
-    )
-    counted = Instruments()
-    row, label = np.ones((1, 4)), np.array([1])
-    VersionCounters(model, counted).add(
-        [
-            AnsweredCall(row, Answer(label, None), 0.001),
-            AnsweredCall(row, Answer(label, np.array([[0.25, 0.75]])), 0.001),
-        ]
-    )
+@pytest.mark.parametrize(
+    "answers",
+    [
+        # A row whose probabilities are not numbers.
+        [Answer(np.array([0, 1]), np.array([[np.nan, np.nan], [0.25, 0.75]]))],
+        # scikit-learn computes none for a call of /predict.
+        [Answer(np.array([1]), None), Answer(np.array([1]), np.array([[0.25, 0.75]]))],
+    ],
+    ids=["not a number", "not computed"],
+)
+def test_unknown_probabilities(answers: list[Answer]) -> None:
+    """A row without probabilities has no confidence, and does not change that of others."""
+    counted = _count(_model(["a", "b"]), *answers)
 
     series = _series(counted.confidence)
     assert series["iris_prediction_confidence_count", (("model_version", "3"),)] == 1

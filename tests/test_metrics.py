@@ -1,4 +1,4 @@
-"""What Prometheus gets to know, from a real service with two workers."""
+"""The metrics of a real service with two workers."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from sklearn.datasets import load_iris
 from support import documentation, servers
-from support.scrape import Page, scrape
+from support.scrape import Growth, growth, scrape
 
 from iris_api.schema import FEATURES
 from iris_api.serving.openapi import ERRORS
@@ -42,7 +42,7 @@ def observed(
         "IRIS_MAX_BODY_BYTES": "1MB",
     }
     with servers.bentoml_service(folder / "log", env=env) as server:
-        # Ready is said by the first of them.
+        # The first worker alone makes the service ready.
         servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == 2)
         yield server
 
@@ -58,33 +58,26 @@ def _files(server: servers.Server) -> Path:
     return servers.metrics_folder(server.log.parent / "home")
 
 
-def _growth(name: str, before: Page, after: Page, **labels: str) -> float:
-    return after.value(name, **labels) - before.value(name, **labels)
-
-
 def test_counts_of_predictions(observed: servers.Server) -> None:
     """Each row of each answered call is counted once, by version and label, in either call."""
-    before = scrape(observed.url)
-    for _ in range(10):
-        _predict(observed, [SETOSA])
-        _predict(observed, [SETOSA, VERSICOLOR, VERSICOLOR], "predict_proba")
-    after = scrape(observed.url)
+    with growth(observed.url) as grown:
+        for _ in range(10):
+            _predict(observed, [SETOSA])
+            _predict(observed, [SETOSA, VERSICOLOR, VERSICOLOR], "predict_proba")
 
-    expected = {"setosa": 20, "versicolor": 20, "virginica": 0}
-    for label, count in expected.items():
-        growth = _growth("iris_predictions_total", before, after, model_version="1", label=label)
-        assert growth == count, label
-    assert _growth("iris_prediction_confidence_count", before, after, model_version="1") == 40
-    assert _growth("iris_inference_seconds_count", before, after, model_version="1") == 20
-    assert 0 < _growth("iris_inference_seconds_sum", before, after) < 20
-    assert _growth("iris_request_rows_count", before, after) == 20
-    assert _growth("iris_request_rows_sum", before, after) == 40
-    assert _growth("iris_request_rows_bucket", before, after, le="1.0") == 10
-    assert _growth("iris_request_rows_bucket", before, after, le="5.0") == 20
+    for label, count in {"setosa": 20, "versicolor": 20, "virginica": 0}.items():
+        assert grown("iris_predictions_total", model_version="1", label=label) == count, label
+    assert grown("iris_prediction_confidence_count", model_version="1") == 40
+    assert grown("iris_inference_seconds_count", model_version="1") == 20
+    assert 0 < grown("iris_inference_seconds_sum") < 20
+    assert grown("iris_request_rows_count") == 20
+    assert grown("iris_request_rows_sum") == 40
+    assert grown("iris_request_rows_bucket", le="1.0") == 10
+    assert grown("iris_request_rows_bucket", le="5.0") == 20
 
 
 def test_a_page_has_all_that_was_answered_before(observed: servers.Server) -> None:
-    """A call is on the page that is asked for after its answer, whichever workers the two were."""
+    """A call is on each page that is requested after its answer, whichever worker renders it."""
     start = scrape(observed.url).value("iris_predictions_total")
     for number in range(1, 31):
         _predict(observed, [SETOSA])
@@ -117,24 +110,21 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def test_confidence_is_the_highest_probability(observed: servers.Server) -> None:
     """The histogram has the highest probability of each row, in the right buckets."""
-    rows = load_iris().data.tolist()
-    before = scrape(observed.url)
-    answer = _predict(observed, rows, "predict_proba")
-    after = scrape(observed.url)
+    with growth(observed.url) as grown:
+        answer = _predict(observed, load_iris().data.tolist(), "predict_proba")
 
     tops = np.array(answer.json()["probabilities"]).max(axis=1)
-    growth = _growth("iris_prediction_confidence_sum", before, after)
-    assert growth == pytest.approx(tops.sum(), rel=1e-6)
+    assert grown("iris_prediction_confidence_sum") == pytest.approx(tops.sum(), rel=1e-6)
     for bound in ("0.5", "0.8", "0.95", "1.0"):
-        growth = _growth("iris_prediction_confidence_bucket", before, after, le=bound)
-        assert growth == np.count_nonzero(tops <= float(bound)), bound
+        count = np.count_nonzero(tops <= float(bound))
+        assert grown("iris_prediction_confidence_bucket", le=bound) == count, bound
 
 
 def test_training_rows_fall_as_expected(observed: servers.Server, home: Path) -> None:
     """The training rows fill each bin with the share that is expected of it, so drift is none."""
-    before = scrape(observed.url)
-    _predict(observed, load_iris().data.tolist())
-    after = scrape(observed.url)
+    with growth(observed.url) as grown:
+        _predict(observed, load_iris().data.tolist())
+    after = grown.after
 
     (folder,) = home.glob("models/irismodel/v1-*/mlflow_model")
     profile = TrainingProfile.read(folder)
@@ -143,15 +133,9 @@ def test_training_rows_fall_as_expected(observed: servers.Server, home: Path) ->
         expected = after.series("iris_feature_expected_ratio", model_version="1", feature=feature)
         assert list(expected.values()) == [0.0, *profile.features[feature].shares, 0.0]
         for key, ratio in expected.items():
-            growth = _growth(
-                "iris_feature_rows_total",
-                before,
-                after,
-                model_version="1",
-                feature=feature,
-                bin=dict(key)["bin"],
-            )
-            assert growth == pytest.approx(150 * ratio), (feature, key)
+            labels = {"model_version": "1", "feature": feature, "bin": dict(key)["bin"]}
+            count = grown("iris_feature_rows_total", **labels)
+            assert count == pytest.approx(150 * ratio), labels
     ratios = after.series("iris_label_expected_ratio", model_version="1")
     assert {dict(key)["label"]: ratio for key, ratio in ratios.items()} == profile.classes
 
@@ -162,16 +146,15 @@ def test_training_rows_fall_as_expected(observed: servers.Server, home: Path) ->
 )
 def test_edges_of_bins(observed: servers.Server, centimetres: float, name: str) -> None:
     """A bin has its lower edge and the last one both; outside of the profile are two more."""
-    before = scrape(observed.url)
-    _predict(observed, [[centimetres, *SETOSA[1:]]] * 3)
-    after = scrape(observed.url)
+    with growth(observed.url) as grown:
+        _predict(observed, [[centimetres, *SETOSA[1:]]] * 3)
 
     old, new = (
         page.series("iris_feature_rows_total", model_version="1", feature="sepal_length")
-        for page in (before, after)
+        for page in (grown.before, grown.after)
     )
-    grown = {dict(key)["bin"]: new[key] - old[key] for key in new if new[key] != old[key]}
-    assert grown == {name: 3}
+    changed = {dict(key)["bin"]: new[key] - old[key] for key in new if new[key] != old[key]}
+    assert changed == {name: 3}
 
 
 def _begin_request(server: servers.Server) -> socket.socket:
@@ -190,7 +173,7 @@ def _connected(worker: psutil.Process) -> int:
 
 
 def test_rejections(observed: servers.Server) -> None:
-    """What is refused is counted by its reason, and not as a prediction."""
+    """A rejected call is counted by its reason, and not as a prediction."""
     url = f"{observed.url}/predict"
     before = scrape(observed.url)
     statuses = [
@@ -201,18 +184,17 @@ def test_rejections(observed: servers.Server) -> None:
     ]
     _begin_request(observed).close()
 
-    def grown() -> dict[str, float]:
-        after = scrape(observed.url)
+    def rejected() -> dict[str, float]:
+        grown = Growth(before, scrape(observed.url))
         counts = {
-            reason: _growth("iris_rejected_requests_total", before, after, reason=reason)
-            for reason in REASONS
+            reason: grown("iris_rejected_requests_total", reason=reason) for reason in REASONS
         }
-        assert _growth("iris_predictions_total", before, after) == 0
+        assert grown("iris_predictions_total") == 0
         return {reason: count for reason, count in counts.items() if count}
 
-    servers.wait_for(lambda: "disconnected" in grown())
+    servers.wait_for(lambda: "disconnected" in rejected())
     assert statuses == [400, 415, 413, 413]
-    assert grown() == {
+    assert rejected() == {
         "invalid_body": 1,
         "unsupported_media_type": 1,
         "too_large": 2,
@@ -238,21 +220,20 @@ def test_sums_are_exact_under_load(observed: servers.Server) -> None:
 
     assert {call.result() for call in calls} == {200}
     assert len(pages) > 2
-    for page in [*pages, *at_last]:
-        counted = _growth("iris_predictions_total", before, page)
+    for grown in (Growth(before, page) for page in [*pages, *at_last]):
+        counted = grown("iris_predictions_total")
         assert counted % 10_000 == 0
-        assert _growth("iris_request_rows_sum", before, page) == counted
-        assert _growth("iris_prediction_confidence_count", before, page) == counted
+        assert grown("iris_request_rows_sum") == counted
+        assert grown("iris_prediction_confidence_count") == counted
         for feature in FEATURES:
-            growth = _growth("iris_feature_rows_total", before, page, feature=feature)
-            assert growth == counted, feature
-    for page in at_last:
-        assert _growth("iris_predictions_total", before, page) == 400_000
-        assert _growth("iris_inference_seconds_count", before, page) == 40
+            assert grown("iris_feature_rows_total", feature=feature) == counted, feature
+    for grown in (Growth(before, page) for page in at_last):
+        assert grown("iris_predictions_total") == 400_000
+        assert grown("iris_inference_seconds_count") == 40
 
 
 def _send_random(server: servers.Server, start: int, count: int) -> None:
-    """Send requests with paths, queries, methods and hosts that nobody serves."""
+    """Send requests with random paths, queries, methods and headers."""
     address = httpx.URL(server.url)
     connection = http.client.HTTPConnection(address.host, address.port)
     methods = itertools.cycle(["GET", "POST", "PUT", "OPTIONS", "DELETE"])
@@ -287,40 +268,31 @@ def test_random_paths_leave_nothing(observed: servers.Server) -> None:
         while len(_pids_of_others(observed)) < 2:
             list(pool.map(lambda part: _send_random(observed, part * 500, 500), range(4)))
             scrape(observed.url)  # by when all is counted
-        before, entries = scrape(observed.url), _entries(observed)
+        entries = _entries(observed)
         memory = sum(worker.memory_info().rss for worker in servers.workers(observed))
-        list(pool.map(lambda part: _send_random(observed, part * 2500, 2500), range(4, 8)))
-    after = scrape(observed.url)
+        with growth(observed.url) as grown:
+            list(pool.map(lambda part: _send_random(observed, part * 2500, 2500), range(4, 8)))
 
-    names = {sample.name for family in before.families for sample in family.samples}
-    assert {name: before.series(name).keys() for name in names} == {
-        name: after.series(name).keys() for name in names
-    }
+    names = {sample.name for family in grown.before.families for sample in family.samples}
+    for name in names:
+        assert grown.before.series(name).keys() == grown.after.series(name).keys()
     assert _entries(observed).keys() == entries.keys()
-    grown = sum(worker.memory_info().rss for worker in servers.workers(observed)) - memory
-    assert grown < 2 * 1024**2
-    others = _growth("bentoml_service_request_total", before, after, endpoint="other")
-    assert others == 10_000
+    more = sum(worker.memory_info().rss for worker in servers.workers(observed)) - memory
+    assert more < 2 * 1024**2
+    assert grown("bentoml_service_request_total", endpoint="other") == 10_000
 
 
 def test_known_paths_keep_their_label(observed: servers.Server) -> None:
     """Paths that are served are counted by themselves, with the status of their answer."""
-    before = scrape(observed.url)
-    statuses = {
-        path: httpx.get(f"{observed.url}{path}").status_code
-        for path in ("/health", "/model", "/docs.json", "/livez", "/readyz", "/predict")
-    }
-    after = scrape(observed.url)
+    with growth(observed.url) as grown:
+        statuses = {
+            path: httpx.get(f"{observed.url}{path}").status_code
+            for path in ("/health", "/model", "/docs.json", "/livez", "/readyz", "/predict")
+        }
 
     for path, status in statuses.items():
-        growth = _growth(
-            "bentoml_service_request_total",
-            before,
-            after,
-            endpoint=path,
-            http_response_code=str(status),
-        )
-        assert growth == 1, path
+        labels = {"endpoint": path, "http_response_code": str(status)}
+        assert grown("bentoml_service_request_total", **labels) == 1, path
 
 
 def test_statuses_begin_at_zero(observed: servers.Server) -> None:
@@ -334,7 +306,7 @@ def test_statuses_begin_at_zero(observed: servers.Server) -> None:
 
 
 def test_request_times_in_milliseconds(observed: servers.Server) -> None:
-    """The buckets of the request's duration tell a quarter of a millisecond from a half."""
+    """The buckets of the request's duration begin at a quarter of a millisecond."""
     _predict(observed, [SETOSA])
 
     bounds = scrape(observed.url).labels("bentoml_service_request_duration_seconds_bucket", "le")
@@ -357,11 +329,11 @@ def test_processes_of_the_service(observed: servers.Server) -> None:
 
 
 def test_a_killed_worker(observed: servers.Server) -> None:
-    """A worker that is killed takes its gauges along, and leaves what it and its time counted."""
+    """A killed worker's gauges disappear; its counters and its processor time remain."""
     gauge = "bentoml_service_request_in_progress"
     victim, other = servers.workers(observed)
     connections: list[socket.socket] = []
-    # Requests without an end, until each worker has one.
+    # Requests that do not end, until each worker has one.
     while not (_connected(victim) and (kept := _connected(other))):
         connections.append(_begin_request(observed))
         servers.wait_for(lambda: _connected(victim) + _connected(other) == len(connections))
@@ -392,8 +364,8 @@ def test_a_killed_worker(observed: servers.Server) -> None:
 
 
 def test_the_model(observed: servers.Server) -> None:
-    """The page says which model answers, and since when."""
-    told = httpx.get(f"{observed.url}/model").json()
+    """The page has the model that answers, and when it was loaded."""
+    known = httpx.get(f"{observed.url}/model").json()
     page = scrape(observed.url)
 
     ((labels, value),) = page.series("iris_model_info").items()
@@ -403,8 +375,8 @@ def test_the_model(observed: servers.Server) -> None:
         "model_version": "1",
         "stage": "Production",
         "engine": "onnx",
-        "digest": told["digest"],
-        "run_id": told["run_id"],
+        "digest": known["digest"],
+        "run_id": known["run_id"],
     }
     loaded = page.value("iris_model_loaded_timestamp_seconds", model_version="1")
     started = psutil.Process(observed.process.pid).create_time()
@@ -412,7 +384,7 @@ def test_the_model(observed: servers.Server) -> None:
 
 
 def test_the_registry(observed: servers.Server) -> None:
-    """The page tells of the last look at the registry, once there was one."""
+    """The page has the last poll of the registry, once there was one."""
     file = observed.log.parent / "home/registry/irismodel.json"
     absent = scrape(observed.url)
     file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the service answers: the HTTP table, the data set row by row, and bad input."""
+"""What the service answers: every route, every row of the data set, and invalid requests."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from support import servers
-from support.scrape import scrape
+from support.scrape import growth, scrape
 
 from iris_api.schema import FEATURES
 
@@ -53,26 +53,21 @@ def test_predict_proba(client: httpx.Client, estimator: Any) -> None:
 
 def test_every_row_of_the_data_set(client: httpx.Client, estimator: Any) -> None:
     """Each flower of the data set gets scikit-learn's own label, in both request forms."""
-    rows = load_iris().data
-    expected = estimator.predict(rows).tolist()
+    expected = estimator.predict(load_iris().data).tolist()
 
-    by_name = [
-        client.post("/predict", json=dict(zip(FEATURES, row, strict=True))).json()["predictions"][0]
-        for row in rows.tolist()
-    ]
-    one_by_one = [
-        client.post("/predict", json={"instances": [row]}).json()["predictions"][0]
-        for row in rows.tolist()
-    ]
-    at_once = client.post("/predict", json={"instances": rows.tolist()}).json()["predictions"]
+    def predict(body: object) -> list[str]:
+        found: list[str] = client.post("/predict", json=body).json()["predictions"]
+        return found
 
-    assert by_name == expected
-    assert one_by_one == expected
-    assert at_once == expected
+    rows = load_iris().data.tolist()
+    assert predict({"instances": rows}) == expected
+    for row, label in zip(rows, expected, strict=True):
+        assert predict(dict(zip(FEATURES, row, strict=True))) == [label]
+        assert predict({"instances": [row]}) == [label]
 
 
 def test_health(client: httpx.Client) -> None:
-    """A service with a model is well."""
+    """A service with a model is healthy."""
     answer = client.get("/health")
 
     assert answer.status_code == 200
@@ -97,14 +92,12 @@ def test_model(client: httpx.Client, tracking: Any) -> None:
 
 def test_metrics_count_requests(client: httpx.Client, service: servers.Server) -> None:
     """BentoML's own page counts a prediction that was made in between."""
-    name, of = "bentoml_service_request_total", {"endpoint": "/predict"}
-    before = scrape(service.url)
-    client.post("/predict", json=SETOSA)
-    after = scrape(service.url)
+    with growth(service.url) as grown:
+        client.post("/predict", json=SETOSA)
 
     for status, count in (("200", 1), ("400", 0)):
-        of["http_response_code"] = status
-        assert after.value(name, **of) - before.value(name, **of) == count
+        labels = {"endpoint": "/predict", "http_response_code": status}
+        assert grown("bentoml_service_request_total", **labels) == count
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/"])
@@ -128,13 +121,10 @@ def test_bentoml_client(service: servers.Server) -> None:
 @pytest.mark.parametrize("path", ["/predict", "/predict_proba"])
 @pytest.mark.parametrize("case", BAD_REQUESTS, ids=lambda case: case["name"])
 def test_bad_request(client: httpx.Client, case: dict[str, Any], path: str) -> None:
-    """Each way to break the contract has its status and its whole body."""
+    """Each invalid request has its status and its whole body."""
     body = case["body"].encode() if "body" in case else case["latin1"].encode("latin-1")
-    answer = client.post(
-        path,
-        content=body,
-        headers={"Content-Type": case.get("content_type", "application/json")},
-    )
+    headers = {"Content-Type": case.get("content_type", "application/json")}
+    answer = client.post(path, content=body, headers=headers)
 
     assert answer.json() == case["answer"]
     assert answer.status_code == case["status"]
@@ -142,12 +132,8 @@ def test_bad_request(client: httpx.Client, case: dict[str, Any], path: str) -> N
 
 
 def test_deeply_nested_body(client: httpx.Client) -> None:
-    """Nesting without end is invalid JSON, and not a crash."""
-    answer = client.post(
-        "/predict",
-        content=b'{"instances":' + b"[" * 100_000,
-        headers={"Content-Type": "application/json"},
-    )
+    """Endless nesting is invalid JSON, and not a crash."""
+    answer = client.post("/predict", content=b'{"instances":' + b"[" * 100_000)
 
     assert answer.status_code == 400
     assert answer.json() == {
@@ -156,7 +142,7 @@ def test_deeply_nested_body(client: httpx.Client) -> None:
 
 
 def test_many_problems(client: httpx.Client) -> None:
-    """Of a body of a thousand bad rows, the first one is told."""
+    """Of a thousand invalid rows, the answer has the first one."""
     answer = client.post("/predict", json={"instances": [[0, 0, -1, "a"]] * 1000})
 
     assert answer.status_code == 400
@@ -171,7 +157,7 @@ def test_many_problems(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("row", [[0, 0, 0, 0], SETOSA])
 def test_too_many_rows(client: httpx.Client, row: Any) -> None:
-    """More rows than allowed are refused, in either form of the rows."""
+    """Too many rows are rejected, in either form of the rows."""
     answer = client.post("/predict", json={"instances": [row] * 100_001})
 
     assert answer.status_code == 413
@@ -182,7 +168,7 @@ def test_too_many_rows(client: httpx.Client, row: Any) -> None:
 
 @pytest.mark.parametrize("value", ["{}", "[[[[[]]]]]"])
 def test_too_many_values(client: httpx.Client, service: servers.Server, value: str) -> None:
-    """Values without number are refused before there is a Python object for each."""
+    """Too many values are rejected before there is a Python object for each."""
     (worker,) = servers.workers(service)
     before = worker.memory_info().rss
     answer = client.post("/predict", content=f'{{"instances":[{f"{value}," * 1_000_000}{value}]}}')
@@ -198,7 +184,7 @@ def test_too_many_values(client: httpx.Client, service: servers.Server, value: s
     "head", [b"Content-Length: 99999999999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
 )
 def test_body_without_end(service: servers.Server, head: bytes) -> None:
-    """A body that is too large is refused before its end, and the connection closed."""
+    """A body that is too large is rejected before its end, and the connection closed."""
     url = httpx.URL(service.url)
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
     with socket.create_connection((url.host, url.port), timeout=30) as connection:
@@ -216,7 +202,7 @@ def test_body_without_end(service: servers.Server, head: bytes) -> None:
 
 
 def test_client_that_leaves(service: servers.Server, client: httpx.Client) -> None:
-    """A client that leaves in the middle of its body harms nobody and leaves no traceback."""
+    """A client that disconnects during its upload affects no other, and leaves no traceback."""
     url = httpx.URL(service.url)
     name, reason = "iris_rejected_requests_total", {"reason": "disconnected"}
     before = scrape(service.url).value(name, **reason)
@@ -232,43 +218,37 @@ def test_client_that_leaves(service: servers.Server, client: httpx.Client) -> No
 
 
 def test_without_a_content_type(client: httpx.Client) -> None:
-    """A body that does not say what it is, is taken for JSON."""
+    """A body without a content type is parsed as JSON."""
     answer = client.post("/predict", content=json.dumps(SETOSA).encode())
 
     assert "content-type" not in answer.request.headers
     assert answer.json() == {"predictions": ["setosa"]}
 
 
-def test_get_on_a_post_route(client: httpx.Client) -> None:
-    """The wrong method is told the right one."""
-    answer = client.get("/predict")
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed", "error"),
+    [
+        ("GET", "/predict", 405, "POST", "GET is not possible here; use POST"),
+        ("POST", "/model", 405, "GET, HEAD", "POST is not possible here; use GET, HEAD"),
+        (
+            *("GET", "/nothing/here", 404, None),
+            "there is nothing at this path; GET /docs.json lists what there is",
+        ),
+    ],
+)
+def test_routing(
+    client: httpx.Client, method: str, path: str, status: int, allowed: str | None, error: str
+) -> None:
+    """A wrong method or path is answered with the right one."""
+    answer = client.request(method, path)
 
-    assert answer.status_code == 405
-    assert answer.headers["Allow"] == "POST"
-    assert answer.json() == {"error": "GET is not possible here; use POST"}
-
-
-def test_post_on_a_get_route(client: httpx.Client) -> None:
-    """The pages cannot be posted to."""
-    answer = client.post("/model")
-
-    assert answer.status_code == 405
-    assert answer.headers["Allow"] == "GET, HEAD"
-    assert answer.json() == {"error": "POST is not possible here; use GET, HEAD"}
-
-
-def test_unknown_path(client: httpx.Client) -> None:
-    """A path that is not there says where to look, as JSON."""
-    answer = client.get("/nothing/here")
-
-    assert answer.status_code == 404
-    assert answer.json() == {
-        "error": "there is nothing at this path; GET /docs.json lists what there is"
-    }
+    assert answer.status_code == status
+    assert answer.headers.get("Allow") == allowed
+    assert answer.json() == {"error": error}
 
 
 def test_without_a_model(plain_env: dict[str, str], tmp_path: Path) -> None:
-    """A service with an empty store is up, and every route that needs a model says why not."""
+    """A service with an empty store runs, and every route that needs a model says what to do."""
     env = plain_env | {"BENTOML_HOME": str(tmp_path / "home")}
     reason = (
         f"irismodel:latest is not in the model store {tmp_path}/home/models; "
@@ -295,7 +275,7 @@ def test_without_a_model(plain_env: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_log_holds_no_traceback(client: httpx.Client, service: servers.Server) -> None:
-    """Bad input leaves no traceback and no value in the log."""
+    """An invalid request leaves no traceback and no value in the log."""
     client.post("/predict", json=SETOSA | {"sepal_length": "31.4159"})
 
     log = service.log.read_text("utf-8")

@@ -1,5 +1,7 @@
-"""The page of `GET /metrics`, read as Prometheus reads it."""
+"""The page of `GET /metrics`, parsed as Prometheus parses it."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -14,11 +16,11 @@ class Page:
     families: list[Metric]
 
     def value(self, name: str, **labels: str) -> float:
-        """Add up the samples of that name that have these labels."""
+        """Add up the samples of a name that have these labels."""
         return sum(self.series(name, **labels).values())
 
     def series(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """Return the samples of that name that have these labels, by their other labels."""
+        """Return the samples of a name that have these labels, by their other labels."""
         return {
             tuple(sorted(sample.labels.items() - labels.items())): sample.value
             for family in self.families
@@ -31,8 +33,29 @@ class Page:
         return {dict(key)[label] for key in self.series(name)}
 
 
+@dataclass
+class Growth:
+    """The difference between two scrapes."""
+
+    before: Page
+    after: Page
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """Return the growth of what `Page.value` returns."""
+        return self.after.value(name, **labels) - self.before.value(name, **labels)
+
+
 def scrape(url: str) -> Page:
-    """Read the page on a new connection, which any worker may take."""
+    """Read the page on a new connection, which any worker may accept."""
     answer = httpx.get(f"{url}/metrics", timeout=30)
     assert answer.status_code == 200
     return Page(list(text_string_to_metric_families(answer.text)))
+
+
+@contextlib.contextmanager
+def growth(url: str) -> Iterator[Growth]:
+    """Scrape a service before and after the block."""
+    before = scrape(url)
+    found = Growth(before, before)
+    yield found
+    found.after = scrape(url)
