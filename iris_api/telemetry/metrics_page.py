@@ -17,6 +17,9 @@ from iris_api.telemetry.worker_files import Sample, WorkerFiles
 
 _BY_NAME = {instrument.name: instrument for instrument in instruments.INSTRUMENTS}
 
+SETTLE_SECONDS = 0.075
+"""Delay of a page, in which other workers count what they answered: FLUSH_SECONDS and a half."""
+
 logger = logging.getLogger("bentoml.service")
 
 
@@ -27,20 +30,12 @@ class MetricsPage(Collector):
         files: of the workers.
         name: of the registered model whose registry status is shown, if any.
         flush: counts what this worker has answered.
-        settle_seconds: until the other workers have counted what they answered before.
     """
 
-    def __init__(
-        self,
-        files: WorkerFiles,
-        name: str | None,
-        flush: Callable[[], None],
-        settle_seconds: float,
-    ) -> None:
+    def __init__(self, files: WorkerFiles, name: str | None, flush: Callable[[], None]) -> None:
         self._files = files
         self._name = name
         self._flush = flush
-        self._settle_seconds = settle_seconds
         self._processes = ServiceProcesses()
 
     @contextlib.contextmanager
@@ -50,7 +45,7 @@ class MetricsPage(Collector):
         Raises:
             HTTPException: the folder of the files is gone.
         """
-        time.sleep(self._settle_seconds)
+        time.sleep(SETTLE_SECONDS)
         self._flush()
         if not self._files.folder.is_dir():
             logger.error(

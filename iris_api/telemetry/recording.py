@@ -27,16 +27,13 @@ from iris_api.telemetry.counting import (
 )
 from iris_api.telemetry.instruments import Reason, Result
 from iris_api.telemetry.metrics_page import MetricsPage
-from iris_api.telemetry.worker_files import LOCK_SECONDS, Sample, WorkerFiles
+from iris_api.telemetry.worker_files import Sample, WorkerFiles
 
 FLUSH_SECONDS = 0.05
 """Maximum delay of counting: with 4 000 requests a second for each worker, 200 share its cost."""
 
-SETTLE_SECONDS = 1.5 * FLUSH_SECONDS
-"""Delay of a page, after which the other workers have counted what they answered before it."""
-
 MAXIMUM_PENDING = 1000
-"""Maximum number of queued requests: more than a worker can answer within FLUSH_SECONDS."""
+"""Maximum length of the queue. More come in only while a page is rendered for long."""
 
 logger = logging.getLogger("bentoml.service")
 
@@ -64,7 +61,7 @@ class Metrics:
         self._rejected = {reason: rejected.labels(reason) for reason in instruments.REASONS}
         reloads = instruments.counter(instruments.MODEL_RELOADS)
         self._reloads = {result: reloads.labels(result) for result in instruments.RESULTS}
-        self.page = MetricsPage(self._files, name if follows else None, self.flush, SETTLE_SECONDS)
+        self.page = MetricsPage(self._files, name if follows else None, self.flush)
 
     def activate(self, model: Model) -> None:
         """Report that this worker serves a model from now on, and no other."""
@@ -92,7 +89,7 @@ class Metrics:
         if threading.get_ident() != self._loop_thread:
             self.flush()  # a long body, whose thread may take the time
         elif len(self._pending) >= MAXIMUM_PENDING:
-            self.flush(seconds=0)
+            self._count()
         else:
             self.count_soon()
 
@@ -117,13 +114,9 @@ class Metrics:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._expire)
 
-    def flush(self, seconds: float = LOCK_SECONDS) -> None:
-        """Count what is queued.
-
-        Args:
-            seconds: maximum wait for a page that is being rendered.
-        """
-        with self._files.lock(seconds):
+    def flush(self) -> None:
+        """Count what is queued, after a page that is being rendered."""
+        with self._files.lock():
             self._count()
 
     def _expire(self) -> None:
