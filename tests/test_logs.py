@@ -1,4 +1,4 @@
-"""The log and the traces of a service that has a collector, an access log and a fault."""
+"""The log and the traces of a service with a collector, an access log and a fault."""
 
 import json
 import os
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Span
 
 SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.8, 2.2]
+PARENT_SPAN = "00f067aa0ba902b7"
 
 FAULT = """
 import orjson
@@ -35,20 +36,20 @@ def fail(content, *arguments, **options):
     return dumps(content, *arguments, **options)
 orjson.dumps = fail
 """
-"""An answer that cannot be written, for a reason that has the row."""
+"""Makes one answer fail to be written, with an error whose message contains the row."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A service, and the tracking server that takes its traces."""
+    """A service, and the tracking server that collects its traces."""
 
     server: servers.Server
     collector: "MlflowClient"
 
-    def ask(self, row: list[float], trace_id: str) -> httpx.Response:
-        """Ask within a trace of our own."""
-        headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
-        return httpx.post(f"{self.server.url}/predict", json={"instances": [row]}, headers=headers)
+    def ask(self, rows: list[list[float]], trace_id: str) -> httpx.Response:
+        """Ask within a trace of the test."""
+        headers = {"traceparent": f"00-{trace_id}-{PARENT_SPAN}-01"}
+        return httpx.post(f"{self.server.url}/predict", json={"instances": rows}, headers=headers)
 
     def trace(self, trace_id: str, count: int) -> "dict[str, Span]":
         """Wait for the spans of a trace, and return them by name."""
@@ -63,7 +64,7 @@ class Traced:
         return found()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Read the log, each line of which must be an object."""
+        """Parse the log, each line of which must be an object."""
         return [json.loads(line) for line in self.server.log.read_text().splitlines()]
 
 
@@ -71,7 +72,7 @@ class Traced:
 def traced(
     tracking: "Tracking", home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> "Iterator[Traced]":
-    """Run a service with one worker; MLflow's own server takes OTLP, for an experiment."""
+    """Run a service with one worker; MLflow's tracking server accepts OTLP."""
     from mlflow import MlflowClient  # noqa: PLC0415 (seconds)
 
     folder = tmp_path_factory.mktemp("traced")
@@ -89,16 +90,16 @@ def traced(
 
 
 def test_spans_of_a_prediction(traced: Traced) -> None:
-    """A call is one span with its three steps in it, in order, each with the model version."""
+    """A call has a span, and its three steps have spans in it, each with the model version."""
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
-    answer = traced.ask(SETOSA, trace_id)
+    answer = traced.ask([SETOSA], trace_id)
     spans = traced.trace(trace_id, 4)
 
     assert answer.status_code == 200
     assert spans.keys() == {"POST /predict", "parse", "inference", "serialize"}
     assert {span.attributes["model_version"] for span in spans.values()} == {1}
     request = spans.pop("POST /predict")
-    assert request.parent_id == "00f067aa0ba902b7"
+    assert request.parent_id == PARENT_SPAN
     assert {step.parent_id for step in spans.values()} == {request.span_id}
     steps = [spans[name] for name in ("parse", "inference", "serialize")]
     times = [(step.start_time_ns, step.end_time_ns or 0) for step in steps]
@@ -110,9 +111,7 @@ def test_spans_of_a_prediction(traced: Traced) -> None:
 def test_a_long_body_is_traced_too(traced: Traced) -> None:
     """The steps that run in a thread belong to the span of their request."""
     trace_id = "5bf92f3577b34da6a3ce929d0e0e4736"
-    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
-    body = {"instances": [SETOSA] * 2000}
-    answer = httpx.post(f"{traced.server.url}/predict", json=body, headers=headers)
+    answer = traced.ask([SETOSA] * 2000, trace_id)
     spans = traced.trace(trace_id, 4)
 
     assert answer.status_code == 200
@@ -120,9 +119,9 @@ def test_a_long_body_is_traced_too(traced: Traced) -> None:
 
 
 def test_lines_of_the_log(traced: Traced) -> None:
-    """Each line is an object; one of a call has its trace and model version, and no feature."""
+    """Each line is an object; those of a call have its trace and model version, and no row."""
     trace_id = "6bf92f3577b34da6a3ce929d0e0e4736"
-    traced.ask([5.123, 3.5, 1.4, 0.2], trace_id)
+    traced.ask([[5.123, 3.5, 1.4, 0.2]], trace_id)
     wrong = httpx.post(f"{traced.server.url}/predict", json={"instances": [[5.123, "x", 1, 1]]})
     span = traced.trace(trace_id, 4)["POST /predict"]
     lines = traced.lines()
@@ -145,15 +144,13 @@ def test_lines_of_the_log(traced: Traced) -> None:
 def test_a_fault(traced: Traced) -> None:
     """A fault is answered with 500, counted, and logged on one line with its trace and version."""
     trace_id = "7bf92f3577b34da6a3ce929d0e0e4736"
-    answer = traced.ask(VIRGINICA, trace_id)
+    answer = traced.ask([VIRGINICA], trace_id)
     page = scrape(traced.server.url)
 
     assert answer.status_code == 500
     assert answer.json() == {"error": "the service failed; its log says why"}
-    faults = page.value(
-        "bentoml_service_request_total", endpoint="/predict", http_response_code="500"
-    )
-    assert faults == 1
+    labels = {"endpoint": "/predict", "http_response_code": "500"}
+    assert page.value("bentoml_service_request_total", **labels) == 1
     (line,) = [line for line in traced.lines() if "exception" in line]
     assert line["level"] == "error"
     traces = line["exception"].splitlines()
@@ -166,7 +163,7 @@ def test_a_fault(traced: Traced) -> None:
 
 
 def test_lines_on_a_terminal(plain_env: dict[str, str], tmp_path: Path) -> None:
-    """On a terminal the lines are for a person."""
+    """On a terminal the lines are plain text."""
     script = (
         "import logging; from bentoml._internal.log import configure_server_logging;"
         "configure_server_logging(); from iris_api.telemetry import logs;"

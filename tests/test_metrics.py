@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from sklearn.datasets import load_iris
 from support import documentation, servers
-from support.scrape import Growth, growth, scrape
+from support.scrape import Growth, Page, growth, scrape
 
 from iris_api.schema import FEATURES
 from iris_api.serving.openapi import ERRORS
@@ -289,8 +289,9 @@ def test_known_paths_keep_their_label(observed: servers.Server) -> None:
             path: httpx.get(f"{observed.url}{path}").status_code
             for path in ("/health", "/model", "/docs.json", "/livez", "/readyz", "/predict")
         }
+        _predict(observed, [SETOSA])
 
-    for path, status in statuses.items():
+    for path, status in (*statuses.items(), ("/predict", 200)):
         labels = {"endpoint": path, "http_response_code": str(status)}
         assert grown("bentoml_service_request_total", **labels) == 1, path
 
@@ -383,18 +384,22 @@ def test_the_model(observed: servers.Server) -> None:
     assert started < loaded < time.time()
 
 
+def _scrape_after_poll(server: servers.Server, *, version: int = 7, error: str = "null") -> Page:
+    """Scrape while the store has this status of the registry."""
+    file = server.log.parent / "home/registry/irismodel.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f'{{"checked_at": 1700000000.5, "version": {version}, "error": {error}}}')
+    page = scrape(server.url)
+    file.unlink()
+    return page
+
+
 def test_the_registry(observed: servers.Server) -> None:
     """The page has the last poll of the registry, once there was one."""
-    file = observed.log.parent / "home/registry/irismodel.json"
     absent = scrape(observed.url)
-    file.parent.mkdir(exist_ok=True)
-    file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": null}')
-    answered = scrape(observed.url)
-    file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": "it is gone"}')
-    failed = scrape(observed.url)
-    file.write_text(f'{{"checked_at": 1700000000.5, "version": {10**400}, "error": null}}')
-    unreadable = scrape(observed.url)
-    file.unlink()
+    answered = _scrape_after_poll(observed)
+    failed = _scrape_after_poll(observed, error='"it is gone"')
+    unreadable = _scrape_after_poll(observed, version=10**400)
 
     for name in ("up", "version", "last_check_timestamp_seconds"):
         assert absent.series(f"iris_registry_{name}") == {}, name
@@ -407,11 +412,7 @@ def test_the_registry(observed: servers.Server) -> None:
 
 def test_metrics_are_documented(observed: servers.Server) -> None:
     """The table of docs/metrics.md, the code and the page of a service have the same metrics."""
-    file = observed.log.parent / "home/registry/irismodel.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text('{"checked_at": 1700000000.5, "version": 7, "error": null}')
-    page = scrape(observed.url)
-    file.unlink()
+    page = _scrape_after_poll(observed)
 
     table = {
         name.strip("`"): (kind, set(documentation.code(labels)), meaning)

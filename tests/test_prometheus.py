@@ -193,23 +193,6 @@ def test_target_is_up(watched: Watched) -> None:
     assert watched.value('up{job="iris-api"}') == 1
 
 
-def test_counts(watched: Watched, flowers: NDArray[np.float64]) -> None:
-    """Prometheus has what was sent, by version and label, and what was rejected."""
-    requests = 'sum(bentoml_service_request_total{endpoint="/predict",http_response_code="200"})'
-    rejections = 'iris_rejected_requests_total{reason="invalid_body"}'
-    before = watched.predicted(), watched.value(requests), watched.value(rejections)
-
-    answered = watched.send(flowers[:140]) + watched.send(flowers[90:], 2)
-    for _ in range(2):
-        rejected = watched.service.post("/predict", json={"instances": [[1, 2, 3]]})
-        assert rejected.status_code == 400
-
-    assert len(answered) == 3
-    servers.wait_for(lambda: watched.predicted() - before[0] == answered)
-    servers.wait_for(lambda: watched.value(rejections) == before[2] + 2)
-    assert watched.value(requests) == before[1] + 3
-
-
 def test_drift(watched: Watched, flowers: NDArray[np.float64]) -> None:
     """The alert of a feature fires when its values shift, and not before; numpy agrees."""
     profile = TrainingProfile.of(dict(zip(FEATURES, flowers.T, strict=True)), ["any"] * 150)

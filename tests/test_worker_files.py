@@ -1,4 +1,4 @@
-"""The folder that the workers share their metrics in: whose it is, and its loss."""
+"""The files of the workers' metrics: their folder, its loss, and a full disk."""
 
 import os
 import shutil
@@ -19,23 +19,30 @@ ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
 @pytest.fixture
 def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """Give a store of its own."""
+    """Give the environment of a service of this test's own."""
     return plain_env | {"BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home"))}
+
+
+def _start(env: dict[str, str], port: int | None) -> "subprocess.CompletedProcess[str]":
+    """Start a service that ends by itself."""
+    options = ("service:IrisClassifier", "--host", "127.0.0.1", "--port", str(port))
+    return servers.run("-m", "bentoml", "serve", *options, env=env, timeout=60)
+
+
+def _promote_again(env: dict[str, str]) -> None:
+    """Have the service load the active version again, as after its promotion."""
+    (pointer,) = Path(env["BENTOML_HOME"]).glob("models/irismodel/latest")
+    pointer.touch()
 
 
 @pytest.mark.thorough
 def test_second_start(env: dict[str, str], tmp_path: Path) -> None:
-    """A service that finds its port in use leaves the one that has it what it counted."""
+    """A second service whose port is in use does not change the metrics of the first."""
     with servers.bentoml_service(tmp_path / "log", env=env) as first:
         for _ in range(3):
             httpx.post(f"{first.url}/predict", json=ROW)
         before = scrape(first.url)
-        port = str(httpx.URL(first.url).port)
-        second = servers.run(
-            *("-m", "bentoml", "serve", "service:IrisClassifier"),
-            *("--host", "127.0.0.1", "--port", port),
-            env=env,
-        )
+        second = _start(env, httpx.URL(first.url).port)
         httpx.post(f"{first.url}/predict", json=ROW)
         after = scrape(first.url)
 
@@ -49,7 +56,7 @@ def test_second_start(env: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_folders_of_ended_services(env: dict[str, str], tmp_path: Path) -> None:
-    """What a service counted stays until the next start, and no longer."""
+    """The metrics of an ended service stay until the next start."""
     with servers.bentoml_service(tmp_path / "log", env=env):
         pass
     former = servers.metrics_folder(Path(env["BENTOML_HOME"]))
@@ -61,20 +68,14 @@ def test_folders_of_ended_services(env: dict[str, str], tmp_path: Path) -> None:
     assert own != former
 
 
-def _promote_again(env: dict[str, str]) -> None:
-    """Have the service load the active version anew, as after its promotion."""
-    (pointer,) = Path(env["BENTOML_HOME"]).glob("models/irismodel/latest")
-    pointer.touch()
-
-
 @pytest.mark.thorough
 def test_lost_folder(env: dict[str, str], tmp_path: Path) -> None:
-    """Without the folder predictions and promotions go on, and a new worker makes another one."""
+    """Without the folder predictions and promotions go on, and a new worker creates it."""
     env |= {"IRIS_RELOAD_SECONDS": "0.1"}
     with servers.bentoml_service(tmp_path / "log", env=env) as server:
         folder = servers.metrics_folder(Path(env["BENTOML_HOME"]))
         shutil.rmtree(folder)
-        # The long ones are counted in their own thread, before they are answered.
+        # Long bodies are counted in their own thread, before they are answered.
         answers = [
             httpx.post(f"{server.url}/predict", json={"instances": ROW["instances"] * rows})
             for rows in (1, 20_000, 1, 20_000)
@@ -103,7 +104,7 @@ def test_lost_folder(env: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(env: dict[str, str], tmp_path: Path) -> Iterator[Path]:
-    """Have the store on a disk of its own."""
+    """Put the store on a disk of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
@@ -117,14 +118,14 @@ def small_disk(env: dict[str, str], tmp_path: Path) -> Iterator[Path]:
 
 
 def _fill(disk: Path, *, left: int) -> None:
-    """Leave so many bytes of a disk."""
+    """Fill a disk, except for some bytes."""
     with (disk / "filler").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
 
 
 @pytest.mark.thorough
 def test_disk_fills_up(env: dict[str, str], small_disk: Path, tmp_path: Path) -> None:
-    """On a disk that is full by now a worker answers, counts, and takes a promoted version."""
+    """When the disk is full, a worker answers, counts, and loads a promoted version."""
     env |= {"IRIS_RELOAD_SECONDS": "0.1"}
     with servers.bentoml_service(tmp_path / "log", env=env) as server:
         files = list(servers.metrics_folder(Path(env["BENTOML_HOME"])).glob("*.db"))
@@ -149,16 +150,11 @@ def test_disk_fills_up(env: dict[str, str], small_disk: Path, tmp_path: Path) ->
 
 
 def test_start_on_a_full_disk(env: dict[str, str], small_disk: Path) -> None:
-    """A worker without room for its metrics ends with a line that says why, and not by a signal."""
+    """A worker without space for its metrics ends with a line that says why, not by a signal."""
     # Where the first dead worker ends the service.
     env |= {"BENTOML_CONTAINERIZED": "true", "IRIS_WORKERS": "1"}
     _fill(small_disk, left=2 * RESERVED_BYTES)
-    done = servers.run(
-        *("-m", "bentoml", "serve", "service:IrisClassifier"),
-        *("--host", "127.0.0.1", "--port", str(servers.free_port())),
-        env=env,
-        timeout=60,
-    )
+    done = _start(env, servers.free_port())
 
     folder = servers.metrics_folder(Path(env["BENTOML_HOME"]))
     said = done.stdout + done.stderr
