@@ -1,5 +1,6 @@
 """The chain of fixtures: tracking server, trained model, model store, service, client."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -176,6 +177,25 @@ def service(
     env = plain_env | {"BENTOML_HOME": str(home)}
     with servers.bentoml_service(log, env=env) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def serve(
+    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> servers.Serve:
+    """Return a function that runs a service with variables of its own, and a copy of the store.
+
+    The copy is the folder `home` beside the log.
+    """
+
+    @contextlib.contextmanager
+    def run(**variables: str) -> Iterator[servers.Server]:
+        folder = tmp_path_factory.mktemp("service")
+        env = plain_env | {"BENTOML_HOME": str(servers.copy_store(home, folder / "home"))}
+        with servers.bentoml_service(folder / "log", env=env | variables) as server:
+            yield server
+
+    return run
 
 
 @pytest.fixture(scope="session")

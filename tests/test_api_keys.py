@@ -26,7 +26,6 @@ class Guarded:
 
     server: servers.Server
     keys: Path
-    home: Path
 
     def post(self, authorization: str | None, call: str = "/predict") -> httpx.Response:
         """Ask for a prediction."""
@@ -45,21 +44,12 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(
-    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Guarded]:
+def guarded(serve: servers.Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Run a service with two keys, and a log of all requests."""
-    folder = tmp_path_factory.mktemp("guarded")
-    keys = folder / "keys"
+    keys = tmp_path_factory.mktemp("guarded") / "keys"
     keys.write_text(f"# of the laboratory\n{KEY}\n\n  {OTHER_KEY}\t\n")
-    home = servers.copy_store(home, folder / "home")
-    env = plain_env | {
-        "BENTOML_HOME": str(home),
-        "IRIS_API_KEYS_FILE": str(keys),
-        "IRIS_ACCESS_LOG": "true",
-    }
-    with servers.bentoml_service(folder / "log", env=env) as server:
-        yield Guarded(server, keys, home)
+    with serve(IRIS_API_KEYS_FILE=str(keys), IRIS_ACCESS_LOG="true") as server:
+        yield Guarded(server, keys)
 
 
 @pytest.fixture
@@ -172,17 +162,8 @@ def test_pipe_in_the_place_of_the_file(changing: Guarded) -> None:
     assert log.count(f"every request is rejected: {reason}") == 1
 
 
-@pytest.fixture
-def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """Give the environment of a service of this test's own."""
-    return plain_env | {
-        "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
-        "IRIS_API_KEYS_FILE": str(tmp_path / "keys"),
-    }
-
-
 @pytest.mark.thorough
-def test_failure_that_passes(env: dict[str, str], tmp_path: Path) -> None:
+def test_failure_that_passes(serve: servers.Serve, tmp_path: Path) -> None:
     """A file that could not be read for a while, for want of a file descriptor, is read again."""
     keys = tmp_path / "keys"
     keys.write_text(KEY)
@@ -192,7 +173,7 @@ def test_failure_that_passes(env: dict[str, str], tmp_path: Path) -> None:
         return client.post("/predict", json=ROW, headers=headers).status_code
 
     with (
-        servers.bentoml_service(tmp_path / "log", env=env) as server,
+        serve(IRIS_API_KEYS_FILE=str(keys)) as server,
         httpx.Client(base_url=server.url, timeout=10) as client,
     ):
         assert status(client) == 200
@@ -208,11 +189,14 @@ def test_failure_that_passes(env: dict[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, pytest.param("# none\n", marks=pytest.mark.thorough)])
-def test_start_without_a_key(env: dict[str, str], tmp_path: Path, content: str | None) -> None:
+def test_start_without_a_key(
+    plain_env: dict[str, str], tmp_path: Path, content: str | None
+) -> None:
     """A service that would reject every request does not start, and says why."""
     keys = tmp_path / "keys"
     if content is not None:
         keys.write_text(content)
+    env = plain_env | {"BENTOML_HOME": str(tmp_path), "IRIS_API_KEYS_FILE": str(keys)}
     done = servers.run("-m", "bentoml", "serve", "service:IrisClassifier", env=env)
 
     said = done.stdout + done.stderr
@@ -234,7 +218,7 @@ def test_keys_are_shown_nowhere(guarded: Guarded) -> None:
         **{path: httpx.get(guarded.server.url + path).text for path in PAGES},
         **{
             str(path): path.read_bytes().decode("latin-1")
-            for path in guarded.home.rglob("*")
+            for path in (guarded.server.log.parent / "home").rglob("*")
             if path.is_file()
         },
     }

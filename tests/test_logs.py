@@ -70,22 +70,22 @@ class Traced:
 
 @pytest.fixture(scope="module")
 def traced(
-    tracking: "Tracking", home: Path, tmp_path_factory: pytest.TempPathFactory
+    tracking: "Tracking", serve: servers.Serve, tmp_path_factory: pytest.TempPathFactory
 ) -> "Iterator[Traced]":
     """Run a service with one worker; MLflow's tracking server accepts OTLP."""
     from mlflow import MlflowClient  # noqa: PLC0415 (seconds)
 
     folder = tmp_path_factory.mktemp("traced")
     (folder / "sitecustomize.py").write_text(FAULT)
-    env = tracking.env | {
-        "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
+    variables = {
+        "MLFLOW_TRACKING_URI": tracking.url,
         "IRIS_ACCESS_LOG": "true",
         "OTEL_EXPORTER_OTLP_ENDPOINT": tracking.url,
         "OTEL_EXPORTER_OTLP_HEADERS": "x-mlflow-experiment-id=0",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "PYTHONPATH": str(folder),
     }
-    with servers.bentoml_service(folder / "log", env=env) as server:
+    with serve(**variables) as server:
         yield Traced(server, MlflowClient(tracking.url))
 
 

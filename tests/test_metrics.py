@@ -31,17 +31,9 @@ SETOSA, VERSICOLOR = [5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]
 
 
 @pytest.fixture(scope="module")
-def observed(
-    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[servers.Server]:
+def observed(serve: servers.Serve) -> Iterator[servers.Server]:
     """Run a service with two workers and small limits."""
-    folder = tmp_path_factory.mktemp("observed")
-    env = plain_env | {
-        "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
-        "IRIS_WORKERS": "2",
-        "IRIS_MAX_BODY_BYTES": "1MB",
-    }
-    with servers.bentoml_service(folder / "log", env=env) as server:
+    with serve(IRIS_WORKERS="2", IRIS_MAX_BODY_BYTES="1MB") as server:
         # The first worker alone makes the service ready.
         servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == 2)
         yield server

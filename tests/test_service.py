@@ -90,12 +90,6 @@ def test_model(client: httpx.Client, tracking: Any) -> None:
     assert found["metrics"]["accuracy_mean"] > 0.9
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/"])
-def test_bentoml_routes(client: httpx.Client, path: str) -> None:
-    """BentoML's own routes stay."""
-    assert client.get(path).status_code == 200
-
-
 def test_bentoml_client(service: servers.Server) -> None:
     """BentoML's client calls both methods with keyword arguments."""
     with bentoml.SyncHTTPClient(service.url) as client:

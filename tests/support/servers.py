@@ -32,6 +32,10 @@ class Server:
     process: "subprocess.Popen[bytes]"
 
 
+Serve = Callable[..., contextlib.AbstractContextManager[Server]]
+"""Runs the service with a store of its own, and with variables given as keyword arguments."""
+
+
 def free_port() -> int:
     """Return a free port."""
     with socket.socket() as probe:
