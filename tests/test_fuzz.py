@@ -1,4 +1,4 @@
-"""Requests that nobody thought of: made of the OpenAPI document, and rows held against sklearn."""
+"""Generated requests: from the OpenAPI document, rows compared with scikit-learn, and any JSON."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.thorough)])
 def test_openapi_document(service: servers.Server, examples: int) -> None:
-    """Whatever is sent, no status is from 500 on, and each answer is as the document has it."""
+    """No generated request is answered with a status from 500 on, or unlike the document."""
     done = subprocess.run(
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "run"),
@@ -55,7 +55,7 @@ def test_openapi_document(service: servers.Server, examples: int) -> None:
 def test_rows_against_sklearn(
     client: httpx.Client, estimator: Any, rows: Any, examples: int
 ) -> None:
-    """Any rows of the contract get scikit-learn's own answers, in both forms of a row."""
+    """All valid rows get scikit-learn's own answers, in both forms of a row."""
 
     @settings(max_examples=examples, deadline=None, database=None)
     @given(rows)
@@ -77,7 +77,7 @@ def test_rows_against_sklearn(
 
 @pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.thorough)])
 def test_any_json(client: httpx.Client, examples: int) -> None:
-    """Any JSON is answered, or refused with a reason that names no more than is there."""
+    """Any JSON is answered, or rejected with an error of one line."""
 
     @settings(max_examples=examples, deadline=None, database=None)
     @given(JSON)

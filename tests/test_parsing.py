@@ -1,4 +1,4 @@
-"""The two ways through the parser give the same rows, or the same refusal."""
+"""The fast and the strict path of the parser return the same rows, or the same error."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def _parse(body: bytes) -> Any:
         return str(error), error.detail
 
 
-def _parse_slowly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
+def _parse_strictly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
     with monkeypatch.context() as patch:
         patch.setattr(native, "SHORT_BODY_BYTES", 1 << 30)
         return _parse(body)
@@ -53,30 +53,30 @@ def _parse_slowly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="module")
 def patch() -> Any:
-    """Give a monkeypatch that hypothesis may use many times."""
+    """Return a monkeypatch that hypothesis may use many times."""
     with pytest.MonkeyPatch.context() as found:
         yield found
 
 
 @given(rows=ROWS, space=st.sampled_from(["", " ", "\n\t", "\r\n "]))
 @settings(deadline=None)
-def test_right_rows(rows: list[list[Any]], space: str, patch: pytest.MonkeyPatch) -> None:
-    """Right rows are the same numbers to the last bit, however they are spaced."""
+def test_valid_rows(rows: list[list[Any]], space: str, patch: pytest.MonkeyPatch) -> None:
+    """Valid rows are the same numbers to the last bit, with any white space."""
     body = _body(rows, space)
     expected = [[float(cell) for cell in row] for row in json.loads(body)["instances"]]
 
-    assert _parse(body) == expected == _parse_slowly(body, patch)
+    assert _parse(body) == expected == _parse_strictly(body, patch)
 
 
 @given(rows=ODD_ROWS | WILD_ROWS)
 @example(rows=[[1, 2, 3, 4]] * 20 + [[1, 2, 3], [1, 2, 3, 4, 5]])
 @example(rows=[[1, 2, 3, 4]] * 20 + [["[1", "2]", 3, 4]])
 @settings(deadline=None)
-def test_odd_rows(rows: list[list[Any]], patch: pytest.MonkeyPatch) -> None:
-    """Whatever the rows hold, both ways say the same of them."""
+def test_invalid_rows(rows: list[list[Any]], patch: pytest.MonkeyPatch) -> None:
+    """Invalid rows have the same error on both paths."""
     body = _body(rows)
 
-    assert _parse(body) == _parse_slowly(body, patch)
+    assert _parse(body) == _parse_strictly(body, patch)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_odd_rows(rows: list[list[Any]], patch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_bodies_that_look_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that only resembles a list of rows gets the verdict of the strict way."""
-    assert _parse(body) == _parse_slowly(body, monkeypatch)
+    """A body that only resembles a list of rows is left to the strict path."""
+    assert _parse(body) == _parse_strictly(body, monkeypatch)
 
 
-def test_long_bodies_take_the_quick_way() -> None:
-    """Plain rows do not go through pydantic, and objects do."""
+def test_long_bodies_take_the_fast_path() -> None:
+    """Arrays of numbers take the fast path, and objects do not."""
     plain = _body([[5.1, 3.5, 1.4, 0.2]] * 100)
     objects = json.dumps({"instances": [dict.fromkeys(schema.FEATURES, 1)] * 100}).encode()
 
@@ -109,7 +109,7 @@ def test_long_bodies_take_the_quick_way() -> None:
 
 
 def test_messages_are_one_line() -> None:
-    """No refusal has a second line, whatever a key holds."""
+    """No error has a second line, whatever a key contains."""
     keys = ["a\nb", "\x1b[31m", "\u2028", "x" * 1000]
 
     for key in keys:
