@@ -45,38 +45,31 @@ def _parse(body: bytes) -> Any:
         return str(error), error.detail
 
 
-def _parse_strictly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
-    with monkeypatch.context() as patch:
+def _parse_strictly(body: bytes) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "SHORT_BODY_BYTES", 1 << 30)
         return _parse(body)
 
 
-@pytest.fixture(scope="module")
-def patch() -> Any:
-    """Return a monkeypatch that hypothesis may use many times."""
-    with pytest.MonkeyPatch.context() as found:
-        yield found
-
-
 @given(rows=ROWS, space=st.sampled_from(["", " ", "\n\t", "\r\n "]))
 @settings(deadline=None)
-def test_valid_rows(rows: list[list[Any]], space: str, patch: pytest.MonkeyPatch) -> None:
+def test_valid_rows(rows: list[list[Any]], space: str) -> None:
     """Valid rows are the same numbers to the last bit, with any white space."""
     body = _body(rows, space)
     expected = [[float(cell) for cell in row] for row in json.loads(body)["instances"]]
 
-    assert _parse(body) == expected == _parse_strictly(body, patch)
+    assert _parse(body) == expected == _parse_strictly(body)
 
 
 @given(rows=ODD_ROWS | WILD_ROWS)
 @example(rows=[[1, 2, 3, 4]] * 20 + [[1, 2, 3], [1, 2, 3, 4, 5]])
 @example(rows=[[1, 2, 3, 4]] * 20 + [["[1", "2]", 3, 4]])
 @settings(deadline=None)
-def test_invalid_rows(rows: list[list[Any]], patch: pytest.MonkeyPatch) -> None:
+def test_invalid_rows(rows: list[list[Any]]) -> None:
     """Invalid rows have the same error on both paths."""
     body = _body(rows)
 
-    assert _parse(body) == _parse_strictly(body, patch)
+    assert _parse(body) == _parse_strictly(body)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +84,9 @@ def test_invalid_rows(rows: list[list[Any]], patch: pytest.MonkeyPatch) -> None:
         b"\x00" * 300,
     ],
 )
-def test_bodies_that_look_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_that_look_alike(body: bytes) -> None:
     """A body that only resembles a list of rows is left to the strict path."""
-    assert _parse(body) == _parse_strictly(body, monkeypatch)
+    assert _parse(body) == _parse_strictly(body)
 
 
 def test_long_bodies_take_the_fast_path() -> None:
