@@ -18,6 +18,7 @@ from iris_api.schema import FEATURES
 
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 TWO_ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
+TOO_MANY_ROWS = "instances: has 100001 rows, at most 100000 are allowed; send several bodies"
 BAD_REQUESTS = json.loads(Path(__file__).with_name("bad_requests.json").read_text("utf-8"))
 
 
@@ -115,16 +116,6 @@ def test_bad_request(client: httpx.Client, case: dict[str, Any], path: str) -> N
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_deeply_nested_body(client: httpx.Client) -> None:
-    """Endless nesting is invalid JSON, and not a crash."""
-    answer = client.post("/predict", content=b'{"instances":' + b"[" * 100_000)
-
-    assert answer.status_code == 400
-    assert answer.json() == {
-        "error": "not valid JSON: recursion limit exceeded at line 1 column 214"
-    }
-
-
 def test_many_problems(client: httpx.Client) -> None:
     """Of a thousand invalid rows, the answer has the first one."""
     answer = client.post("/predict", json={"instances": [[0, 0, -1, "a"]] * 1000})
@@ -139,15 +130,26 @@ def test_many_problems(client: httpx.Client) -> None:
     }
 
 
-@pytest.mark.parametrize("row", [[0, 0, 0, 0], SETOSA])
-def test_too_many_rows(client: httpx.Client, row: Any) -> None:
-    """Too many rows are rejected, in either form of the rows."""
-    answer = client.post("/predict", json={"instances": [row] * 100_001})
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        (
+            '{"instances":' + "[" * 100_000,
+            400,
+            "not valid JSON: recursion limit exceeded at line 1",
+        ),
+        (json.dumps({"instances": [[0] * 4] * 100_001}), 413, TOO_MANY_ROWS),
+        (json.dumps({"instances": [SETOSA] * 100_001}), 413, TOO_MANY_ROWS),
+    ],
+    ids=["deeply nested", "too many arrays", "too many objects"],
+)
+def test_large_body(client: httpx.Client, body: str, status: int, error: str) -> None:
+    """Endless nesting and too many rows, in either form, are rejected."""
+    answer = client.post("/predict", content=body)
 
-    assert answer.status_code == 413
-    assert answer.json() == {
-        "error": "instances: has 100001 rows, at most 100000 are allowed; send several bodies"
-    }
+    assert answer.status_code == status
+    assert answer.json().keys() == {"error"}
+    assert answer.json()["error"].startswith(error)
 
 
 @pytest.mark.parametrize("value", ["{}", "[[[[[]]]]]"])
