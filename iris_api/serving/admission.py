@@ -35,12 +35,8 @@ class Admission:
     A POST counts from its head to its answer. Requests that are still uploading do not count
     against the limit: slow clients must not lock others out.
 
-    Args:
-        limit: maximum number of requests at once.
-        max_body_bytes: maximum size of one body.
-
     Attributes:
-        limit: the same.
+        limit: maximum number of requests at once.
         held: number of requests that count now.
     """
 

@@ -27,9 +27,6 @@ class ApiKeys:
 
     Empty lines and lines that begin with # are ignored. While the file cannot be read or has no
     key, every request is rejected.
-
-    Args:
-        path: of the file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -86,11 +86,7 @@ VERSION_HEADER = _header(
 
 
 def document(version: str) -> dict[str, Any]:
-    """Describe the service.
-
-    Args:
-        version: of the project.
-    """
+    """Describe this version of the service."""
     _, schemas = models_json_schema([(each, "validation") for each in SCHEMAS], ref_template=REF)
     return {
         "openapi": "3.1.0",

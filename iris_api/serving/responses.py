@@ -56,8 +56,7 @@ def error_response(
 def security_headers(*, tls: bool) -> Headers:
     """Return the headers of every answer, from OWASP's cheat sheet for REST.
 
-    Args:
-        tls: whether the service speaks TLS; browsers then keep to it for a year.
+    With TLS, browsers use nothing else for a year.
     """
     headers = [
         (b"cache-control", b"no-store"),

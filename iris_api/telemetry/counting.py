@@ -20,13 +20,7 @@ Item = TypeVar("Item")
 
 
 class AnsweredCall(NamedTuple):
-    """One prediction call that was answered.
-
-    Attributes:
-        rows: shape (n, 4).
-        answer: to those rows.
-        seconds: that the model took.
-    """
+    """The rows of one prediction call, shape (n, 4), and how the model answered them."""
 
     rows: NDArray[np.float64]
     answer: Answer

@@ -32,11 +32,7 @@ _worker_version: int | None = None
 
 
 def configure(*, traced: bool) -> None:
-    """Change the format of BentoML's server log, unless it goes to a terminal.
-
-    Args:
-        traced: whether requests have traces.
-    """
+    """Change the format of BentoML's server log, unless it goes to a terminal."""
     for name in PROPAGATING:
         logging.getLogger(name).propagate = False
     if sys.stdout.isatty():

@@ -77,14 +77,7 @@ class Metrics:
     def observe(
         self, model: Model, rows: NDArray[np.float64], answer: Answer, seconds: float
     ) -> None:
-        """Queue an answered call to be counted.
-
-        Args:
-            model: that answered; it was activated, and may have been replaced since.
-            rows: shape (n, 4).
-            answer: to those rows.
-            seconds: that the model took.
-        """
+        """Queue an answered call to be counted; its model may have been replaced since."""
         self._pending.append((model.version, AnsweredCall(rows, answer, seconds)))
         if threading.get_ident() != self._loop_thread:
             self.flush()  # a long body, whose thread may take the time

@@ -34,11 +34,7 @@ _USED_BYTES = 4
 
 
 class WorkerFiles:
-    """The folder with the files of all workers, which is new at each start of a service.
-
-    Attributes:
-        folder: its path.
-    """
+    """The folder with the files of all workers, which is new at each start of a service."""
 
     def __init__(self) -> None:
         self.folder = Path(os.environ[METRICS_VARIABLE])
@@ -75,10 +71,7 @@ class WorkerFiles:
 
     @contextlib.contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
-        """Keep other threads and workers from updating or reading the files.
-
-        Args:
-            seconds: maximum wait.
+        """Lock the files against other threads and workers, after some seconds at most.
 
         Yields:
             Whether the lock is held. It is not if the folder is gone: no request fails for that.
