@@ -54,7 +54,7 @@ def guarded(serve: servers.Serve, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def changing(guarded: Guarded) -> Iterator[Guarded]:
-    """Give the service for a test that changes the file, and restore the file afterwards."""
+    """Return the service to a test that changes the file, and restore the file afterwards."""
     before = guarded.keys.read_text()
     yield guarded
     guarded.write(before)

@@ -76,7 +76,7 @@ class Watched:
         return values
 
     def firing(self) -> set[tuple[str, str]]:
-        """Return the name and the feature, where there is one, of each alert that fires."""
+        """Return the name and the feature, if any, of each alert that fires."""
         return {
             (alert["labels"]["alertname"], alert["labels"].get("feature", ""))
             for alert in self.get("alerts")["alerts"]
@@ -109,7 +109,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def flowers() -> NDArray[np.float64]:
-    """Give the rows that the model was trained on, shape (150, 4)."""
+    """Return the rows that the model was trained on, shape (150, 4)."""
     rows: NDArray[np.float64] = registered.IRIS.data
     return rows
 

@@ -250,9 +250,9 @@ def test_without_a_model(plain_env: dict[str, str], tmp_path: Path) -> None:
             client.post("/predict_proba", json=SETOSA),
             client.get("/model"),
         ]
-        refused = scrape(server.url).value("iris_rejected_requests_total", reason="no_model")
+        rejected = scrape(server.url).value("iris_rejected_requests_total", reason="no_model")
 
-    assert refused == 2
+    assert rejected == 2
     assert health.status_code == 503
     assert health.json() == {"status": "unavailable", "reason": reason}
     for answer in others:

@@ -19,7 +19,7 @@ ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
 @pytest.fixture
 def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """Give the environment of a service of this test's own."""
+    """Return the environment of a service of this test's own."""
     return plain_env | {"BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home"))}
 
 

@@ -1,6 +1,6 @@
 """The page to try the API in a browser, which loads nothing from other hosts.
 
-BentoML's page asks a tag manager on another host, and Swagger's own start would ask a validator.
+BentoML's own page loads a tag manager, and Swagger's usual script asks a validator.
 """
 
 from starlette.requests import Request
@@ -32,7 +32,7 @@ POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Swagger has styles in line, and icons in its style sheet."""
+"""Swagger has inline styles, and icons in its style sheet."""
 
 
 async def _page(_request: Request) -> Response:
