@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from iris_api.errors import IrisError
 from iris_api.model.loaded_model import Model
-from iris_api.serving.openapi import Provenance
+from iris_api.serving.messages import ServedModel
 from iris_api.store import active_version, registry_status
 from iris_api.store.entry import Entry
 from iris_api.telemetry import logs
@@ -80,13 +80,13 @@ class HotSwap:
             else:
                 return
 
-    def provenance(self) -> Provenance | None:
+    def provenance(self) -> ServedModel | None:
         """Return where the model comes from, and the status of its registry; None without one."""
         if (model := self.model) is None:
             return None
         status = registry_status.read(self._name) if self._follows else None
         card = dict(model.metadata)
-        return Provenance(**card, tag=model.tag, origin=model.origin, registry=status)
+        return ServedModel(**card, tag=model.tag, origin=model.origin, registry=status)
 
     async def follow(self, seconds: float) -> None:
         """Poll the store for another active version, for ever.

@@ -3,15 +3,13 @@
 BentoML generates one as well, but with its own errors instead of ours, and without the second form.
 """
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from iris_api.protocols.messages import Flower, Instances, Predictions, Probabilities
-from iris_api.protocols.problems import Problem
-from iris_api.store.metadata import ModelCard
-from iris_api.store.registry_status import RegistryStatus
+from iris_api.serving.messages import ErrorBody, Health, ServedModel
 
 REF = "#/components/schemas/{model}"
 
@@ -32,43 +30,7 @@ ERRORS = {
 }
 
 
-class Health(BaseModel):
-    """Whether a model can answer, and if not, why."""
-
-    status: Literal["ok", "unavailable"]
-    reason: str | None = Field(default=None, description="only where unavailable")
-
-
-class _Identity(BaseModel):
-    """The first keys of `GET /model`."""
-
-    name: str
-    stage: str
-    version: int
-    tag: str = Field(description="in the BentoML model store")
-    origin: Literal["store", "bento"] = Field(
-        description="where the model was found: the active one of the store, or the Bento's own"
-    )
-
-
-class Provenance(ModelCard, _Identity):
-    """What is known about the model that answers, and what its registry said last."""
-
-    registry: RegistryStatus | None = Field(
-        default=None, description="only where the service follows a registry"
-    )
-
-
-class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
-
-    error: str = Field(description="one line that says what is wrong")
-    detail: list[Problem] | None = Field(
-        default=None, description="the places that are wrong; absent where there are none"
-    )
-
-
-SCHEMAS = (Flower, Instances, Predictions, Probabilities, Health, Provenance, ErrorBody)
+SCHEMAS = (Flower, Instances, Predictions, Probabilities, Health, ServedModel, ErrorBody)
 
 
 def _header(name: str, description: str, kind: str) -> dict[str, Any]:
@@ -113,7 +75,7 @@ def document(version: str) -> dict[str, Any]:
             "/model": _get(
                 "model",
                 "Return where the model comes from.",
-                {"200": _json("The model that answers now.", Provenance), **_errors(503)},
+                {"200": _json("The model that answers now.", ServedModel), **_errors(503)},
             ),
             "/metrics": _get("metrics", "Return metrics in Prometheus' text format."),
             "/livez": _get("livez", "Answer while the process lives."),
