@@ -23,7 +23,7 @@ from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
 from iris_api.serving import openapi, page
 from iris_api.serving.api_keys import KeysError, read_keys
-from iris_api.serving.requests import PredictRequest
+from iris_api.serving.messages import PredictRequest
 from iris_api.serving.responses import error_page, error_response, json_response
 from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.store import active_version

@@ -1,6 +1,7 @@
 """Handlers of prediction calls: a request comes in, its response goes out."""
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from time import perf_counter
 
@@ -13,7 +14,6 @@ from iris_api.protocols.problems import InvalidRequestError
 from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.api_keys import ApiKeys
 from iris_api.serving.hot_swap import HotSwap
-from iris_api.serving.requests import read_json
 from iris_api.serving.responses import CLOSE, RETRY, JSONResponse, error_response
 from iris_api.settings import Settings
 from iris_api.telemetry.instruments import Reason
@@ -98,14 +98,14 @@ class Handlers:
 
     async def _within_limits(self, model: Model, request: Request, probabilities: bool) -> Response:
         if is_received := WHOLE_BODY in request.scope:
-            body = await read_json(request, self._max_body_bytes)
+            body = await _read_json(request, self._max_body_bytes)
             if len(body) <= LONG_BODY_BYTES:
                 # Without a timer, which would never expire.
                 return self._compute(model, body, probabilities)
         async with asyncio.timeout(self._timeout_seconds):
             if not is_received:
                 async with self.admission.uploading(request.scope) as received:
-                    body = await read_json(request, self._max_body_bytes, received)
+                    body = await _read_json(request, self._max_body_bytes, received)
                 if len(body) <= LONG_BODY_BYTES:
                     return self._compute(model, body, probabilities)
             return await self.admission.compute(self._compute, model, body, probabilities)
@@ -117,3 +117,49 @@ class Handlers:
         self._metrics.observe(model, rows, answer, perf_counter() - start)
         content = self._write(model, answer, probabilities=probabilities)
         return JSONResponse(content, headers={"X-Model-Version": str(model.version)})
+
+
+async def _read_json(
+    request: Request, max_bytes: int, received: Callable[[int], None] | None = None
+) -> bytes:
+    """Read the body of a request whose content type is JSON, or is missing.
+
+    Args:
+        request: its body has not been read.
+        max_bytes: maximum size of the body.
+        received: called with the size of each part.
+
+    Raises:
+        InvalidRequestError: the content type is another one, or the body is too large, in which
+            case the rest of it is not read.
+        ClientDisconnect: the client closed the connection before the end of the body.
+    """
+    # The raw list: starlette's object for the headers takes as long as reading the body.
+    for name, value in request.scope["headers"]:
+        if name == b"content-type" and not _is_json(value):
+            text = "send JSON, with Content-Type: application/json"
+            raise InvalidRequestError(text, status=415)
+        if name == b"content-length" and int(value) > max_bytes:
+            raise _too_large(max_bytes)
+    body = bytearray()
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message["body"]
+        body += part
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        if received:
+            received(len(part))
+        more = message["more_body"]
+    return bytes(body)
+
+
+def _too_large(limit: int) -> InvalidRequestError:
+    return InvalidRequestError(f"the body has more than {limit} bytes; send several", status=413)
+
+
+def _is_json(media_type: bytes) -> bool:
+    return media_type.partition(b";")[0].strip().lower() == b"application/json"

@@ -1,8 +1,10 @@
-"""The bodies of answers that belong to no protocol: health, the served model, and errors."""
+"""Messages that belong to no protocol: health, the served model, errors; BentoML's client."""
 
-from typing import Literal
+from typing import Any, Literal
 
+from bentoml import IODescriptor
 from pydantic import BaseModel, Field
+from starlette.requests import Request
 
 from iris_api.protocols.problems import Problem
 from iris_api.store.metadata import ModelCard
@@ -43,3 +45,29 @@ class ErrorBody(BaseModel):
     detail: list[Problem] | None = Field(
         default=None, description="the places that are wrong; absent where there are none"
     )
+
+
+class PredictRequest(IODescriptor):
+    """The keyword arguments of BentoML's clients: one flower by name, or instances."""
+
+    # BentoML passes what from_http_request returns to the method: here the request itself, whose
+    # body the protocol parses.
+    __root_input__ = True
+
+    instances: list[Any] | None = None
+    sepal_length: float | None = None
+    sepal_width: float | None = None
+    petal_length: float | None = None
+    petal_width: float | None = None
+
+    @classmethod
+    async def from_http_request(cls, request: Request, _serde: Any) -> Request:
+        """Leave the body alone."""
+        return request
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Describe keyword arguments; BentoML would have its clients send one positional."""
+        schema: dict[str, Any] = super().model_json_schema(*args, **kwargs)
+        schema.pop("root_input", None)
+        return schema
