@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -265,7 +266,7 @@ def test_documented_messages_exist() -> None:
 
 
 def test_architecture_is_documented() -> None:
-    """The table has each package and no other, and what the answers name exists."""
+    """The page has each package, the layers of the import rules, and files and types that exist."""
     page_name = "docs/architecture.md"
     page = documentation.PAGES[page_name]
     packages = {path.parent for path in servers.ROOT.glob("iris_api/*/__init__.py")}
@@ -274,6 +275,9 @@ def test_architecture_is_documented() -> None:
     documented = {name.strip("`") for name, _ in documentation.table(page, "package")}
     assert documented == {f"{path.relative_to(servers.ROOT).as_posix()}/" for path in packages}
     assert len(answers) == 6
+    project = tomllib.loads((servers.ROOT / "pyproject.toml").read_text("utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert "\n".join(re.sub(" [|:] ", " · ", layer) for layer in layers) in page
     code = "\n".join(path.read_text("utf-8") for path in CODE)
     spine = re.findall(r"`([A-Z]\w+)`", documentation.section(page_name, "The typed spine"))
     assert [name for name in spine if f"\nclass {name}" not in code] == []
