@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.saved_models import Copy
 
 
-LONGEST = ("documentation", "compat", "stop", "quickstart", "watch", "container", "swap", "logins")
+LONGEST = ("commands", "compat", "stop", "quickstart", "watch", "container", "swap", "logins")
 """The slowest test files. They start first, so that both processes end at about the same time."""
 
 
