@@ -15,7 +15,7 @@ from iris_api.bentoml_server.connections import STALL_SECONDS
 ROW = b'{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0.2}'
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-WHOLE = POST + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
+WHOLE = servers.post(ROW)
 END = b"Host: x\r\nConnection: close\r\n\r\n"
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
@@ -89,16 +89,9 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
 """What is sent, and the statuses of the answers; none where the connection is only closed."""
 
 
-def _connect(server: servers.Server) -> socket.socket:
-    address = httpx.URL(server.url)
-    return socket.create_connection(
-        (address.host, address.port), STALL_SECONDS + 20, source_address=servers.CROWD
-    )
-
-
 def _attack(server: servers.Server, sent: bytes) -> list[int]:
     """Send something, and say so where it does not; return the statuses of what is answered."""
-    with _connect(server) as connection:
+    with servers.connect(server) as connection:
         with contextlib.suppress(OSError):  # it may be cut off by now
             connection.sendall(sent)
             if not sent.endswith(END):
@@ -132,7 +125,7 @@ def test_upgrade(service: servers.Server, size: int) -> None:
         b"GET /model HTTP/1.1\r\n" + UPGRADE + END,
     ]
     data = b"".join(sent)
-    with _connect(service) as connection:
+    with servers.connect(service) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for start in range(0, len(data), size):
             connection.sendall(data[start : start + size])
@@ -181,7 +174,7 @@ def test_expect_continue(
 ) -> None:
     """A body is asked for where it is wanted, and else refused before it is sent."""
     head = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length
-    with _connect(service) as connection:
+    with servers.connect(service) as connection:
         connection.sendall(head)
         answer = connection.recv(1000)
         connection.sendall(sent)
@@ -210,8 +203,8 @@ def test_clients_that_do_not_get_on(service: servers.Server) -> None:
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         for sent in begun * 50:
-            stack.enter_context(_connect(service)).sendall(sent)
-        dripping = stack.enter_context(_connect(service))
+            stack.enter_context(servers.connect(service)).sendall(sent)
+        dripping = stack.enter_context(servers.connect(service))
         dripping.sendall(b"GET /health HTTP/1.1\r\nX: ")
         servers.wait_for(lambda: connected() > 200)
         with contextlib.suppress(ConnectionError):
@@ -232,10 +225,10 @@ def test_idle_connections(home: Path, plain_env: dict[str, str], tmp_path: Path)
     with servers.bentoml_service(tmp_path / "log", env=env, files=300) as server:
         (worker,) = servers.workers(server)
         with contextlib.ExitStack() as stack:
-            working = stack.enter_context(_connect(server))
+            working = stack.enter_context(servers.connect(server))
             working.sendall(WHOLE[:-1])
             for _ in range(400):
-                stack.enter_context(_connect(server))
+                stack.enter_context(servers.connect(server))
             well = [_is_well(server) for _ in range(10)]
             files = worker.num_fds()
             working.sendall(WHOLE[-1:])

@@ -1,8 +1,10 @@
 """The Bento answers as the source tree does, wherever it is."""
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -30,6 +32,13 @@ def bento_home(
     return folder
 
 
+def _serving(
+    folder: Path, env: Mapping[str, str]
+) -> contextlib.AbstractContextManager[servers.Server]:
+    """Serve the Bento from a folder that has nothing else."""
+    return servers.bentoml_service(folder / "log", env=env, target="iris_api:latest", cwd=folder)
+
+
 def _answers(url: str) -> list[str]:
     model = httpx.get(f"{url}/model").json()
     # Where the entry was found is all that differs, and what is known of a registry with that.
@@ -44,32 +53,19 @@ def _answers(url: str) -> list[str]:
     ]
 
 
-def test_same_answers_from_another_folder(
+def test_same_answers_elsewhere(
     service: servers.Server, bento_home: Path, plain_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Served by its tag from an empty folder, the Bento gives the very same bodies."""
-    env = plain_env | {"BENTOML_HOME": str(bento_home)}
-    with servers.bentoml_service(
-        tmp_path / "log", env=env, target="iris_api:latest", cwd=tmp_path
-    ) as server:
-        found = _answers(server.url)
-
-    assert found == _answers(service.url)
-
-
-def test_export_and_import(
-    service: servers.Server, bento_home: Path, plain_env: dict[str, str], tmp_path: Path
-) -> None:
-    """Exported and imported into an empty home, the Bento carries its model with it."""
-    file = tmp_path / "iris_api.bento"
-    env = plain_env | {"BENTOML_HOME": str(bento_home)}
-    other = plain_env | {"BENTOML_HOME": str(tmp_path / "other")}
-    exported = servers.run("-m", "bentoml", "export", "iris_api:latest", str(file), env=env)
-    imported = servers.run("-m", "bentoml", "import", str(file), env=other)
-    assert exported.returncode == imported.returncode == 0, exported.stderr + imported.stderr
-    with servers.bentoml_service(
-        tmp_path / "log", env=other, target="iris_api:latest", cwd=tmp_path
-    ) as server:
+    """Exported, imported into an empty home and served by its tag, the Bento answers the same."""
+    file = str(tmp_path / "iris_api.bento")
+    env = plain_env | {"BENTOML_HOME": str(tmp_path / "other")}
+    for command, home in (("export", bento_home), ("import", tmp_path / "other")):
+        arguments = ["iris_api:latest", file] if command == "export" else [file]
+        done = servers.run(
+            "-m", "bentoml", command, *arguments, env=env | {"BENTOML_HOME": str(home)}
+        )
+        assert done.returncode == 0, done.stderr
+    with _serving(tmp_path, env) as server:
         found = _answers(server.url)
 
     assert found == _answers(service.url)
@@ -85,9 +81,7 @@ def test_pointed_at_a_registry(
         "MLFLOW_TRACKING_URI": tracking.url,
         "IRIS_MODEL_URI": "models:/IrisModel/1",
     }
-    with servers.bentoml_service(
-        tmp_path / "log", env=env, target="iris_api:latest", cwd=tmp_path
-    ) as server:
+    with _serving(tmp_path, env) as server:
         model = httpx.get(f"{server.url}/model").json()
         log = server.log.read_text("utf-8")
 
@@ -102,9 +96,7 @@ def test_registry_that_is_down(bento_home: Path, plain_env: dict[str, str], tmp_
     """Where the registry does not answer, the service starts with what it has and logs why."""
     address = f"http://127.0.0.1:{servers.free_port()}"
     env = plain_env | {"BENTOML_HOME": str(bento_home), "MLFLOW_TRACKING_URI": address}
-    with servers.bentoml_service(
-        tmp_path / "log", env=env, target="iris_api:latest", cwd=tmp_path
-    ) as server:
+    with _serving(tmp_path, env) as server:
         answer = httpx.post(f"{server.url}/predict", json=BODY)
         model = httpx.get(f"{server.url}/model").json()
         log = server.log.read_text("utf-8")
@@ -125,7 +117,7 @@ def test_no_secret_in_the_bento(bento_home: Path) -> None:
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
-def test_pinned_model(bento_home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+def test_pinned_model(bento_home: Path, plain_env: dict[str, str]) -> None:
     """The Bento names the version that was active when it was built, and its lock is ours."""
     env = plain_env | {"BENTOML_HOME": str(bento_home)}
     shown = servers.run("-m", "bentoml", "get", "iris_api:latest", "-o", "json", env=env)
@@ -135,7 +127,6 @@ def test_pinned_model(bento_home: Path, plain_env: dict[str, str], tmp_path: Pat
     assert [model["tag"] for model in json.loads(shown.stdout)["models"]] == [
         f"irismodel:{entry.name}"
     ]
-    del tmp_path
     packed = Path(path.stdout.strip(), "env/python/requirements.txt").read_text("utf-8")
     pins = [line for line in packed.splitlines() if "==" in line]
     lock = (servers.ROOT / "requirements.txt").read_text("utf-8").splitlines()

@@ -2,12 +2,12 @@
 
 import asyncio
 import errno
-import json
 import signal
 import socket
 import sys
-import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,13 @@ def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]
         "IRIS_WORKERS": "2",
         "IRIS_DRAIN_SECONDS": "3",
     }
+
+
+@pytest.fixture
+def server(env: dict[str, str], tmp_path: Path) -> Iterator[servers.Server]:
+    """Run a service with that store and two workers."""
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        yield server
 
 
 def _counted(env: dict[str, str]) -> int:
@@ -127,40 +134,31 @@ def test_handshakes_at_the_stop() -> None:
     assert received == b"request"
 
 
-def test_long_request_is_finished(env: dict[str, str], tmp_path: Path) -> None:
+def test_long_request_is_finished(server: servers.Server) -> None:
     """A batch that is being computed at SIGTERM gets its whole answer."""
-    row = {"sepal_length": 5, "sepal_width": 3, "petal_length": 1, "petal_width": 0.2}
-    body = json.dumps({"instances": [row] * 100_000}).encode()
-    answers: list[httpx.Response] = []
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
-        thread = threading.Thread(
-            target=lambda: answers.append(
-                httpx.post(f"{server.url}/predict", content=body, timeout=30)
-            )
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(
+            httpx.post, f"{server.url}/predict", json={"instances": ROW * 100_000}, timeout=30
         )
-        thread.start()
-        time.sleep(0.1)  # the body is on its way; it is computed for longer
+        time.sleep(0.3)  # the body is on its way; it is computed for longer
         server.process.terminate()
         server.process.wait(STOP_SECONDS)
-        thread.join()
 
     assert server.process.returncode == 0
-    assert answers[0].status_code == 200
-    assert len(answers[0].json()["predictions"]) == 100_000
+    assert answer.result().status_code == 200
+    assert len(answer.result().json()["predictions"]) == 100_000
 
 
 @pytest.mark.thorough
-def test_time_limit_of_the_drain(env: dict[str, str], tmp_path: Path) -> None:
+def test_time_limit_of_the_drain(server: servers.Server) -> None:
     """A request that never ends cannot hold up the stop for longer than IRIS_DRAIN_SECONDS."""
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
-        url = httpx.URL(server.url)
-        with socket.create_connection((url.host, url.port)) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-            time.sleep(0.3)
-            start = time.monotonic()
-            server.process.terminate()
-            server.process.wait(20)
-            took = time.monotonic() - start
+    with servers.connect(server) as connection:
+        connection.sendall(servers.post(b"{", length=100))
+        time.sleep(0.3)
+        start = time.monotonic()
+        server.process.terminate()
+        server.process.wait(20)
+        took = time.monotonic() - start
 
     assert server.process.returncode == 0
     assert 2.5 < took < 8
@@ -168,26 +166,24 @@ def test_time_limit_of_the_drain(env: dict[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_killed_worker_is_replaced(env: dict[str, str], tmp_path: Path) -> None:
+def test_killed_worker_is_replaced(server: servers.Server) -> None:
     """A killed worker costs at most its own requests, and another one takes its place."""
 
-    async def run(server: servers.Server) -> Traffic:
+    async def run() -> Traffic:
         async with asking(Ask(server.url, ROW, {"1": ["setosa"]}), clients=16) as traffic:
             await asyncio.sleep(0.5)
             servers.workers(server)[0].kill()
             await asyncio.sleep(3)
         return traffic
 
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
-        traffic = asyncio.run(run(server))
-        servers.wait_for(lambda: len(servers.workers(server)) == 2)
-        log = server.log.read_text()
+    traffic = asyncio.run(run())
+    servers.wait_for(lambda: len(servers.workers(server)) == 2)
 
     assert set(traffic.statuses) == {200}
     # Each of the 16 clients had one request at most on the way; one that never had an answer on
     # its connection is not told from those that the server closes.
     assert len(traffic.unanswered) + traffic.closed <= 16
-    assert log.count("a worker died; starting another one") == 1
+    assert server.log.read_text().count("a worker died; starting another one") == 1
 
 
 def test_dead_worker_ends_a_container(env: dict[str, str], tmp_path: Path) -> None:
@@ -227,22 +223,17 @@ def test_workers_that_cannot_start(env: dict[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_workers_killed_again_and_again(env: dict[str, str], tmp_path: Path) -> None:
+def test_workers_killed_again_and_again(server: servers.Server) -> None:
     """Workers that had become ready are replaced, however often and soon they are killed."""
-
-    def wait_until_begun(server: servers.Server, workers: int) -> None:
-        servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == workers)
-
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
-        for times in (1, 2, 3):
-            wait_until_begun(server, 2 * times)
-            for worker in servers.workers(server):
-                worker.kill()
-        wait_until_begun(server, 8)
-        answer = httpx.post(f"{server.url}/predict", json={"instances": ROW}, timeout=10)
+    for started in (2, 4, 6, 8):
+        servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == started)  # noqa: B023
+        for worker in servers.workers(server) if started < 8 else ():
+            worker.kill()
+    answer = httpx.post(f"{server.url}/predict", json={"instances": ROW}, timeout=10)
+    server.process.terminate()
 
     assert answer.status_code == 200
-    assert server.process.returncode == 0
+    assert server.process.wait(STOP_SECONDS) == 0
 
 
 @pytest.mark.thorough

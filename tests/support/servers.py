@@ -177,6 +177,19 @@ def metrics_folder(home: Path) -> Path:
     return folder
 
 
+def connect(server: Server, timeout: float = 30) -> socket.socket:
+    """Open a connection to a service."""
+    url = httpx.URL(server.url)
+    return socket.create_connection((url.host, url.port), timeout, source_address=CROWD)
+
+
+def post(body: bytes, path: str = "/predict", length: int | None = None) -> bytes:
+    """Return a request as it goes over a connection; `length` is what it says of its body."""
+    length = len(body) if length is None else length
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+    return head.encode() + body
+
+
 def read(connection: socket.socket) -> bytes:
     """Read a connection until the service closes it."""
     answer = b""
