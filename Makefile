@@ -58,6 +58,10 @@ container: $(BIN)/.installed ## build the image iris-api with the active model; 
 bench: $(BIN)/.installed ## measure this service and its peers side by side; needs wrk
 	$(BIN)/python -m benchmarks.run
 
+.PHONY: ablation
+ablation: $(BIN)/.installed ## this service without each of its parts, and plain BentoML; needs wrk
+	$(BIN)/python -m benchmarks.ablation
+
 .PHONY: soak
 soak: $(BIN)/.installed ## run a quarter of an hour of load, promotions and killed workers
 	$(BIN)/python -m benchmarks.soak

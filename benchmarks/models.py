@@ -27,13 +27,13 @@ _FOREIGN = ("MLFLOW_", "BENTOML_", "BENTO_", "IRIS_", "OTEL_", "PROMETHEUS_")
 
 @dataclass(frozen=True)
 class Model:
-    """One imported model, and what scikit-learn says with it.
+    """One imported model, and scikit-learn's answers for the data set.
 
     Attributes:
-        home: BENTOML_HOME with no other model in it.
-        entry: its folder in the model store.
-        rows: the data set, shape (150, 4), in centimetres.
-        labels: scikit-learn's own for these rows.
+        home: A BENTOML_HOME with no other model in it.
+        entry: The folder of the model in the model store.
+        rows: The data set, shape (150, 4), in centimetres.
+        labels: The labels that scikit-learn gives these rows.
     """
 
     home: Path
@@ -43,7 +43,7 @@ class Model:
 
     @classmethod
     def read(cls, home: Path) -> "Model":
-        """Find the one entry of a store, and ask scikit-learn itself."""
+        """Read the only entry of a store, and predict with scikit-learn itself."""
         (entry,) = (path.parent for path in home.glob("models/*/*/model.yaml"))
         rows = load_iris().data
         estimator = mlflow.sklearn.load_model(str(entry / "mlflow_model"))
@@ -51,27 +51,27 @@ class Model:
         return cls(home, entry, rows, labels.tolist())
 
     def repeated(self, count: int) -> tuple[list[list[float]], list[Any]]:
-        """Return as many rows and their labels, the data set over and over."""
+        """Return so many rows and their labels, repeating the data set."""
         return np.resize(self.rows, (count, 4)).tolist(), np.resize(self.labels, count).tolist()
 
     def check(self, peer: Peer, server: Server, count: int) -> None:
-        """Hold a peer's labels for `count` rows against scikit-learn's own.
+        """Compare a peer's labels for `count` rows with those of scikit-learn.
 
         Raises:
-            BenchmarkError: one differs.
+            BenchmarkError: A label differs.
         """
         rows, labels = self.repeated(count)
         if peer.labels(server.ask(peer.path, peer.encode(rows))) != labels:
             raise BenchmarkError(f"{peer.name}: its labels are not those of scikit-learn")
 
     def env(self, peer: Peer) -> dict[str, str]:
-        """Return the environment that a peer serves this model in."""
+        """Return the environment for a peer that serves this model."""
         model = {"BENTOML_HOME": str(self.home), "BENCH_ENTRY": str(self.entry)}
         return plain_env() | model | peer.env
 
 
 def plain_env() -> dict[str, str]:
-    """Return this environment without settings, and with the scripts of this Python on the path."""
+    """Return this environment without settings, with the scripts of this Python on the path."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
     return kept | {"PATH": path, "BENTOML_DO_NOT_TRACK": "True"}
@@ -79,14 +79,14 @@ def plain_env() -> dict[str, str]:
 
 @contextlib.contextmanager
 def registry(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a tracking server until the block ends, and give the environment that points to it."""
+    """Run a tracking server until the block ends, and yield the environment that points to it."""
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
     ]
-    # The jobs are processes of no use here.
+    # The server would start processes for jobs.
     server_env = plain_env() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with serving(command, port, env=server_env, log=folder / "mlflow.log") as server:
         server.wait("/health")
@@ -94,20 +94,20 @@ def registry(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def prepare(folder: Path) -> dict[str, Model]:
-    """Run a registry, and train, register and import each model; only the models stay.
+    """Train, register and import each model with a registry that ends afterwards.
 
     Raises:
-        BenchmarkError: a step failed.
+        BenchmarkError: A step failed.
     """
     with registry(folder) as env:
         return {estimator: make(estimator, folder / estimator, env) for estimator in ESTIMATORS}
 
 
 def make(estimator: str, home: Path, env: Mapping[str, str]) -> Model:
-    """Train, register, promote and import one more version; its store has no other.
+    """Train, register, promote and import one more version, into a store of its own.
 
     Raises:
-        BenchmarkError: a step failed.
+        BenchmarkError: A step failed.
     """
     _run("train_model.py", "--estimator", estimator, env=env)
     _run("import_model.py", "--engine", "onnx", env={**env, "BENTOML_HOME": str(home)})

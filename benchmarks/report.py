@@ -1,4 +1,4 @@
-"""What a run writes: tables, ratios with their goals, and a chart."""
+"""The report of a run: tables, ratios with their goals, and a chart."""
 
 import math
 import os
@@ -18,10 +18,10 @@ from matplotlib.ticker import NullFormatter
 from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, OURS, PYFUNC, Peer
 
 Values = dict[str, dict[str, list[float]]]
-"""Values of all rounds by name of the peer and measure."""
+"""Values of all rounds, by peer and measure."""
 
 Results = dict[str, Values]
-"""By name of the model."""
+"""Values by model."""
 
 CONNECTIONS = 16
 OBSERVING_SECONDS = 20
@@ -52,15 +52,15 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on the ratio of this service's value to another one.
+    """A bound for the ratio of a value of this service to another value.
 
     Attributes:
-        measure: of this service.
-        peer: whose value is the other one.
-        logistic: the bound for this model.
-        forest: the bound for this model.
-        most: the bound is the most, and not the least, that is good.
-        other: the other value's measure where it is not the same.
+        measure: The measure of this service.
+        peer: The peer of the other value.
+        logistic: The bound for this model.
+        forest: The bound for this model.
+        most: Whether the bound is a maximum and not a minimum.
+        other: The measure of the other value, if it is not the same.
     """
 
     measure: str
@@ -71,13 +71,13 @@ class Goal:
     other: str = ""
 
     def text(self) -> str:
-        """Say what is compared with what."""
+        """Return a description of the ratio."""
         names = COLUMNS | TIMES
         other = names[self.other] if self.peer is OURS else self.peer.name
         return f"{names[self.measure]} : {other}"
 
     def ratio(self, peers: Values) -> float:
-        """Return the median of the rounds' ratios: what slows a whole round cancels out."""
+        """Return the median of the ratios of each round, which all slow together."""
         ours = peers[OURS.name][self.measure]
         other = peers[self.peer.name][self.other or self.measure]
         return median(a / b for a, b in zip(ours, other, strict=True))
@@ -106,14 +106,14 @@ METHOD = """\
   {connections} (at 16). Bodies of 1 and 100 rows are counted at 16; larger ones come one after the
   other, and their median latency gives the rows/s.
 - Memory is the proportional set size of all processes of the server, after the load at 16.
-- What observing costs is told by one process that does so and does not in turns of 0.1 s, under the
-  load at 16 for {observing} s; half a percent more or less says nothing.
+- The cost of observing is measured in one process, which observes its predictions in every other
+  turn of 0.1 s, under the load at 16 for {observing} s; half a percent more or less is noise.
 - Every number is the median of {rounds}; a ratio is the median of the ratios within a round.
 """
 
 
 def machine(wrk: str) -> dict[str, str]:
-    """Describe the machine as it is before the run, without a name or a path."""
+    """Return facts about the machine before the run, without names or paths."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     kernel = platform.release().partition("-")[0]  # without the name of who built it
@@ -132,10 +132,10 @@ def write(folder: Path, results: Results, facts: Mapping[str, str], seconds: int
     """Write RESULTS.md and throughput.png into a folder.
 
     Args:
-        folder: made where it is missing.
-        results: of all rounds.
-        facts: from `machine`, before the run.
-        seconds: of load for each measure.
+        folder: The folder, created if missing.
+        results: The values of all rounds.
+        facts: What `machine` returned before the run.
+        seconds: The duration of the load for each measure.
     """
     rounds = len(next(iter(results.values()))[OURS.name]["rate"])
     pinning = (
@@ -178,10 +178,10 @@ def _goals(results: Results) -> str:
             ratio, bound = goal.ratio(peers), getattr(goal, name)
             met = ratio <= bound if goal.most else ratio >= bound
             sign = "≤" if goal.most else "≥"
-            cells += [_number(ratio), f"{sign} {bound:g}", "yes" if met else "**no**"]
+            cells += [number(ratio), f"{sign} {bound:g}", "yes" if met else "**no**"]
         rows.append(cells)
     heads = [cell for name in results for cell in (name, "goal", "met")]
-    return _table(["", *heads], rows)
+    return table(["", *heads], rows)
 
 
 def _model(name: str, peers: Values) -> str:
@@ -189,32 +189,33 @@ def _model(name: str, peers: Values) -> str:
         peer: {measure: median(values) for measure, values in measures.items()}
         for peer, measures in peers.items()
     }
-    values = [[peer, *(_number(row[key]) for key in COLUMNS)] for peer, row in middle.items()]
-    costs = [[peer, *(_number(1e6 / row[key]) for key in SIZES)] for peer, row in middle.items()]
+    values = [[peer, *(number(row[key]) for key in COLUMNS)] for peer, row in middle.items()]
+    costs = [[peer, *(number(1e6 / row[key]) for key in SIZES)] for peer, row in middle.items()]
     ours = peers[OURS.name]
     scaling = median(b / a for a, b in zip(ours["rate"], ours["rate_2"], strict=True))
-    two = f"{_number(median(ours['rate_2']))} requests/s at 16, {scaling:.2f} times those of one"
+    two = f"{number(median(ours['rate_2']))} requests/s at 16, {scaling:.2f} times those of one"
     cores = len(os.sched_getaffinity(0))
     shared = "" if cores > 2 else f" ({cores} cores for them and wrk)"
     return "\n".join(
         [
             f"## {name.capitalize()}\n",
-            _table(["", *COLUMNS.values()], values),
+            table(["", *COLUMNS.values()], values),
             f"With two workers this service answers {two}{shared}.\n",
             "Cost of a row in µs, by the number of rows in the body:\n",
-            _table(["", *SIZES.values()], costs),
+            table(["", *SIZES.values()], costs),
         ]
     )
 
 
-def _number(value: float) -> str:
-    """Show three digits, more only before the point."""
+def number(value: float) -> str:
+    """Return a number with three significant digits, or all of those before the point."""
     if value >= 100:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown, with numbers in all columns but the first."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -225,11 +226,11 @@ def _chart(results: Results) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, (measure, title) in zip((left, right), panels.items(), strict=True):
         height = 0.8 / len(results)
-        for number, (name, peers) in enumerate(results.items()):
+        for place, (name, peers) in enumerate(results.items()):
             middle = [median(measures[measure]) for measures in peers.values()]
-            places = np.arange(len(middle)) + number * height
+            places = np.arange(len(middle)) + place * height
             bars = axes.barh(places, middle, height, label=name)
-            axes.bar_label(bars, [_number(value) for value in middle], padding=3, fontsize=8)
+            axes.bar_label(bars, [number(value) for value in middle], padding=3, fontsize=8)
         least = min(
             median(measures[measure]) for row in results.values() for measures in row.values()
         )

@@ -70,11 +70,11 @@ def _number(text: str) -> int:
 
 
 def _rounds(models: dict[str, Model], folder: Path, arguments: argparse.Namespace) -> Results:
-    """Give every peer its turn with every model, round by round.
+    """Measure every peer with every model, round by round.
 
-    A peer is started anew for each turn and is alone on the machine: idle servers would share pages
-    with it, which flatters its memory, and have timers, which disturb its latency. The order moves
-    on by one with each round, so that no peer always comes after the same one.
+    A peer is started for each of its turns and runs alone: idle servers would share pages with it,
+    which reduces its memory, and have timers, which disturb its latency. The order changes with
+    each round, so that no peer always follows the same one.
     """
     results: Results = {name: {peer.name: defaultdict(list) for peer in PEERS} for name in models}
     for number in range(arguments.rounds):
@@ -95,7 +95,7 @@ def _rounds(models: dict[str, Model], folder: Path, arguments: argparse.Namespac
 
 @dataclass(frozen=True)
 class Turn:
-    """One peer with one model, from its start to its end."""
+    """One peer with one model, from start to end."""
 
     peer: Peer
     model: Model
@@ -105,7 +105,7 @@ class Turn:
     def measure(self) -> dict[str, float]:
         """Return a value for each of the report's measures."""
         cores = sorted(os.sched_getaffinity(0))
-        # Server and load do not take turns on a core, nor move between cores.
+        # Server and load do not share a core, nor move between cores.
         here, there = (cores[:1], cores[1:]) if len(cores) > 1 else ([], [])
         with self._serve(here) as (server, values):
             one = self._load(server, 1, there, connections=1)
@@ -115,8 +115,8 @@ class Turn:
             values["rows_1"] = many.rate
             values["rows_100"] = 100 * self._load(server, 100, there).rate
             for count in (10_000, 100_000):
-                # What is unanswered in the end is not counted, which matters where a body takes a
-                # second. The latency of one connection does not suffer from that.
+                # wrk does not count what is unanswered at the end, which matters if a body takes a
+                # second. The latency of one connection is not affected.
                 big = self._load(server, count, there, connections=1)
                 values[f"rows_{count}"] = count / big.p50 * 1000
         if self.peer is OURS:
@@ -143,7 +143,7 @@ class Turn:
 
     @contextlib.contextmanager
     def _serve(self, cores: Collection[int]) -> Iterator[tuple[Server, dict[str, float]]]:
-        """Start the peer and hold its labels against scikit-learn's before anything is timed."""
+        """Start the peer, and compare its labels with those of scikit-learn."""
         port = free_port()
         command = self.peer.command(port, self.model.entry)
         env = self.model.env(self.peer)

@@ -1,7 +1,7 @@
-"""Servers for the benchmarks: pinned, timed to their first prediction, ended with all they started.
+"""Servers for the benchmarks: pinned to cores, timed until their first prediction, and ended.
 
-They run in a session of their own, so that Ctrl-C in the terminal reaches the run alone, which then
-ends them by their process ids.
+They run in a session of their own. So Ctrl-C in the terminal reaches the run alone, which ends them
+by their process ids.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ _LOG_CHARACTERS = 3000
 
 
 class BenchmarkError(IrisError):
-    """The run cannot go on; nothing is written."""
+    """A failure that ends the run; nothing is written."""
 
 
 def pinned(command: Sequence[str], cores: Collection[int]) -> list[str]:
-    """Return a command that stays on some cores, where there is taskset to hold it there."""
+    """Return a command that runs on some cores only, if taskset is installed."""
     taskset = shutil.which("taskset")
     if not cores or not taskset:
         return list(command)
@@ -45,9 +45,9 @@ class Server:
     """A running server.
 
     Attributes:
-        port: on 127.0.0.1.
-        process: what was started; workers are its children.
-        started: seconds of `time.monotonic` when it was started.
+        port: Its port on 127.0.0.1.
+        process: The process that was started; workers are its children.
+        started: When it was started, in seconds of `time.monotonic`.
     """
 
     port: int
@@ -55,11 +55,11 @@ class Server:
     started: float
 
     def ask(self, path: str, body: bytes | None = None) -> bytes:
-        """Return the answer to a POST, or without a body to a GET.
+        """Return the answer to a POST, or to a GET if there is no body.
 
         Raises:
-            BenchmarkError: the answer is not a success.
-            OSError: there is none.
+            BenchmarkError: The answer is not a success.
+            OSError: There is no answer.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         with contextlib.closing(connection):
@@ -72,10 +72,10 @@ class Server:
         return content
 
     def wait(self, path: str, body: bytes | None = None) -> float:
-        """Return the seconds from the start to the first good answer.
+        """Return the seconds from the start to the first success.
 
         Raises:
-            BenchmarkError: there was none.
+            BenchmarkError: There was none.
         """
         problem = ""
         while (elapsed := time.monotonic() - self.started) < START_SECONDS:
@@ -91,11 +91,11 @@ class Server:
         raise BenchmarkError(f"no good answer within {elapsed:.0f} s, the last one: {problem}")
 
     def tree(self) -> list[psutil.Process]:
-        """Return the processes that make up the server."""
+        """Return the processes of the server."""
         return [self.process, *self.process.children(recursive=True)]
 
     def memory(self) -> float:
-        """Return the memory of all its processes, shared pages by share (PSS), in MB."""
+        """Return the proportional set size (PSS) of all its processes, in MB."""
         kibibytes = 0
         for process in self.tree():
             for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii").splitlines():
@@ -113,10 +113,10 @@ def serving(
     log: Path,
     cores: Collection[int] = (),
 ) -> Iterator[Server]:
-    """Run a server until the block ends; it is on its way up when the block begins.
+    """Run a server until the block ends; the block begins before the server is ready.
 
     Raises:
-        BenchmarkError: of the block, with the end of the server's log.
+        BenchmarkError: The block raised it; the end of the server's log is added.
     """
     with log.open("wb") as out:
         started = time.monotonic()
@@ -155,7 +155,7 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,8 +1,8 @@
-"""Run the service for long under load, promotions and kills, and write SOAK.md.
+"""Run the service under load, promotions and kills for a long time, and write SOAK.md.
 
-Two registered versions that disagree on some rows are promoted in turn, every 20 s, and followed by
-`import_model.py --watch`. Every minute a worker is killed. Clients ask at 80 % of what the service
-can do, and hold each answer against scikit-learn's own for the version that it names.
+Two registered versions that disagree on some rows are promoted in turn, every 20 s, and
+`import_model.py --watch` follows. Every minute a worker is killed. Clients send requests at 80 % of
+the capacity, and compare each answer with scikit-learn's own for the version that it names.
 """
 
 import argparse
@@ -32,28 +32,28 @@ OUTPUT = Path(__file__).with_name("SOAK.md")
 WORKERS = 2
 CLIENTS = 32
 LOAD = 0.8
-"""Of the capacity, which is measured first by the same clients without a pause."""
+"""Share of the capacity, which the same clients measure first, without a pause."""
 
 CAPACITY_SECONDS = 10
 PROMOTION_SECONDS = 20
 MINUTE = 60
 GROWTH = 1.1
-"""More than this between the second minute and the last one is not flat."""
+"""Ratio of the last minute to the second one from which on something grows."""
 
 
 @dataclass(frozen=True)
 class Minute:
-    """What one minute was like.
+    """The measures of one minute.
 
     Attributes:
-        answers: good ones.
-        lost: requests without one.
-        wrong: answers that are not of the version that they name.
-        p50: median of the seconds from request to answer, in ms.
-        p99: of the same, in ms.
+        answers: Answers with status 200.
+        lost: Requests without such an answer.
+        wrong: Answers that are not those of the version that they name.
+        p50: Median time from request to answer, in ms.
+        p99: The time that one answer of a hundred exceeds, in ms.
         memory: PSS of the whole service, in MB.
-        handles: open files and connections of the whole service.
-        versions: how many answered.
+        handles: Open files and connections of the whole service.
+        versions: Number of versions that answered.
     """
 
     answers: int
@@ -112,7 +112,7 @@ def _soak(folder: Path, minutes: int) -> tuple[float, list[Minute]]:
 
 
 def _ask(server: Server, models: Sequence[Model], interval: float) -> Ask:
-    """Ask for the rows on which the versions disagree."""
+    """Return a request with the rows on which the versions disagree."""
     labels = [np.array(model.labels) for model in models]
     differ = np.flatnonzero(labels[0] != labels[1])
     if not len(differ):
@@ -165,7 +165,7 @@ def _hold_going(promoting: "asyncio.Task[None]") -> None:
 
 
 def _kill_a_worker(server: Server) -> None:
-    """Kill the oldest one, so that each has its turn."""
+    """Kill the oldest worker, so that each has its turn."""
     workers = [child for child in server.process.children() if child.is_running()]
     with contextlib.suppress(psutil.NoSuchProcess):
         min(workers, key=psutil.Process.create_time).kill()
@@ -184,7 +184,7 @@ def _minute(
     before: tuple[int, int, int],
     answered: Counter[tuple[int, str]],
 ) -> Minute:
-    """Describe the minute since the totals were `before`, and the answers those `answered`."""
+    """Return the measures of the minute that began with these totals and answers."""
     seconds = sorted(traffic.seconds)
     answers, lost, wrong = (now - then for now, then in zip(_totals(traffic), before, strict=True))
     return Minute(
@@ -200,7 +200,7 @@ def _minute(
 
 
 def find_problems(minutes: Sequence[Minute]) -> list[str]:
-    """Say what was wrong in the minutes of a soak, one line each; at least two of them."""
+    """Return a line for each problem in the minutes of a soak, of which there are two or more."""
     second, last = minutes[1], minutes[-1]
     found = []
     if wrong := sum(minute.wrong for minute in minutes):

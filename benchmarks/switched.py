@@ -1,8 +1,8 @@
-"""The service, with its observing switched on and off in turns: what does it cost a request?
+"""The service, which observes its predictions in some turns and does not in others.
 
-Both are timed in one process, a tenth of a second each and in random order, because two processes
-with the same code differ by 3 %. After each turn the worker writes the processor time of a request
-in µs, the median of all turns that had requests, to the file that BENCH_TIMES names.
+Both are timed in one process, in turns of a tenth of a second in random order, because two
+processes with the same code differ by 3 %. After each turn the worker writes the processor time of
+a request in µs to the file that BENCH_TIMES names: the median of all turns with requests.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _observe: Callable[..., None] = Metrics.observe
 
 
 class Turns:
-    """The turns of one worker, from its first request on."""
+    """The turns of one worker, which start with its first request."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -32,7 +32,7 @@ class Turns:
         self._coming: list[str] = []
 
     def begin(self, metrics: Metrics) -> None:
-        """Take turns from now on."""
+        """Start the turns."""
         asyncio.get_running_loop().call_later(WARM_SECONDS, self._next, metrics)
 
     def _next(self, metrics: Metrics) -> None:
@@ -63,7 +63,7 @@ turns = Turns()
 
 
 def first(metrics: Metrics, *call: Any) -> None:
-    """Observe the first call, and begin the turns."""
+    """Observe the first call, and start the turns."""
     _switch(observed)
     turns.begin(metrics)
     observed(metrics, *call)
@@ -76,7 +76,7 @@ def observed(*call: Any) -> None:
 
 
 def unobserved(*_call: Any) -> None:
-    """Leave a call."""
+    """Do not observe a call."""
     turns.calls += 1
 
 

@@ -1,7 +1,7 @@
-"""Clients that ask all the time and hold every answer against what its version must say.
+"""Clients that send requests all the time and compare each answer with that of its version.
 
-For the tests of promotions, stops and faults, and for the soak: wrk knows neither bodies nor lost
-requests.
+The tests of promotions, stops and faults use them, and the soak: wrk checks no bodies, and does not
+count lost requests.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 5
-"""Where an address has gone with its container, Linux would try for two minutes."""
+"""Limit for a connection; Linux tries for two minutes if the address has gone."""
 
 
 @dataclass
 class Traffic:
-    """What a number of clients saw.
+    """What the clients got.
 
     Attributes:
-        answers: by status and `X-Model-Version`, which only predictions have.
-        wrong: answers whose labels are not those of the version that they name.
-        unconnected: attempts that the server refused, or that found nobody listening.
-        unanswered: requests on a new connection that ended without an answer: lost ones.
-        closed: kept connections that the server closed before it read the request on its way.
-            HTTP has the client send it again, and so do these.
-        seconds: from request to answer, of each answer with status 200.
+        answers: Answers by status and `X-Model-Version`, which only predictions have.
+        wrong: Answers whose labels are not those of the version that they name.
+        unconnected: Connections that were refused.
+        unanswered: Requests on a new connection that got no answer: they are lost.
+        closed: Kept connections that the server closed when a request was just being sent. Clients
+            send it again, as HTTP asks.
+        seconds: Time from request to answer of each answer with status 200.
     """
 
     answers: Counter[tuple[int, str]] = field(default_factory=Counter)
@@ -49,21 +49,21 @@ class Traffic:
 
     @property
     def versions(self) -> set[str]:
-        """Return the versions that answered."""
+        """Return the versions that gave an answer."""
         return {version for (status, version) in self.answers if status == 200}
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One request over and over.
+    """A request that is sent again and again.
 
     Attributes:
-        url: of the service.
-        rows: of the body.
-        expected: the labels of the rows by version, as `X-Model-Version` has it; others are not
-            looked at.
-        keep_alive: whether a client keeps its connection.
-        interval: in seconds, between two requests of a client; 0 is as soon as it has its answer.
+        url: The address of the service.
+        rows: The rows of the body.
+        expected: The labels of the rows by version, as in `X-Model-Version`; answers of other
+            versions are not checked.
+        keep_alive: Whether a client keeps its connection.
+        interval: Seconds between two requests of a client; with 0 it does not wait.
     """
 
     url: str
@@ -74,7 +74,7 @@ class Ask:
 
     @property
     def message(self) -> bytes:
-        """Return the request as it goes over the wire."""
+        """Return the bytes of the request."""
         body = json.dumps({"instances": self.rows}).encode()
         connection = b"" if self.keep_alive else b"Connection: close\r\n"
         head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -83,7 +83,7 @@ class Ask:
 
 @contextlib.asynccontextmanager
 async def asking(ask: Ask, clients: int) -> AsyncIterator[Traffic]:
-    """Have clients ask while the block runs, and let each wait for its last answer."""
+    """Run clients while the block runs; each waits for its last answer."""
     traffic = Traffic()
     over = asyncio.Event()
     tasks = [asyncio.create_task(_client(ask, traffic, over)) for _ in range(clients)]

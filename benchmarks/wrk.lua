@@ -11,8 +11,8 @@ end
 function done(summary, latency)
   local e = summary.errors
   print(string.format(
-    '{"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "errors": %d}',
+    '{"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "statuses": %d, "errors": %d}',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-    e.connect + e.read + e.write + e.status + e.timeout
+    e.status, e.connect + e.read + e.write + e.timeout
   ))
 end

@@ -10,10 +10,13 @@ import httpx
 import pytest
 from support.scrape import scrape
 
+from benchmarks.ablation import GROUPS
 from benchmarks.models import Model
 from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, SWITCHED, Peer
 from benchmarks.servers import BenchmarkError, free_port, serving
 from benchmarks.soak import Minute, find_problems
+
+ABLATION = [[peer] for group in GROUPS for peer in group.peers if "this" not in peer.name]
 
 pytestmark = pytest.mark.thorough
 
@@ -28,8 +31,8 @@ def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.mark.parametrize(
     "peers",
-    [[PYFUNC, PYFUNC_ARRAY], [MLFLOW], [FASTAPI], [LIMIT]],
-    ids=["bentoml", "mlflow", "fastapi", "limit"],
+    [[PYFUNC, PYFUNC_ARRAY], [MLFLOW], [FASTAPI], [LIMIT], *ABLATION],
+    ids=lambda peers: peers[0].name,
 )
 def test_peer(peers: list[Peer], model: Model, tmp_path: Path) -> None:
     """A peer gives the right label for every row, and one with others would be noticed."""

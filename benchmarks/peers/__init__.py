@@ -1,4 +1,4 @@
-"""What is compared: this service, and what else people serve the same model with."""
+"""The servers that are compared: this service, and others for the same model."""
 
 import json
 import sys
@@ -7,43 +7,43 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-# Not iris_api's: the peers load this package, and are to have nothing of ours in them.
+# Not from iris_api: the peers load this package, and must load nothing of the service.
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 Rows = Sequence[Sequence[float]]
 
 
 def instances(rows: Rows) -> Any:
-    """Give the body of this service's contract, in centimetres."""
+    """Return the body for this service, with rows in centimetres."""
     return {"instances": rows}
 
 
 def records(rows: Rows) -> Any:
-    """Give the body of a BentoML method that takes a data frame."""
+    """Return the body for a BentoML method that takes a data frame."""
     return {"input_data": [dict(zip(FEATURES, row, strict=True)) for row in rows]}
 
 
 def array(rows: Rows) -> Any:
-    """Give the body of a BentoML method that takes an array."""
+    """Return the body for a BentoML method that takes an array."""
     return {"input_data": rows}
 
 
 def split(rows: Rows) -> Any:
-    """Give the smaller of the bodies that MLflow's scoring server takes names in."""
+    """Return the smaller one of the bodies with names for MLflow's scoring server."""
     return {"dataframe_split": {"columns": FEATURES, "data": rows}}
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A server, and how to talk to it.
+    """A server, its requests and its answers.
 
     Attributes:
-        name: in the tables.
-        arguments: of Python; {port} and {entry}, the folder in the model store, are filled in.
-        body: makes the JSON of a request from rows, in centimetres.
-        path: of the prediction.
-        bare: answers with the labels alone, and not with an object that has predictions.
-        env: what the environment has more.
+        name: The name in the tables.
+        arguments: Arguments of Python; {port} and {entry}, the folder of the model, are filled in.
+        body: Makes the JSON of a request from rows in centimetres.
+        path: The path of the prediction.
+        bare: Whether the answer is a list of labels, and not an object with predictions.
+        env: Additional variables of the environment.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Peer:
         return [sys.executable, "-m", *filled]
 
     def encode(self, rows: Rows) -> bytes:
-        """Return the request body for rows, in centimetres."""
+        """Return the request body for rows in centimetres."""
         return json.dumps(self.body(rows), separators=(",", ":")).encode()
 
     def labels(self, answer: bytes) -> list[Any]:
@@ -83,6 +83,13 @@ OURS = Peer(
 )
 SWITCHED = replace(
     OURS, arguments=("bentoml", "serve", "benchmarks.switched:IrisClassifier", *_LISTEN)
+)
+ABLATED = replace(
+    OURS, arguments=("bentoml", "serve", "benchmarks.ablated:IrisClassifier", *_LISTEN)
+)
+BENTOML = Peer(
+    "BentoML as it comes, with onnxruntime",
+    ("bentoml", "serve", "benchmarks.peers.bentoml_onnx:Onnx", *_LISTEN),
 )
 PYFUNC = Peer("BentoML + pyfunc, data frame", _PYFUNC, records, bare=True)
 PYFUNC_ARRAY = Peer("BentoML + pyfunc, array", _PYFUNC, array, "/predict_array", bare=True)

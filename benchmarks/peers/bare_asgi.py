@@ -1,4 +1,4 @@
-"""The limit: nothing but HTTP, JSON and onnxruntime. It refuses nothing and explains nothing."""
+"""The limit: HTTP, JSON and onnxruntime, without validation, limits or error messages."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""BentoML with the MLflow pyfunc, as its tutorials have it."""
+"""BentoML with the MLflow pyfunc, as in its tutorials."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 @bentoml.service
 class PyFunc:
-    """Answers with the model that the store calls the latest."""
+    """Answers with the latest model of the store."""
 
     def __init__(self) -> None:
         self.model = bentoml.mlflow.load_model("irismodel:latest")

@@ -49,6 +49,6 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict(body: Flower | Instances) -> Predictions:
-    """Predict on the event loop: the hand-over to a thread costs more than it gives."""
+    """Predict on the event loop, because a change to a thread costs more than it gains."""
     rows = body.instances if isinstance(body, Instances) else [tuple(body.model_dump().values())]
     return Predictions(predictions=model.predict(np.array(rows)).tolist())

@@ -1,0 +1,131 @@
+"""The service without one of its parts, which the variable BENCH_WITHOUT names.
+
+A part is replaced before the service is imported; the service itself has no setting for it.
+"""
+# ruff: noqa: SLF001 (parts are private)
+
+import asyncio
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from iris_api.bentoml_server import balancing, connections
+from iris_api.bentoml_server.application import LeanService
+from iris_api.serving.responses import security_headers
+from iris_api.telemetry.counting import BulkHistogram
+from iris_api.telemetry.recording import Metrics
+
+VARIABLE = "BENCH_WITHOUT"
+
+
+def _keep_request_path() -> None:
+    """Keep all of BentoML's middleware, and its way from the route to the method."""
+    choose: Any = vars(LeanService)["_middleware"]
+
+    def keep(service: LeanService, app: Starlette) -> list[Middleware]:
+        return [choose(service, app)[0], *app.user_middleware[1:]]  # the labels stay bounded
+
+    def to_asgi(service: LeanService, is_main: bool = True) -> Any:
+        app = build(service, is_main)
+        del app.user_middleware[-1]
+        return app
+
+    build: Any = LeanService.to_asgi
+    _replace(LeanService, "_middleware", keep)
+    _replace(LeanService, "to_asgi", to_asgi)
+
+
+def _keep_connections() -> None:
+    """Keep uvicorn's connections."""
+
+    class NoGuard:
+        async def watch(self) -> None:
+            await asyncio.Event().wait()
+
+    def guard(server: uvicorn.Server, *_arguments: Any) -> NoGuard:
+        server.config.encoded_headers.extend(security_headers(tls=False))
+        return NoGuard()
+
+    _replace(connections, "guard_connections", guard)
+
+
+def _keep_listening() -> None:
+    """Leave it to the kernel which worker accepts a connection."""
+    _replace(balancing, "balance_connections", lambda _server: None)
+
+
+def _reject_at_once() -> None:
+    """Send each rejection as soon as its request is read."""
+    _replace(connections, "REJECT_SECONDS", 0)
+
+
+def _accept_all() -> None:
+    """Reject no request, however many wait."""
+    start: Any = vars(connections.Connection)["_start_asgi_task"]
+
+    def begin(connection: Any, cycle: Any, app: Any) -> None:
+        connection._guard.admission.limit = 10**9
+        start(connection, cycle, app)
+
+    _replace(connections.Connection, "_start_asgi_task", begin)
+
+
+def _count_at_once() -> None:
+    """Count each request when it is answered, row by row, as prometheus_client does."""
+
+    def observe(metrics: Any, model: Any, rows: Any, answer: Any, seconds: float) -> None:
+        tally = metrics._versions[model.version]
+        tally._rows.observe([len(rows)])
+        tally._seconds.observe([seconds])
+        for label in answer.labels.tolist():
+            tally._labels[label].inc()
+        if answer.probabilities is not None:
+            tally._confidence.observe([max(row) for row in answer.probabilities.tolist()])
+        for row in rows.tolist():
+            for column, bins, series in tally._features:
+                series[bisect_right(bins._edges, row[column])].inc()
+
+    def observe_each(bulk: Any, values: Any) -> None:
+        for value in values:
+            bulk._buckets[bisect_left(bulk._bounds, value)].inc(1)
+            bulk._sum.inc(value)
+
+    def count(metrics: Any) -> None:
+        for count in metrics._others:
+            count()
+
+    _replace(Metrics, "observe", observe)
+    _replace(Metrics, "count_soon", count)
+    _replace(BulkHistogram, "observe", observe_each)
+
+
+def _write_twice() -> None:
+    """Write the head of an answer and its body one after the other, as uvicorn does."""
+    _replace(connections, "OneWrite", lambda transport: transport)
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    patch.object(owner, name, value).start()
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "": lambda: None,
+    "the short request path": _keep_request_path,
+    "the connection class": _keep_connections,
+    "the answer in one write": _write_twice,
+    "deferred counting": _count_at_once,
+    "balanced connections": _keep_listening,
+    "rejections in turn": _reject_at_once,
+    "load shedding": _accept_all,
+}
+"""By its name in the table: what removes a part."""
+
+PARTS[os.environ.get(VARIABLE, "")]()
+
+from service import IrisClassifier  # noqa: E402, F401 (bentoml serve looks for it here)
