@@ -1,16 +1,13 @@
 """Clients that keep their connections are shared by the workers, whatever becomes of these."""
 
 import contextlib
-import json
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from support import servers
@@ -29,7 +26,6 @@ def shared(
     store = servers.copy_store(home, folder / "home")
     env = plain_env | {
         "BENTOML_HOME": str(store),
-        "IRIS_ACCESS_LOG": "true",
         "IRIS_WORKERS": "2",
     }
     with servers.bentoml_service(folder / "log", env=env) as server:
@@ -51,12 +47,6 @@ def _held(server: servers.Server) -> list[int]:
     ]
 
 
-def _connect(server: servers.Server, clients: ExitStack) -> socket.socket:
-    """Open a connection and keep it."""
-    address = httpx.URL(server.url)
-    return clients.enter_context(socket.create_connection((address.host, address.port), timeout=10))
-
-
 def _ask(client: socket.socket) -> float:
     """Return the seconds that an answer took."""
     start = time.monotonic()
@@ -71,14 +61,14 @@ def test_kept_connections_are_shared(shared: servers.Server, pause: float) -> No
     with ExitStack() as others, ExitStack() as clients:
         for stack in (others, clients, others, clients):
             for _ in range(10):
-                _connect(shared, stack)
+                stack.enter_context(servers.connect(shared))
                 time.sleep(pause)
         servers.wait_for(lambda: sum(_held(shared)) == 40)
         first = _held(shared)
         others.close()
         servers.wait_for(lambda: sum(_held(shared)) == 20)
         for _ in range(20):
-            _connect(shared, clients)
+            clients.enter_context(servers.connect(shared))
             time.sleep(pause)
         servers.wait_for(lambda: sum(_held(shared)) == 40)
         second = _held(shared)
@@ -109,13 +99,13 @@ def test_clients_that_connect_for_each_request(shared: servers.Server) -> None:
         assert time.monotonic() < until
         for _ in range(2 * MANY):
             with ExitStack() as clients:
-                _ask(_connect(shared, clients))
+                _ask(clients.enter_context(servers.connect(shared)))
         found = twice()
     servers.wait_for(lambda: twice() == before)
 
     with ExitStack() as clients:
         for _ in range(20):
-            _connect(shared, clients)
+            clients.enter_context(servers.connect(shared))
             time.sleep(0.01)
         servers.wait_for(lambda: sum(_held(shared)) == 20)
         assert max(_held(shared)) <= 14
@@ -127,7 +117,7 @@ def test_a_worker_that_hangs(shared: servers.Server) -> None:
     idle.suspend()
     try:
         with ExitStack() as clients:
-            slowest = max(_ask(_connect(shared, clients)) for _ in range(30))
+            slowest = max(_ask(clients.enter_context(servers.connect(shared))) for _ in range(30))
     finally:
         idle.resume()
 
@@ -135,46 +125,29 @@ def test_a_worker_that_hangs(shared: servers.Server) -> None:
 
 
 def test_counts(tmp_path: Path) -> None:
-    """The next connection is for who has the fewest, and of equals not for who took the last."""
+    """The next connection is for a worker that has no more than any other."""
     first, third = (Counts(tmp_path / "counts", worker, 2) for worker in (1, 3))
+
     assert first.is_next(100)  # there is no other
-    first.tell(5)
-    assert [third.is_next(count) for count in (4, 5, 6)] == [True, True, False]
-    third.tell(5)
-    third.take()
-    assert first.is_next(5)
-    assert not third.is_next(5)
-    assert third.is_next(4)
-    assert not Counts(tmp_path / "counts", 3, 2).is_next(5)  # its successor
-
-
-def test_clients_one_after_the_other(shared: servers.Server) -> None:
-    """Where nobody keeps a connection, the workers take turns."""
-    for _ in range(40):
-        assert httpx.get(f"{shared.url}/model").is_success
-
-    servers.wait_for(lambda: shared.log.read_text().count("path=/model") == 40)
-    lines = map(json.loads, shared.log.read_text().splitlines())
-    taken = Counter(line["process"] for line in lines if "path=/model" in line["message"])
-    assert len(taken) == 2
-    assert min(taken.values()) >= 5
+    first.publish(5)
+    assert [third.is_next(count) for count in (0, 5, 6)] == [True, True, False]
 
 
 def test_a_worker_that_dies(shared: servers.Server) -> None:
     """Its successor is given connections until it has as many as the others."""
     with ExitStack() as clients:
         for _ in range(20):
-            _connect(shared, clients)
+            clients.enter_context(servers.connect(shared))
         servers.wait_for(lambda: sum(_held(shared)) == 20)
         victim, _ = servers.workers(shared)
         victim.send_signal(signal.SIGKILL)
         servers.wait_for(lambda: not victim.is_running())
         with ExitStack() as others:
-            assert max(_ask(_connect(shared, others)) for _ in range(10)) < 1
+            assert max(_ask(others.enter_context(servers.connect(shared))) for _ in range(10)) < 1
         _wait_for_workers(shared, 3)
         kept = max(_held(shared))
         for _ in range(kept):
-            _connect(shared, clients)
+            clients.enter_context(servers.connect(shared))
             time.sleep(0.01)
 
         servers.wait_for(lambda: sum(_held(shared)) == 2 * kept)
