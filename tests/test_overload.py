@@ -1,4 +1,4 @@
-"""More than a worker takes: refusals at once, the rest as fast as before, and time limits."""
+"""More requests than a worker accepts: fast rejections, accepted requests as fast, time limits."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from support import servers
 from support.flood import START_SECONDS, Seen, flood
 from support.scrape import scrape
 
+from iris_api.bentoml_server.connections import REJECT_SECONDS
 from iris_api.serving.admission import HELD_BODIES
 
 ROW = b'{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0.2}'
@@ -29,14 +31,14 @@ PLACES = 16
 TIMEOUT_SECONDS = 0.5
 BODY_BYTES = 2_000_000
 
-REFUSED = {"error": "the service is overloaded; ask again later"}
+REJECTED = {"error": "the service is overloaded; ask again later"}
 
 
 @pytest.fixture(scope="module")
 def small(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:
-    """Run a service with one worker that takes little."""
+    """Run a service with one worker and low limits."""
     folder = tmp_path_factory.mktemp("small")
     env = plain_env | {
         "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
@@ -71,19 +73,19 @@ def _flooding(
     future.result()
 
 
-def _begin(server: servers.Server, length: int) -> socket.socket:
-    """Send the head of a request."""
-    address = httpx.URL(server.url)
-    connection = socket.create_connection((address.host, address.port), timeout=30)
-    connection.sendall(
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % length
-    )
-    return connection
+def _begin(
+    server: servers.Server, stack: ExitStack, length: int, count: int
+) -> list[socket.socket]:
+    """Open connections, and send the head of a request on each."""
+    opened = []
+    for _ in range(count):
+        opened.append(stack.enter_context(servers.connect(server)))
+        opened[-1].sendall(servers.post(b"", length=length))
+    return opened
 
 
-def test_refusals(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
-    """While batches take all places, the rest is refused within 50 ms, and all of it counted."""
+def test_rejections(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
+    """While batches use all places, other requests get 429 within 50 ms, and each is counted."""
     before = scrape(small.url)
     answers = []
     with (
@@ -92,16 +94,16 @@ def test_refusals(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None
     ):
         while not flooded.done():
             answers.append(client.post("/predict", content=ROW))
-            client.post("/nothing", content=ROW)  # is no prediction call that is refused
+            client.post("/nothing", content=ROW)  # is no prediction request
             time.sleep(0.01)
     after = scrape(small.url)
 
-    refused = [answer for answer in answers if answer.status_code == 429]
+    rejected = [answer for answer in answers if answer.status_code == 429]
     assert {answer.status_code for answer in answers} <= {200, 429}
-    assert len(refused) > len(answers) / 2
-    assert statistics.median(answer.elapsed.total_seconds() for answer in refused) < 0.05
-    for answer in refused:
-        assert answer.json() == REFUSED
+    assert len(rejected) > len(answers) / 2
+    assert statistics.median(answer.elapsed.total_seconds() for answer in rejected) < 0.05
+    for answer in rejected:
+        assert answer.json() == REJECTED
         assert answer.headers["Retry-After"] == "1"
     reasons, statuses = (
         after.value(name, **labels) - before.value(name, **labels)
@@ -113,11 +115,11 @@ def test_refusals(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None
             ),
         )
     )
-    assert reasons == statuses >= len(refused) + len(flooded.result().seconds[429])
+    assert reasons == statuses >= len(rejected) + len(flooded.result().seconds[429])
 
 
 def test_pages_under_overload(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
-    """What tells of the service answers while it refuses predictions."""
+    """The pages about the service answer while it rejects predictions."""
     paths = ("/health", "/readyz", "/livez", "/metrics", "/model")
     with _flooding(elsewhere, small.url, BATCH, clients=2 * PLACES, seconds=3) as flooded:
         answers = [httpx.get(small.url + path) for path in paths]
@@ -129,12 +131,11 @@ def test_pages_under_overload(small: servers.Server, elsewhere: ProcessPoolExecu
 
 
 def test_clients_that_leave(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
-    """Clients that leave or break off before they are refused keep nobody else from it."""
-    request = (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(ROW)) + ROW
-    address = httpx.URL(small.url)
+    """Clients that leave before their 429 do not keep others from theirs."""
+    request = servers.post(ROW)
     with _flooding(elsewhere, small.url, BATCH, clients=2 * PLACES, seconds=3) as flooded:
         for sent in [request, request * 5, request + b"\0\0\0"] * 100:
-            with socket.create_connection((address.host, address.port)) as connection:
+            with servers.connect(small) as connection:
                 connection.sendall(sent)
         answers = [httpx.post(f"{small.url}/predict", content=ROW) for _ in range(10)]
         late = flooded.done()
@@ -145,10 +146,10 @@ def test_clients_that_leave(small: servers.Server, elsewhere: ProcessPoolExecuto
 
 
 def test_slow_bodies(small: servers.Server) -> None:
-    """Bodies on the way take no place, have limited time, and are told so."""
+    """Requests that are still uploading do not count against the limit, and get a 504 in time."""
     before = scrape(small.url)
-    with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(_begin(small, 100)) for _ in range(4 * PLACES)]
+    with ExitStack() as stack:
+        slow = _begin(small, stack, 100, 4 * PLACES)
         with httpx.Client(base_url=small.url) as client:
             others = [client.post("/predict", content=ROW).status_code for _ in range(20)]
         answers = [servers.read(connection) for connection in slow]
@@ -163,12 +164,12 @@ def test_slow_bodies(small: servers.Server) -> None:
 
 
 def test_long_batches(small: servers.Server) -> None:
-    """Of more batches than can be computed in time, each is computed or told that it was not."""
+    """If batches cannot all be computed in time, each gets its answer or a 504."""
     rows = np.resize(load_iris().data, (40_000, 4)).tolist()
     body = json.dumps({"instances": rows}, separators=(",", ":")).encode()
     (worker,) = servers.workers(small)
-    with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(_begin(small, len(body))) for _ in range(PLACES)]
+    with ExitStack() as stack:
+        opened = _begin(small, stack, len(body), PLACES)
         for connection in opened:
             connection.sendall(body)
         worker.suspend()  # for what a slow model would take
@@ -188,10 +189,10 @@ def test_long_batches(small: servers.Server) -> None:
 
 
 def test_bytes_of_bodies(small: servers.Server) -> None:
-    """The bytes of bodies on the way are limited, and given back."""
+    """The bytes of all bodies in memory are limited, and released again."""
     held = 2 * HELD_BODIES  # halves of the largest body
-    with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(_begin(small, BODY_BYTES)) for _ in range(2 * held)]
+    with ExitStack() as stack:
+        opened = _begin(small, stack, BODY_BYTES, 2 * held)
 
         def send(connection: socket.socket) -> bytes:
             with contextlib.suppress(ConnectionError):
@@ -206,13 +207,23 @@ def test_bytes_of_bodies(small: servers.Server) -> None:
     assert httpx.post(f"{small.url}/predict", content=ROW).status_code == 200
 
 
+def test_clients_that_do_not_wait(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
+    """Clients that ignore Retry-After get rejections at a limited rate."""
+    seconds = 2 + START_SECONDS
+    flooded = elsewhere.submit(flood, small.url, ROW, clients=16 * PLACES, seconds=seconds)
+    seen = flooded.result()
+
+    assert set(seen.seconds) == {200, 429}
+    assert len(seen.seconds[429]) < 1.1 * seconds / REJECT_SECONDS
+
+
 @pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.thorough)])
 def test_hundredfold_overload(
     small: servers.Server, elsewhere: ProcessPoolExecutor, seconds: float
 ) -> None:
-    """With a hundred times the clients, who wait as they are told, the accepted are as fast.
+    """With a hundred times the clients, who wait after a 429, accepted requests are as fast.
 
-    Unloaded are as many clients as there are places, of which the last, in this process, measures.
+    Unloaded means as many clients as places; the last of them, in this process, measures.
     """
     (worker,) = servers.workers(small)
 
@@ -232,9 +243,7 @@ def test_hundredfold_overload(
     assert others.lost == 0
     assert set(loaded.seconds) <= {200, 429}
     assert loaded.milliseconds(200, 99) < 3 * calm.milliseconds(200, 99)
-    assert (
-        loaded.milliseconds(429, 50) < 150
-    )  # 1600 clients on cores that are shared; test_refusals has the 50
+    assert loaded.milliseconds(429, 50) < 150  # on cores that 1600 clients share
     assert [answer.status_code for answer in answers] == [200] * 20
     assert statistics.median(answer.elapsed.total_seconds() for answer in answers) < 0.05
     assert worker.memory_info().rss - memory < 32 * 2**20

@@ -1,8 +1,11 @@
-"""Connections: what uvicorn leaves to a proxy in front, for a service that may have none.
+"""Connections that are safe without a proxy in front, and that reject requests under overload.
 
-uvicorn waits without end for the head of a request and for an answer to be taken, takes heads of
-any size and as many connections as there are file handles, and begins every request that it has
-read. Here a worker gives up on clients that make no progress, and refuses what it has no place for.
+Buys: slow and hostile clients, idle connections and too many requests cost the others nothing
+(tests: test_abuse.py, test_overload.py). Costs no measurable time. `OneWrite` buys 13 % of the
+requests/s (`benchmarks/ABLATION.md`).
+No supported way: uvicorn limits neither the time of a client nor the size of a request's head, and
+its `limit_concurrency` counts idle connections, too.
+Relies on: `HttpToolsProtocol` and `RequestResponseCycle` of uvicorn, and their attributes.
 """
 
 import asyncio
@@ -13,132 +16,139 @@ from typing import Any, cast
 
 import httptools
 import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from iris_api.bentoml_server.load_shedding import Refusals
-from iris_api.serving.admission import WHOLE_BODY, Admission
-from iris_api.serving.responses import CLOSE, error_response, security_headers, to_bytes
+from iris_api.bentoml_server.request_metrics import RequestMetrics
+from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
+from iris_api.serving.openapi import PREDICTIONS
+from iris_api.serving.responses import (
+    CLOSE,
+    RETRY,
+    error_response,
+    security_headers,
+    to_bytes,
+)
 from iris_api.telemetry.recording import Metrics
 
 STALL_SECONDS = 10
-"""For a client to say its request, to send what is left of a body that was answered already, and to
-take some of an answer."""
+"""Time for a client to send a request or the rest of its body, or to read some of an answer."""
 
 MAX_HEAD_BYTES = 64 * 1024
-"""As h11, uvicorn's other parser, has it. Also of trailers, and of a body that is not wanted."""
+"""Limit for the head of a request, as in h11; also for trailers and for a body that is ignored."""
 
-LOOK_SECONDS = 1
-"""Between two looks after the connections: a timer for each request would cost more."""
+POLL_SECONDS = 1
+"""Time between two checks of the connections; a timer for each request would cost more."""
+
+REJECT_SECONDS = 0.0005
+"""Time between two rejections. If they were sent at once, clients that do not wait for Retry-After
+would take three quarters of the worker's time."""
 
 MAX_PIPELINED = 100
-"""Requests of a client that wait for the answer before: uvicorn reads on at each answer."""
+"""Requests of one client that may wait for an earlier answer."""
 
 MAX_FILES = 65_536
-"""Handles that a worker asks the system for; each connection takes one."""
+"""File handles that a worker requests from the system; each connection uses one."""
 
 OTHER_FILES = 256
-"""Handles that are kept for all else."""
+"""File handles that are reserved for all else."""
 
 
 class Guard:
-    """What the connections of one worker share.
-
-    Args:
-        server: that does not listen yet.
-        admission: the worker's places.
-        metrics: that count what is refused.
-
-    Attributes:
-        refusals: for requests that find no place.
-        app: that answers and gives its place back.
-        max_connections: that are held at once.
-    """
+    """What the connections of one worker share: its limits and its metrics."""
 
     def __init__(self, server: uvicorn.Server, admission: Admission, metrics: Metrics) -> None:
         self.admission = admission
         self.app = admission.releasing(server.config.loaded_app)
-        self.refusals = Refusals(server.server_state, metrics, admission.limit)
         self.max_connections = _raise_file_limit() - OTHER_FILES
+        self._metrics = metrics
+        self._turn = 0.0  # when the last rejection was or will be sent, in the loop's time
         self._connections = cast("set[Connection]", server.server_state.connections)
 
     def drop_one(self, new: "Connection") -> None:
-        """Close a connection that only waits, or else the new one."""
-        waits = (each for each in self._connections if each is not new and each.only_waits())
-        next(waits, new).transport.abort()
+        """Close an idle connection, or else the new one."""
+        idle = (each for each in self._connections if each is not new and each.is_idle())
+        next(idle, new).transport.abort()
 
-    async def look(self) -> None:
-        """Look after the connections; never ends."""
-        loop = asyncio.get_running_loop()
+    async def reject(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with 429, in its turn."""
+        if scope["path"] in PREDICTIONS:
+            self._metrics.reject("overloaded")
+        if RequestMetrics.of_worker:
+            RequestMetrics.of_worker.count_rejected(scope["path"])
+        now = asyncio.get_running_loop().time()
+        self._turn = max(self._turn + REJECT_SECONDS, now)
+        await asyncio.sleep(self._turn - now)
+        await error_response(429, str(OverloadedError()), headers=RETRY)(scope, receive, send)
+
+    async def watch(self) -> None:
+        """Check the connections for clients that make no progress; never ends."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             for connection in list(self._connections):
-                connection.look(loop.time())
+                connection.abort_if_stalled(asyncio.get_running_loop().time())
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of uvicorn that can be refused a request, and that can be given up.
-
-    Args:
-        guard: what it shares with the others.
-        options: of uvicorn.
-    """
+    """A connection of uvicorn with limits."""
 
     def __init__(self, guard: Guard, **options: Any) -> None:
         super().__init__(**options)
+        self.access_log = False  # formatting its lines, which are not shown, takes 4 % of a request
         self._guard = guard
-        self._data = b""  # that is being read
-        self._unread = b""  # of it, to be read anew
-        self._fruitless = 0  # bytes since the last head or part of a body
-        self._stage: Any = None
+        self._data = b""  # that the parser reads now
+        self._unread = b""  # the part of it that the parser must read again
+        self._fruitless = 0  # bytes since the last complete head or part of a body
+        self._progress: Any = None  # what the client has reached, and since when
         self._since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, if need be in the place of one that only waits."""
+        """Accept a connection, if need be in the place of an idle one."""
         super().connection_made(transport)
         if len(self.connections) > self._guard.max_connections:
             self._guard.drop_one(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, unless it is too much before anything comes of it."""
-        self._read(data)
+        """Parse what was received."""
+        self._unread = data
         while self._unread and not self.transport.is_closing():
-            unread, self._unread = self._unread, b""
-            self._read(unread)
+            data, self._unread = self._unread, b""
+            self._read(data)
 
     def _read(self, data: bytes) -> None:
         self._data = data
         self._fruitless += len(data)
         if self.timeout_keep_alive_task:
-            self._stage = None  # it begins a request
+            self._progress = None  # a request begins
         super().data_received(data)
         if self._fruitless <= MAX_HEAD_BYTES or self.transport.is_closing():
             return
         if self.cycle is not None and self.cycle.body and not self.cycle.response_complete:
-            self._fruitless = 0  # it was a body that is being read
+            self._fruitless = 0  # it belongs to a body that is being read
         elif self.scope is not None and "method" in self.scope:
-            self.transport.close()  # trailers, or a body that is not wanted
+            self.transport.close()  # trailers, or a body that is ignored
         else:
             self.send_400_response(f"the head has more than {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
-        """Begin a request, unless its head or the queue of those before is too long."""
+        """Start a request, unless its head or the queue before it is too long."""
         if self._wants_upgrade():
             return
-        if self._fruitless > MAX_HEAD_BYTES:  # of which a body may be the most
+        if self._fruitless > MAX_HEAD_BYTES:  # most of it may be the body
             length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if length > MAX_HEAD_BYTES:
-                raise ValueError  # which uvicorn answers with 400
+                raise ValueError  # uvicorn answers it with 400
         self._fruitless = 0
         super().on_headers_complete()
-        self.headers = []  # trailers are no headers: a proxy may have looked at these alone
+        self.headers = []  # trailers must not become headers, which a proxy may have checked
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
         if self.expect_100_continue:
-            # After an answer instead of "100 Continue" a client may leave its body out.
+            # A client that gets an answer instead of "100 Continue" may not send its body.
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        """Note that nothing is left to be received of a request."""
+        """Mark a request as completely received."""
         if self._wants_upgrade():
             return
         super().on_message_complete()
@@ -147,41 +157,40 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if cycle.scope["method"] == "POST":
             if self._guard.admission.is_full:
-                self._guard.refusals.refuse(self, cycle)
-                return
-            self._guard.admission.held += 1
-            app = self._guard.app
+                app = self._guard.reject
+            else:
+                self._guard.admission.held += 1
+                app = self._guard.app
             if not cycle.waiting_for_100_continue:
-                cycle.transport = _InOne(self.transport)  # type: ignore[assignment]
+                cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, as all errors are answered."""
+        """Answer what is not HTTP with JSON, as all errors."""
         answer = error_response(400, msg, headers=CLOSE)
         self.transport.write(to_bytes(answer, self.server_state.default_headers))
         self.transport.close()
 
     def is_idle(self) -> bool:
-        """Tell whether no request of this connection is at work."""
-        return self.cycle is None or self.cycle.response_complete
-
-    def only_waits(self) -> bool:
-        """Tell whether its client has nothing to expect, not even the rest of an answer."""
+        """Return whether no request is being answered, and no answer is left to be sent."""
         unsent = self.transport.get_write_buffer_size()
-        return self.is_idle() and not unsent and not self.transport.is_closing()
+        return not (unsent or self._is_working() or self.transport.is_closing())
+
+    def _is_working(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _wants_upgrade(self) -> bool:
         return bool(self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Begin a request anew that asks for WebSockets or HTTP/2, as if it did not.
+        """Parse a request that offers WebSockets or HTTP/2 again, without the offer.
 
-        httptools takes what comes after its head for the other protocol, and reads no further. But
-        that is a body: Java's client, for one, offers HTTP/2 beside its first request. Left alone
-        it would be lost, or taken for the next request.
+        httptools takes what follows the head for the other protocol and stops. But it is a body:
+        Java's client, for one, offers HTTP/2 with its first request. It would be lost, or be taken
+        for the next request.
         """
         if not self._wants_upgrade():
-            return  # CONNECT, after which there is nothing
+            return  # CONNECT, which nothing follows
         error = sys.exception()
         assert isinstance(error, httptools.HttpParserUpgrade)  # noqa: S101 (uvicorn calls it there)
         version = self.parser.get_http_version().encode()
@@ -195,60 +204,44 @@ class Connection(HttpToolsProtocol):
         self._fruitless = 0
         self.parser = httptools.HttpRequestParser(self)
 
-    def look(self, now: float) -> None:
-        """Give the connection up when its client made no progress since some looks before.
-
-        Args:
-            now: in seconds, of the loop's clock.
-        """
+    def abort_if_stalled(self, now: float) -> None:
+        """Close the connection if its client made no progress for STALL_SECONDS."""
         unsent = self.transport.get_write_buffer_size()
-        works = not unsent and not self.is_idle()
-        if works or (self.cycle, unsent) != self._stage:
-            self._stage, self._since = (self.cycle, unsent), now
+        if (self._is_working() and not unsent) or (self.cycle, unsent) != self._progress:
+            self._progress, self._since = (self.cycle, unsent), now
         elif now - self._since > STALL_SECONDS and (unsent or not self.timeout_keep_alive_task):
             self.transport.abort()
 
 
-class _InOne:
-    """The transport of one answer, which sends its head together with its body.
-
-    uvicorn writes one after the other: two system calls and two packets, for 7 % of the time of a
-    request of one row. Not for answers that stream.
-    """
+class OneWrite:
+    """The transport of one answer; sends its head and its body with one system call."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._head: bytes | None = b""
+        self._head: bytes | None = None
         self.close = transport.close
 
     def write(self, data: bytes) -> None:
-        """Keep the head until the body comes, empty or not; what comes then passes."""
+        """Keep the head until the first part of the body comes, which may be empty."""
         if self._head is None:
-            self._transport.write(data)
-        elif self._head:
-            self._transport.write(self._head + data)
-            self._head = None
-        else:
             self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = b""
 
 
 def _raise_file_limit() -> int:
-    """Have MAX_FILES file handles, or as many as the system allows, and never fewer than before.
-
-    Returns:
-        Their number; MAX_FILES where there is no limit.
-    """
+    """Raise the limit to MAX_FILES, or as far as the system allows, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_FILES
-    count = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    if count > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-    return max(count, soft, OTHER_FILES + 1)
+    count = max(soft, MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    return max(count, OTHER_FILES + 1)
 
 
 def guard_connections(server: uvicorn.Server, admission: Admission, metrics: Metrics) -> Guard:
-    """Have a server, which does not listen yet, guard its connections."""
+    """Replace the connections of a server that does not listen yet."""
     config = server.config
     config.encoded_headers.extend(security_headers(tls=config.is_ssl))
     config.ws_protocol_class = None  # there are no WebSockets here

@@ -84,10 +84,7 @@ def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 
         wait: seconds of each client after a 429.
     """
     address = httpx.URL(url)
-    request = (
-        "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    request = servers.post(body)
     seen = Seen()
 
     async def run() -> None:
