@@ -1,10 +1,10 @@
 """What a worker carries and does not do, and how it shares the machine."""
 
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -154,13 +154,10 @@ def test_requests_are_counted_and_timed(client: httpx.Client, service: servers.S
 
 def test_an_answer_comes_at_once(service: servers.Server) -> None:
     """The head of an answer and its body are one packet, on a kept connection too."""
-    address = httpx.URL(service.url)
-    body = b'{"instances":[[5.1,3.5,1.4,0.2]]}'
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with socket.create_connection((address.host, address.port)) as connection:
+    with servers.connect(service) as connection:
         received = []
         for _ in range(50):
-            connection.sendall(head + body)
+            connection.sendall(servers.post(b'{"instances":[[5.1,3.5,1.4,0.2]]}'))
             received.append(connection.recv(65536))
 
     assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in received)
@@ -185,9 +182,39 @@ def test_wrong_setting(plain_env: dict[str, str], variable: str, value: str, sai
 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {variable}: ")
+    assert line.startswith(f"Error: [serve] `serve` failed: {variable}: ")
     assert said in line
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [
+        (
+            "uvicorn.protocols.http.httptools_impl",
+            "HttpToolsProtocol._start_asgi_task",
+            f"uvicorn {version('uvicorn')} has no ",
+        ),
+        ("circus.watcher", "Watcher._stop", f"kantoku {version('kantoku')} has no "),
+    ],
+)
+def test_missing_name(
+    plain_env: dict[str, str], tmp_path: Path, module: str, name: str, said: str
+) -> None:
+    """If a package lacks a name that the service relies on, the start ends with one line."""
+    take_away = f"import {module} as module; del module.{name}"
+    (tmp_path / "sitecustomize.py").write_text(take_away)
+    done = servers.run(
+        *("-m", "bentoml", "serve", "service:IrisClassifier"),
+        *("--host", "127.0.0.1", "--port", str(servers.free_port())),
+        env=plain_env | {"PYTHONPATH": str(tmp_path), "BENTOML_HOME": str(tmp_path / "home")},
+        timeout=30,
+    )
+
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.endswith(f"{said}{module}.{name}; install the version in requirements.txt")
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", ["/predict/", "/predict_proba/", "/health/", "/model/"])

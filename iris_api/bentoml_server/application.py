@@ -1,27 +1,24 @@
-"""BentoML's server without the work per request that this service has no use for.
+"""BentoML's application without the work per request that this service does not need.
 
-BentoML builds one application for all kinds of services. For each request it opens a trace that
-nobody collects, writes a line of access log, starts a task and a timer for the time limit, keeps a
-request context, inspects the method's signature and walks its dependency injection for the headers
-of the answer: together several times the work of a prediction. Here that is taken out. Elsewhere
-other parts are replaced: those of uvicorn in `connections.py` and `balance.py`, the page of metrics
-in `metrics_client.py`, what looks after the workers in `supervision.py`. The routes, the documents
-and the clients stay BentoML's.
+Buys: 4.6 times the requests/s (`benchmarks/ABLATION.md`). For each request BentoML opens a trace
+that is not exported, starts a task and a timer, keeps a request context, inspects the method's
+signature and resolves dependency injection for the headers of the answer.
+No supported way: middleware can be added to a service, and none of BentoML's own removed.
+Relies on: `Service.to_asgi`, the list `Starlette.user_middleware` of what it returns, and the
+classes in that list.
 """
 
 import asyncio
-import functools
 import gc
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from _bentoml_sdk.service import Service, get_current_service
-from bentoml._internal.configuration.containers import BentoMLContainer
+import bentoml
+import opentelemetry.trace
+from bentoml import get_current_service
 from bentoml._internal.resource import NvidiaGpuResource
-from bentoml._internal.server.http.access import AccessLogMiddleware
-from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -29,75 +26,67 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.serving.responses import error_page, server_error
-from iris_api.settings import settings
+from iris_api.store import entry
 from iris_api.telemetry.worker_files import WorkerFiles
 
 logger = logging.getLogger("bentoml.service")
 
 
-class NoGpus(NvidiaGpuResource, resource_id="nvidia.com/gpu"):
-    """In the place of BentoML's count of GPUs, for which it loads pynvml: 17 MB in each process."""
+class LeanService(bentoml.Service):
+    """A service whose methods take a starlette request and return a starlette response."""
 
-    @classmethod
-    def from_system(cls) -> list[int]:  # type: ignore[override]
-        """Find none, because none would be of use."""
-        return []
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        # To count GPUs BentoML loads pynvml: 16 MB and 0.17 s in each process.
+        NvidiaGpuResource.from_system = list  # type: ignore[method-assign, assignment]
 
-
-class LeanService(Service):
-    """A service whose methods take the request and return the response, and nothing between."""
+    def carried_model(self) -> entry.Entry | None:
+        """Return the model that a Bento carries, if this is a Bento and carries one."""
+        carried = [model.tag for model in self.bento.info.all_models] if self.bento else []
+        return entry.get(carried[0]) if carried else None
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """Build BentoML's application, and keep of it what is needed."""
+        """Build BentoML's application, and keep the middleware that is needed."""
         # What is loaded by now stays. The collector would go through it twice until the service is
-        # ready, for 0.15 s.
+        # ready, which takes 0.15 s.
         gc.freeze()
         _prepare_metrics()
-        # Nobody sees uvicorn's own access log, whose lines would be put together all the same.
-        logging.getLogger("uvicorn.access").propagate = False
         app: Starlette = super().to_asgi(is_main)
-        # A path with a slash too many would be sent to whatever host its request names.
+        # Starlette would redirect a path with a trailing slash to the host that its request names.
         app.router.redirect_slashes = False
-        app.user_middleware = self._middleware(app)
+        app.user_middleware = [
+            *self._middleware(app),
+            Middleware(DirectCalls, {api.route: api.func for api in self.apis.values()}),
+        ]
         app.add_exception_handler(HTTPException, error_page)
         app.add_exception_handler(Exception, server_error)
         return app
 
     def _middleware(self, app: Starlette) -> list[Middleware]:
-        """Choose from BentoML's middleware, which is outermost first."""
-        kept: dict[Any, Any] = {RunnerTrafficMetricsMiddleware: RequestMetrics}
-        if settings().otlp_endpoint:
-            # Not at the top: the process that only starts the workers need not load it.
-            from opentelemetry import trace  # noqa: PLC0415
-            from opentelemetry.instrumentation.asgi import (  # noqa: PLC0415
-                OpenTelemetryMiddleware,
-            )
+        """Choose from BentoML's middleware, the outermost first."""
+        # Not at the top: the process that starts the workers does not need it.
+        from iris_api.bentoml_server.request_metrics import RequestMetrics  # noqa: PLC0415
 
-            # BentoML keeps its provider to itself, and the steps of a prediction need it.
-            trace.set_tracer_provider(BentoMLContainer.tracer_provider.get())
-
-            # Without its spans for each message of the request and of the answer.
-            kept[OpenTelemetryMiddleware] = functools.partial(
-                OpenTelemetryMiddleware, exclude_spans=["receive", "send"]
-            )
-        if settings().access_log:
-            kept[AccessLogMiddleware] = AccessLogMiddleware
-        paths = frozenset(_paths(app.routes))
         chosen = []
         for middleware in app.user_middleware:
-            if cls := kept.get(middleware.cls):
-                options: dict[str, Any] = dict(middleware.kwargs)
-                if cls is RequestMetrics:
-                    options["paths"] = paths
-                chosen.append(Middleware(cls, *middleware.args, **options))
-        methods = {api.route: api.func for api in self.apis.values()}
-        return [*chosen, Middleware(DirectCalls, methods)]
+            cls, options = cast("Any", middleware.cls), cast("dict[str, Any]", middleware.kwargs)
+            if issubclass(RequestMetrics, cls):
+                paths = frozenset(_paths(app.routes))
+                metrics: Any = RequestMetrics
+                chosen.append(Middleware(metrics, paths=paths, **options))
+            elif cls.__name__ == "AccessLogMiddleware":  # in the list if the access log is on
+                chosen.append(middleware)
+            elif cls.__name__ == "OpenTelemetryMiddleware" and "tracing" in self.config:
+                # BentoML does not set its provider for the process, as the spans of steps need it.
+                opentelemetry.trace.set_tracer_provider(options["tracer_provider"])
+                # Without spans for the messages of a request and of its answer.
+                chosen.append(Middleware(cls, exclude_spans=["receive", "send"], **options))
+        return chosen
 
 
 def _prepare_metrics() -> None:
-    """Make the files of this worker's metrics, or end it with one line that says why not."""
+    """Create this worker's files of metrics, or end it with one line that says why not."""
     files = WorkerFiles()
     try:
         files.prepare()
@@ -117,11 +106,11 @@ def _paths(routes: Sequence[BaseRoute]) -> set[str]:
 
 
 class DirectCalls:
-    """Calls the service's own methods, and leaves all else to the router.
+    """Middleware that calls the methods of the service itself, and passes all else to the router.
 
     Args:
-        app: the router.
-        methods: of the service, by their paths; they take the request and return the response.
+        app: The router.
+        methods: The methods by their paths.
     """
 
     def __init__(self, app: ASGIApp, methods: Mapping[str, Any]) -> None:
@@ -138,5 +127,5 @@ class DirectCalls:
             response = await method(get_current_service(), Request(scope, receive))
             await response(scope, receive, send)
         except asyncio.CancelledError:
-            # By uvicorn, at the end of its patience: nothing to log as a fault.
+            # uvicorn cancels what is left at the end of the graceful shutdown. That is no fault.
             logger.warning("a request was not over within IRIS_DRAIN_SECONDS; dropped")

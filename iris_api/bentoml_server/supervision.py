@@ -1,8 +1,11 @@
-"""The workers of a service: replaced when they die, and ended without a loss, in limited time.
+"""The process that starts the workers: replaces those that die, and stops them in limited time.
 
-BentoML starts its workers with circus, which looks after them every ten seconds, waits a day for
-one that should stop, and in a container goes on with those that are left. This is for the process
-that starts them; `iris_api/bentoml_server/shutdown.py` is for each worker.
+Buys: a killed worker is replaced within a second or two instead of ten, a stop is over within
+IRIS_DRAIN_SECONDS and two seconds instead of a day, and loses no connection; in a container a dead
+worker ends the service, where BentoML goes on with those that are left (tests: test_stop.py).
+No supported way: BentoML sets all of this when it makes its watcher.
+Relies on: `circus.watcher.Watcher`, which BentoML imports when it starts the workers, and
+`check_delay` of the controller.
 """
 
 import contextlib
@@ -13,34 +16,39 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import circus.watcher
 from tornado import gen
 
+from iris_api.bentoml_server.application import LeanService
 from iris_api.bentoml_server.balancing import WORKERS
+from iris_api.bentoml_server.compat import check_names
 from iris_api.bentoml_server.shutdown import PARENT
+from iris_api.errors import IrisError
 from iris_api.home import METRICS_VARIABLE, new_metrics_folder, ready_file
-from iris_api.settings import settings
+from iris_api.importing.child import follows_registry, import_at_start
+from iris_api.serving.api_keys import read_keys
+from iris_api.settings import Settings
+from iris_api.store import active_version
 
-LOOK_SECONDS = 1
-"""Between two looks after the workers."""
+POLL_SECONDS = 1
+"""Time between two checks of the workers."""
 
 SPARE_SECONDS = 2
-"""After the time limit for requests, for a worker's own shutdown."""
+"""Time for a worker's own shutdown, after the time limit of its requests."""
 
 ACCEPT_SECONDS = 0.1
-"""For the workers to take the connections that wait already, when no more come in."""
+"""Time for the workers to accept the connections that wait already, when no new ones come in."""
 
 FAILED_STARTS = 5
-"""Deaths of workers that had not become ready, and nothing else between, until the service ends: a
-fault that passes within the first does not end it."""
+"""Workers that may die in a row before one is ready: a fault that passes does no harm."""
 
 STARTS_EACH = 2
-"""As many of each worker at least, because all of them begin together."""
+"""The same for each worker, because all of them start together."""
 
 SO_BINDTOIFINDEX = 62
-"""Of Linux' asm-generic/socket.h; Python has no name for it."""
+"""From Linux' asm-generic/socket.h; Python has no name for it."""
 
 NO_INTERFACE = 2**31 - 1
 """A number that no network interface has: Linux counts them from 1."""
@@ -48,28 +56,75 @@ NO_INTERFACE = 2**31 - 1
 logger = logging.getLogger("bentoml.service")
 
 
+class NoModelError(IrisError):
+    """There is no model to serve."""
+
+
+def prepare(service: LeanService, name: str, settings: Settings) -> None:
+    """Check what the workers need, import the model of a Bento, and supervise the workers.
+
+    Args:
+        service: The service.
+        name: The name of the registered model.
+        settings: The settings of the service.
+
+    Raises:
+        IrisError: The service cannot start.
+    """
+    check_names()
+    if settings.api_keys_file:
+        read_keys(settings.api_keys_file)
+    _supervise(settings.drain_seconds)
+    if service.bento is None:
+        return
+    imported = not follows_registry() or import_at_start()
+    if service.carried_model() is None and active_version.pointer(name) is None:
+        raise NoModelError(
+            "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "
+            "or build the Bento with a model"
+        )
+    if not imported:
+        logger.error("the import failed, as said above; serving the model that is here already")
+
+
+def _supervise(drain_seconds: float) -> None:
+    """Have BentoML start the workers by our watcher."""
+    os.environ[PARENT] = str(os.getpid())
+    # Linux keeps SIGTERM from the first process of a container until it has a handler, and circus
+    # installs its own only after the import.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    WorkerWatcher.stop_seconds = drain_seconds + SPARE_SECONDS
+    circus.watcher.Watcher = WorkerWatcher
+
+
 class WorkerWatcher(circus.watcher.Watcher):
-    """Starts the workers, replaces the dead ones, and ends the service where it may not."""
+    """Starts the workers, replaces dead ones, and ends the service if it must not.
+
+    Attributes:
+        stop_seconds: Time limit for a worker to stop.
+    """
+
+    stop_seconds: ClassVar[float]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        options["graceful_timeout"] = settings().drain_seconds + SPARE_SECONDS
+        options["graceful_timeout"] = self.stop_seconds
         os.environ[WORKERS] = str(options["numprocesses"])
-        # Where none can be made, it stays BentoML's: in a read-only home that is a temporary one.
+        # In a read-only home it stays BentoML's folder, which is a temporary one.
         with contextlib.suppress(OSError):
             options["env"][METRICS_VARIABLE] = str(new_metrics_folder())
         self._folder = Path(options["env"][METRICS_VARIABLE])
-        self._known: set[int] = set()  # process ids of the workers at the last look
+        self._known: set[int] = set()  # process ids of the workers at the last check
         self._failed = 0
         super().__init__(*arguments, **options)
 
     def initialize(self, evpub_socket: Any, sockets: Any, arbiter: Any) -> None:
-        """Have the arbiter look more often than BentoML's ten seconds."""
+        """Have the arbiter check the workers more often than every ten seconds."""
         super().initialize(evpub_socket, sockets, arbiter)
-        arbiter.ctrl.check_delay = LOOK_SECONDS * 1000
+        arbiter.ctrl.check_delay = POLL_SECONDS * 1000
 
     @gen.coroutine
     def manage_processes(self) -> Iterator[Any]:
-        """Replace a dead worker. In a container end the rest, for its orchestrator to see."""
+        """Replace a dead worker; in a container end the service, for its orchestrator to see."""
         died = not self.is_stopped() and len(self.get_active_processes()) < self.numprocesses
         self._count_failed()
         if not died or self.is_stopping():
@@ -84,7 +139,7 @@ class WorkerWatcher(circus.watcher.Watcher):
         self._known.update(self.processes)
 
     def _count_failed(self) -> None:
-        """Count the workers that died before they were ready; from 0 again when there is one."""
+        """Count the workers that died in a row before one was ready."""
         living = {process.pid for process in self.get_active_processes()}
         self._known |= living
         if any((self._folder / ready_file(pid)).exists() for pid in self._known):
@@ -97,12 +152,12 @@ class WorkerWatcher(circus.watcher.Watcher):
     def _end(self, reason: str) -> Iterator[Any]:
         logger.critical("%s", reason)
         yield self._stop(close_output_streams=True)
-        # Through the loop, up to the command line: circus would add a traceback of its own.
+        # Passes through the event loop up to the command line, without a traceback of circus.
         sys.exit(1)
 
     @gen.coroutine
     def _stop(self, close_output_streams: bool = False) -> Iterator[Any]:
-        # A restart, as of `bentoml serve --reload`, leaves the output open, and needs the socket.
+        # A restart by `bentoml serve --reload` leaves the output open, and needs the socket.
         if close_output_streams and not self.is_stopped():
             for listening in self.sockets.values():
                 refuse_connections(listening)
@@ -111,23 +166,14 @@ class WorkerWatcher(circus.watcher.Watcher):
 
 
 def refuse_connections(listening: socket.socket) -> None:
-    """Let no more connections in, and those that wait be accepted.
+    """Refuse new connections, and leave those that wait to be accepted.
 
-    Closing a listening socket resets the connections that wait in its queue, whose clients may have
-    sent their requests. Linux can bind it to an interface that there is not instead: whoever asks
-    for a new connection is refused at once, and a handshake that has begun is completed, because
-    its client believes to be let in. Since Linux 5.7 this needs no privilege. A packet filter
-    (SO_ATTACH_FILTER) does in some containers, and connections inherit a minimal TTL (IP_MINTTL).
+    Closing a listening socket resets the connections in its queue, whose clients may have sent
+    their requests. Linux can instead bind it to an interface that does not exist: new connections
+    are refused at once, and handshakes that have begun are completed. Since Linux 5.7 this needs no
+    privilege. A packet filter (SO_ATTACH_FILTER) needs one in some containers, and connections
+    inherit a minimal TTL (IP_MINTTL).
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # then it is as without
+        with contextlib.suppress(OSError):  # older Linux: those in the queue are reset
             listening.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
-
-
-def supervise() -> None:
-    """Have BentoML start the workers by our watcher; to be called before it does."""
-    os.environ[PARENT] = str(os.getpid())
-    # Linux keeps SIGTERM from the first process of a container until it has a handler, and circus
-    # installs its own only after an import at the start.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    circus.watcher.Watcher = WorkerWatcher

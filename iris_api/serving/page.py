@@ -1,11 +1,24 @@
-"""The page to try the API in a browser, which loads nothing from other hosts.
+"""The GET routes: health, provenance, the OpenAPI document, and the page to try the API.
 
-BentoML's own page loads a tag manager, and Swagger's usual script asks a validator.
+The page loads nothing from other hosts: BentoML's own loads a tag manager, and Swagger's usual
+script asks a validator.
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from iris_api import __version__
+from iris_api.serving import openapi
+from iris_api.serving.responses import error_page, error_response, json_response
+
+if TYPE_CHECKING:  # the process that starts the workers must not load numpy
+    from iris_api.serving.hot_swap import HotSwap
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -43,4 +56,40 @@ async def _script(_request: Request) -> Response:
     return Response(SCRIPT, media_type="text/javascript")
 
 
-ROUTES = [Route("/", _page, methods=["GET"]), Route("/index.js", _script, methods=["GET"])]
+def application(models: "Callable[[], HotSwap]") -> Starlette:
+    """Return the application to mount in BentoML's, whose own routes are POST only.
+
+    FastAPI instead of Starlette would take 0.4 s and 10 MB in each process.
+
+    Args:
+        models: Returns the models of this worker.
+    """
+
+    async def health(_request: Request) -> Response:
+        if models().model is None:
+            content = {"status": "unavailable", "reason": models().reason}
+            return json_response(content, status=503)
+        return json_response({"status": "ok"})
+
+    async def provenance(_request: Request) -> Response:
+        known = models().provenance()
+        if known is None:
+            return error_response(503, models().reason)
+        return json_response(known.model_dump(mode="json"))
+
+    async def document(_request: Request) -> Response:
+        return json_response(openapi.document(__version__))
+
+    routes = {
+        "/health": health,
+        "/model": provenance,
+        "/docs.json": document,
+        "/": _page,
+        "/index.js": _script,
+    }
+    app = Starlette(
+        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
+        exception_handlers={HTTPException: error_page},
+    )
+    app.router.redirect_slashes = False  # as in the application around it
+    return app

@@ -1,0 +1,96 @@
+"""A check, at the start of the service, of the names that it uses of other packages' internals.
+
+What is not public may change in any release. The pins in `pyproject.toml` keep such a release out.
+Where it is installed all the same, the service ends with one line, and not with workers that fail
+one after the other.
+"""
+
+import dis
+import functools
+import importlib
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+from iris_api.errors import IrisError
+
+_CONNECTION = "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol"
+_CYCLE = "uvicorn.protocols.http.httptools_impl:RequestResponseCycle"
+_METRICS = "bentoml._internal.server.http.instruments:RunnerTrafficMetricsMiddleware"
+
+NAMES = {
+    "bentoml": {
+        "_bentoml_sdk.service:Service": "to_asgi apis config inner bento",
+        "bentoml._internal.configuration.containers:BentoMLContainer": "bentoml_home",
+        "bentoml._internal.resource:NvidiaGpuResource": "from_system",
+        "bentoml._internal.server.http.access:AccessLogMiddleware": "app",
+        _METRICS: "_setup skip_paths metrics_request_total metrics_request_duration "
+        "metrics_request_in_progress metrics_last_request_timestamp",
+    },
+    "uvicorn": {
+        "uvicorn:Config": "loaded_app encoded_headers http_protocol_class ws_protocol_class is_ssl",
+        "uvicorn:Server": "handle_exit server_state config",
+        "uvicorn.server:ServerState": "connections default_headers",
+        _CONNECTION: "_start_asgi_task _unsupported_upgrade_warning access_log connection_made "
+        "connections cycle data_received expect_100_continue headers on_headers_complete "
+        "on_message_complete parser pipeline scope send_400_response timeout_keep_alive_task "
+        "transport url",
+        _CYCLE: "body keep_alive response_complete scope transport waiting_for_100_continue",
+    },
+    "kantoku": {
+        "circus.watcher:Watcher": "_stop get_active_processes initialize is_stopped is_stopping "
+        "manage_processes numprocesses processes respawn sockets",
+        "circus.controller:Controller": "check_delay",
+    },
+    "starlette": {
+        "starlette.applications:Starlette": "router user_middleware",
+        "starlette.routing:Router": "redirect_slashes",
+    },
+    "prometheus-client": {
+        "prometheus_client:Histogram": "_buckets _sum _upper_bounds",
+    },
+}
+"""By package: its classes and objects, and the attributes of each that are used."""
+
+
+class CompatError(IrisError):
+    """An installed package lacks a name that the service relies on."""
+
+
+def check_names() -> None:
+    """Check that every name is there.
+
+    Raises:
+        CompatError: one is not; the message names it, its package and the version.
+    """
+    for package, owners in NAMES.items():
+        for path, attributes in owners.items():
+            for name in ("", *attributes.split()):
+                if not _has(path, name):
+                    raise CompatError(
+                        f"{package} {version(package)} has no {path.replace(':', '.')}"
+                        f"{'.' if name else ''}{name}; install the version in requirements.txt"
+                    )
+
+
+def _has(path: str, name: str) -> bool:
+    module, _, owner = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), owner)
+    except (ImportError, AttributeError):
+        return False
+    return not name or hasattr(found, name) or name in _assigned(found)
+
+
+@functools.cache
+def _assigned(owner: Any) -> set[str]:
+    """Return the attributes that the methods of a class assign."""
+    classes = getattr(owner, "__mro__", ())
+    methods = (inspect.unwrap(value) for cls in classes for value in vars(cls).values())
+    return {
+        instruction.argval
+        for method in methods
+        if inspect.isfunction(method)
+        for instruction in dis.get_instructions(method)
+        if instruction.opname == "STORE_ATTR"
+    }
