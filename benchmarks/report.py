@@ -99,8 +99,8 @@ GOALS = (
 )
 
 METHOD = """\
-- Each server has one worker. In every round each one is started anew, is alone on the machine, must
-  give scikit-learn's own label for every row before it is timed, and is measured once for all.
+- Each server has one worker. In every round each one is started again, runs alone, and must give
+  scikit-learn's own label for every row before it is measured.
 - {pinning}
 - The load is wrk's, over 127.0.0.1, {seconds} s for each measure, with one connection (at 1) or
   {connections} (at 16). Bodies of 1 and 100 rows are counted at 16; larger ones come one after the

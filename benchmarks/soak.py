@@ -116,7 +116,7 @@ def _ask(server: Server, models: Sequence[Model], interval: float) -> Ask:
     labels = [np.array(model.labels) for model in models]
     differ = np.flatnonzero(labels[0] != labels[1])
     if not len(differ):
-        raise BenchmarkError("the two versions agree on every row: nothing could be told apart")
+        raise BenchmarkError("the two versions agree on every row: their answers are the same")
     return Ask(
         f"http://127.0.0.1:{server.port}",
         models[0].rows[differ].tolist(),

@@ -1,4 +1,4 @@
-"""What no client sends by mistake, over plain sockets: answered or cut off, and nothing is left."""
+"""Requests that no client sends by mistake: they are answered or cut off, and leave nothing."""
 
 import contextlib
 import socket
@@ -19,7 +19,7 @@ WHOLE = servers.post(ROW)
 END = b"Host: x\r\nConnection: close\r\n\r\n"
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-"""What Java's client says beside its first request, and curl with --http2."""
+"""The headers that Java's client adds to its first request, and curl with --http2."""
 
 ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     "garbage": (bytes(range(256)) * 4, [400]),
@@ -86,11 +86,11 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     ),
     "pipelining of garbage": (WHOLE + b"\0\0\0", [400]),
 }
-"""What is sent, and the statuses of the answers; none where the connection is only closed."""
+"""What is sent, and the statuses of the answers; none if the connection is only closed."""
 
 
 def _attack(server: servers.Server, sent: bytes) -> list[int]:
-    """Send something, and say so where it does not; return the statuses of what is answered."""
+    """Send bytes, ask for a close at their end, and return the statuses of the answers."""
     with servers.connect(server) as connection:
         with contextlib.suppress(OSError):  # it may be cut off by now
             connection.sendall(sent)
@@ -107,7 +107,7 @@ def _is_well(server: servers.Server) -> bool:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(service: servers.Server, name: str) -> None:
-    """Each is answered with its statuses at once, and the next request as if nothing had been."""
+    """Each attack gets its statuses at once, and the next request is answered as usual."""
     sent, statuses = ATTACKS[name]
 
     assert _attack(service, sent) == statuses
@@ -116,7 +116,7 @@ def test_attack(service: servers.Server, name: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_upgrade(service: servers.Server, size: int) -> None:
-    """An offer of another protocol changes nothing: the body is read, and what comes after it."""
+    """An offer of another protocol changes nothing: the body and the next requests are read."""
     chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (ROW[:9], ROW[9:]))
     sent = [
         POST + UPGRADE + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW,
@@ -137,7 +137,7 @@ def test_upgrade(service: servers.Server, size: int) -> None:
 
 
 def test_trailers_are_no_headers(service: servers.Server) -> None:
-    """What comes behind a body changes nothing in how it is taken."""
+    """Fields after a body do not count as headers of its request."""
     body = b"%x\r\n%b\r\n0\r\n" % (len(ROW), ROW)
     sent = CHUNKED + body + b"Content-Type: text/plain\r\n\r\n"
 
@@ -146,7 +146,7 @@ def test_trailers_are_no_headers(service: servers.Server) -> None:
 
 @pytest.mark.parametrize("rounds", [10, pytest.param(300, marks=pytest.mark.thorough)])
 def test_attacks_leave_nothing(service: servers.Server, rounds: int) -> None:
-    """However often they come, memory and handles are as before, and no fault is in the log."""
+    """After many attacks memory and handles are as before, and the log has no fault."""
     (worker,) = servers.workers(service)
 
     def attack(rounds: int) -> None:
@@ -172,7 +172,7 @@ def test_attacks_leave_nothing(service: servers.Server, rounds: int) -> None:
 def test_expect_continue(
     service: servers.Server, length: int, sent: bytes, statuses: list[bytes]
 ) -> None:
-    """A body is asked for where it is wanted, and else refused before it is sent."""
+    """The service asks for a body that it accepts, and rejects another one before it is sent."""
     head = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length
     with servers.connect(service) as connection:
         connection.sendall(head)
@@ -186,7 +186,7 @@ def test_expect_continue(
 
 @pytest.mark.thorough
 def test_clients_that_do_not_get_on(service: servers.Server) -> None:
-    """Whoever says no whole request, or takes nothing of an answer, is cut off; nobody waits."""
+    """Clients that send no whole request or read no answer are cut off, and delay no others."""
     wanted = b"GET /static_content/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
     begun = [
         b"",
@@ -220,7 +220,7 @@ def test_clients_that_do_not_get_on(service: servers.Server) -> None:
 
 @pytest.mark.thorough
 def test_idle_connections(home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """Connections beyond the file handles take the place of others that wait, not of requests."""
+    """If file handles run short, new connections replace idle ones, and not those with requests."""
     env = plain_env | {"BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home"))}
     with servers.bentoml_service(tmp_path / "log", env=env, files=300) as server:
         (worker,) = servers.workers(server)
@@ -240,7 +240,7 @@ def test_idle_connections(home: Path, plain_env: dict[str, str], tmp_path: Path)
 
 
 def test_file_limit_is_never_lowered(plain_env: dict[str, str]) -> None:
-    """A worker raises its limit of file handles up to its maximum, and leaves a higher one."""
+    """A worker raises its limit of file handles up to its maximum, and keeps a higher one."""
     script = """if True:
         import resource
         from iris_api.bentoml_server import connections

@@ -1,4 +1,4 @@
-"""Clients that keep their connections are shared by the workers, whatever becomes of these."""
+"""The workers share the clients that keep their connections, also when workers die or hang."""
 
 import contextlib
 import signal
@@ -34,7 +34,7 @@ def shared(
 
 
 def _wait_for_workers(server: servers.Server, started: int) -> None:
-    """Wait until as many were started in all, the replaced ones too, and listen."""
+    """Wait until so many workers were started, including replacements, and listen."""
     servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == started)
     time.sleep(0.5)
 
@@ -57,7 +57,7 @@ def _ask(client: socket.socket) -> float:
 
 @pytest.mark.parametrize("pause", [0, 0.02], ids=["at once", "one by one"])
 def test_kept_connections_are_shared(shared: servers.Server, pause: float) -> None:
-    """Each worker has its share of the clients, those of one that has none again as well."""
+    """Each worker gets its share of the clients, also after some of them left."""
     with ExitStack() as others, ExitStack() as clients:
         for stack in (others, clients, others, clients):
             for _ in range(10):
@@ -79,10 +79,10 @@ def test_kept_connections_are_shared(shared: servers.Server, pause: float) -> No
 
 
 def test_clients_that_connect_for_each_request(shared: servers.Server) -> None:
-    """While many come, all are answered; then those that stay are shared again."""
+    """While many connect, all are answered; then those that stay are shared again."""
 
     def twice() -> int:
-        """Return how many sockets have two descriptors, as that of the loop's own server has."""
+        """Return how many sockets have two descriptors, as that of the loop's own server."""
         count = 0
         for worker in servers.workers(shared):
             links = []
@@ -112,7 +112,7 @@ def test_clients_that_connect_for_each_request(shared: servers.Server) -> None:
 
 
 def test_a_worker_that_hangs(shared: servers.Server) -> None:
-    """What a worker with fewer connections does not take, another one does."""
+    """Another worker accepts what a worker with fewer connections does not."""
     idle, _ = servers.workers(shared)
     idle.suspend()
     try:
@@ -134,7 +134,7 @@ def test_counts(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies(shared: servers.Server) -> None:
-    """Its successor is given connections until it has as many as the others."""
+    """The replacement of a dead worker gets connections until it has as many as the others."""
     with ExitStack() as clients:
         for _ in range(20):
             clients.enter_context(servers.connect(shared))

@@ -1,4 +1,4 @@
-"""The peers that this service is compared with start, and answer what scikit-learn answers."""
+"""The peers of the benchmarks start, and give the answers of scikit-learn."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.thorough
 
 @pytest.fixture(scope="module")
 def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Give a copy of the imported model: two BentoML servers need two homes."""
+    """Return a copy of the imported model: two BentoML servers need two homes."""
     copy = tmp_path_factory.mktemp("benchmarks") / "home"
     shutil.copytree(home / "models", copy / "models")
     return Model.read(copy)
@@ -35,7 +35,7 @@ def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     ids=lambda peers: peers[0].name,
 )
 def test_peer(peers: list[Peer], model: Model, tmp_path: Path) -> None:
-    """A peer gives the right label for every row, and one with others would be noticed."""
+    """A peer gives the right label for every row; a wrong one would be noticed."""
     port = free_port()
     command = peers[0].command(port, model.entry)
     env = model.env(peers[0])
@@ -50,7 +50,7 @@ def test_peer(peers: list[Peer], model: Model, tmp_path: Path) -> None:
 
 
 def test_observing_in_turns(model: Model, tmp_path: Path) -> None:
-    """The worker that takes turns observes some of the calls and leaves the others."""
+    """The worker observes the calls of some turns, and not those of the others."""
     port = free_port()
     times = tmp_path / "times.json"
     env = model.env(SWITCHED) | {"BENCH_TIMES": str(times)}
@@ -75,7 +75,7 @@ def test_observing_in_turns(model: Model, tmp_path: Path) -> None:
 
 
 def test_promotions_that_stop_are_a_problem() -> None:
-    """A soak in which one version alone answers from some minute on says in which."""
+    """A soak names the minutes in which one version alone answered."""
     swapped = Minute(answers=9, lost=0, wrong=0, p50=1, p99=2, memory=100, handles=50, versions=2)
     still = replace(swapped, versions=1)
 

@@ -1,4 +1,4 @@
-"""The Bento answers as the source tree does, wherever it is."""
+"""The Bento answers as the source tree does, and carries its model and no secret."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 def bento_home(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Give a home in which the Bento is built."""
+    """Build the Bento, and return the home with it."""
     folder = tmp_path_factory.mktemp("bento")
     shutil.copytree(home / "models", folder / "models")
     env = plain_env | {"BENTOML_HOME": str(folder)} | dict.fromkeys(LOGIN, SECRET)
@@ -93,7 +93,7 @@ def test_pointed_at_a_registry(
 
 @pytest.mark.thorough
 def test_registry_that_is_down(bento_home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """Where the registry does not answer, the service starts with what it has and logs why."""
+    """If the registry does not answer, the service starts with its own model, and logs why."""
     address = f"http://127.0.0.1:{servers.free_port()}"
     env = plain_env | {"BENTOML_HOME": str(bento_home), "MLFLOW_TRACKING_URI": address}
     with _serving(tmp_path, env) as server:
@@ -135,7 +135,7 @@ def test_pinned_model(bento_home: Path, plain_env: dict[str, str]) -> None:
 
 
 def test_image_has_the_locked_uv() -> None:
-    """What installs the packages of an image is of the version in the lock."""
+    """The uv that installs the packages of an image has the version in the lock."""
     (locked,) = re.findall(
         r"^uv==.*", (servers.ROOT / "requirements-dev.txt").read_text(), re.MULTILINE
     )

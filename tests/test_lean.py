@@ -1,4 +1,4 @@
-"""What a worker carries and does not do, and how it shares the machine."""
+"""What a worker loads and does for each request, and how the service starts."""
 
 import signal
 import time
@@ -33,7 +33,7 @@ signal.signal(signal.SIGUSR1, dump)
 def watched(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[servers.Server, Path]]:
-    """Run a service with two workers, each of which writes down its modules when asked."""
+    """Run a service with two workers, which write the names of their modules on SIGUSR1."""
     folder = tmp_path_factory.mktemp("watched")
     (folder / "sitecustomize.py").write_text(DUMP_MODULES)
     home = servers.copy_store(home, folder / "home")
@@ -52,7 +52,7 @@ def test_number_of_workers(watched: tuple[servers.Server, Path]) -> None:
 
 
 def test_modules_of_a_worker(watched: tuple[servers.Server, Path]) -> None:
-    """A worker that serves ONNX has none of the heavy libraries, and has the quick ones."""
+    """A worker that serves ONNX loads none of the heavy libraries, and the fast server parts."""
     server, folder = watched
     for _ in range(20):
         httpx.post(f"{server.url}/predict", json=ROW)
@@ -68,7 +68,7 @@ def test_modules_of_a_worker(watched: tuple[servers.Server, Path]) -> None:
 
 
 def test_one_thread_for_inference(home: Path) -> None:
-    """Inference adds no thread of its own, so that workers do not get in each other's way."""
+    """Inference starts no threads, which would compete with the other workers."""
     (path,) = home.glob("models/irismodel/*/model.onnx")
     before = psutil.Process().num_threads()
     session = open_session(path.read_bytes())
@@ -81,14 +81,14 @@ def test_one_thread_for_inference(home: Path) -> None:
 
 
 def test_no_access_log(watched: tuple[servers.Server, Path]) -> None:
-    """Requests leave no line in the log, unless asked for."""
+    """Requests leave no line in the log by default."""
     httpx.post(f"{watched[0].url}/predict", json=ROW)
 
     assert "/predict" not in watched[0].log.read_text()
 
 
 def test_health_beside_a_long_batch(client: httpx.Client, service: servers.Server) -> None:
-    """While a worker computes a long batch, it answers others, and none waits for most of it."""
+    """While a worker computes a long batch, it answers other requests without much delay."""
     with ThreadPoolExecutor(1) as pool:
         start = time.perf_counter()
         batch = pool.submit(_predict_long, service)
@@ -107,7 +107,7 @@ def test_health_beside_a_long_batch(client: httpx.Client, service: servers.Serve
 
 
 def test_long_batch_is_in_progress(service: servers.Server) -> None:
-    """While a worker computes a long batch, it tells that it is at work, and not after."""
+    """A long batch is in the gauge of requests in progress while it is computed, and not after."""
     gauge = "bentoml_service_request_in_progress"
     with ThreadPoolExecutor(1) as pool:
         batch = pool.submit(_predict_long, service)
@@ -153,7 +153,7 @@ def test_requests_are_counted_and_timed(client: httpx.Client, service: servers.S
 
 
 def test_an_answer_comes_at_once(service: servers.Server) -> None:
-    """The head of an answer and its body are one packet, on a kept connection too."""
+    """The head and the body of an answer are one packet, also on a kept connection."""
     with servers.connect(service) as connection:
         received = []
         for _ in range(50):
@@ -173,7 +173,7 @@ def test_an_answer_comes_at_once(service: servers.Server) -> None:
     ],
 )
 def test_wrong_setting(plain_env: dict[str, str], variable: str, value: str, said: str) -> None:
-    """A setting that cannot be stops the service with one line that names it."""
+    """An invalid setting ends the service with one line that names it."""
     done = servers.run(
         *("-m", "bentoml", "serve", "service:IrisClassifier"),
         env=plain_env | {variable: value},
@@ -220,7 +220,7 @@ def test_missing_name(
 @pytest.mark.parametrize("path", ["/predict/", "/predict_proba/", "/health/", "/model/"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_no_redirect(client: httpx.Client, method: str, path: str) -> None:
-    """A path with a slash too many is not found; a redirect would go to any host that is named."""
+    """A path with a trailing slash gives 404; a redirect would go to the host of the request."""
     answer = client.request(method, path, json=ROW, headers={"Host": "elsewhere.example"})
 
     assert answer.status_code == 404
@@ -230,7 +230,7 @@ def test_no_redirect(client: httpx.Client, method: str, path: str) -> None:
 
 
 def test_wrong_model_uri(plain_env: dict[str, str], tmp_path: Path) -> None:
-    """A model URI that is none ends the service before any worker starts, with one line."""
+    """An invalid model URI ends the service before any worker starts, with one line."""
     env = plain_env | {"BENTOML_HOME": str(tmp_path), "IRIS_MODEL_URI": "IrisModel"}
     done = servers.run("-m", "bentoml", "serve", "service:IrisClassifier", env=env)
 

@@ -1,4 +1,4 @@
-"""How the service ends and what it survives: stops under load, killed workers, all killed."""
+"""The end of the service: stops under load, killed workers, a killed parent."""
 
 import asyncio
 import errno
@@ -29,7 +29,7 @@ IP_MINTTL = 21
 
 @pytest.fixture
 def env(home: Path, plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """Give a store of its own, two workers, and a short time to drain."""
+    """Return an environment with a store of its own, two workers, and a short time to drain."""
     return plain_env | {
         "BENTOML_HOME": str(servers.copy_store(home, tmp_path / "home")),
         "IRIS_WORKERS": "2",
@@ -45,7 +45,7 @@ def server(env: dict[str, str], tmp_path: Path) -> Iterator[servers.Server]:
 
 
 def _counted(env: dict[str, str]) -> int:
-    """Return the predictions that the workers answered, of the metrics that they left behind."""
+    """Return the number of predictions in the metrics that the workers left behind."""
     registry = CollectorRegistry()
     folder = servers.metrics_folder(Path(env["BENTOML_HOME"]))
     MultiProcessCollector(registry, path=str(folder))
@@ -80,7 +80,7 @@ def _stop_under_load(env: dict[str, str], log: Path, *, keep_alive: bool) -> Non
 
 @pytest.mark.thorough
 def test_reload(env: dict[str, str], clone: Path, tmp_path: Path) -> None:
-    """With --reload a changed file starts the workers anew, on the same port."""
+    """With --reload a changed file restarts the workers, on the same port."""
     log = tmp_path / "log"
     folder = clone.rename(tmp_path / "clone")  # BentoML watches no folder with a space in its name
     with servers.bentoml_service(log, "--reload", env=env, cwd=folder) as server:
@@ -96,7 +96,7 @@ def test_reload(env: dict[str, str], clone: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep_alive", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_stop_under_load(env: dict[str, str], tmp_path: Path, *, keep_alive: bool) -> None:
-    """SIGTERM loses no request that anybody was let in with, and ends with status 0."""
+    """SIGTERM loses no request of an accepted connection, and ends with status 0."""
     _stop_under_load(env, tmp_path / "log", keep_alive=keep_alive)
 
 
@@ -110,7 +110,7 @@ def test_twenty_stops_under_load(env: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
 def test_handshakes_at_the_stop() -> None:
-    """One that has begun ends with a connection that works, and one more is refused."""
+    """A handshake that has begun gives a connection that works; a new one is refused."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         socket.socket() as begun,
@@ -140,7 +140,7 @@ def test_long_request_is_finished(server: servers.Server) -> None:
         answer = pool.submit(
             httpx.post, f"{server.url}/predict", json={"instances": ROW * 100_000}, timeout=30
         )
-        time.sleep(0.3)  # the body is on its way; it is computed for longer
+        time.sleep(0.3)  # the body is being sent; its computation takes longer
         server.process.terminate()
         server.process.wait(STOP_SECONDS)
 
@@ -151,7 +151,7 @@ def test_long_request_is_finished(server: servers.Server) -> None:
 
 @pytest.mark.thorough
 def test_time_limit_of_the_drain(server: servers.Server) -> None:
-    """A request that never ends cannot hold up the stop for longer than IRIS_DRAIN_SECONDS."""
+    """A request that never ends delays the stop by IRIS_DRAIN_SECONDS at most."""
     with servers.connect(server) as connection:
         connection.sendall(servers.post(b"{", length=100))
         time.sleep(0.3)
@@ -180,8 +180,8 @@ def test_killed_worker_is_replaced(server: servers.Server) -> None:
     servers.wait_for(lambda: len(servers.workers(server)) == 2)
 
     assert set(traffic.statuses) == {200}
-    # Each of the 16 clients had one request at most on the way; one that never had an answer on
-    # its connection is not told from those that the server closes.
+    # Each of the 16 clients had one open request at most. On a connection without an answer so far
+    # it cannot be told from a connection that the server closes.
     assert len(traffic.unanswered) + traffic.closed <= 16
     assert server.log.read_text().count("a worker died; starting another one") == 1
 

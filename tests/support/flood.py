@@ -1,4 +1,4 @@
-"""Many clients at once, each of which sends a request again as soon as it is answered."""
+"""Many clients at once, which send a request again as soon as it is answered."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ import uvloop
 from support import servers
 
 START_SECONDS = 0.5
-"""Over which the clients begin, so that they do not all ask at once, for ever."""
+"""Time over which the clients start; otherwise all of them would ask at once each time."""
 
 
 @dataclass
@@ -21,15 +21,15 @@ class Seen:
     """What the clients got.
 
     Attributes:
-        seconds: from each request to its answer, by status.
-        lost: connections that the service ended.
+        seconds: Time from each request to its answer, by status.
+        lost: Number of connections that the service closed.
     """
 
     seconds: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     lost: int = 0
 
     def milliseconds(self, status: int, percent: float) -> float:
-        """Return what some percent of the answers of a status did not take longer than."""
+        """Return a percentile of the times of the answers with a status."""
         return 1000 * float(np.percentile(self.seconds[status], percent))
 
 
@@ -77,11 +77,11 @@ def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 
     """Have clients post the same body to /predict for some seconds.
 
     Args:
-        url: of the service.
-        body: of each request.
-        clients: connections, each with one request at a time.
-        seconds: that it takes.
-        wait: seconds of each client after a 429.
+        url: The address of the service.
+        body: The body of each request.
+        clients: Number of connections, each with one request at a time.
+        seconds: How long the load lasts.
+        wait: Seconds that a client waits after a 429.
     """
     address = httpx.URL(url)
     request = servers.post(body)
