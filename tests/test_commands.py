@@ -57,6 +57,7 @@ def _matches(expected: str, printed: str) -> bool:
 def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
     """Each command prints what is below it, on a machine where 8000 and 5000 may be taken."""
     port, mlflow_port = str(servers.free_port()), str(servers.free_port())
+    ports = {"8000": port, "5000": mlflow_port}
     env = plain_env | {
         "BENTOML_HOME": str(tmp_path / "bentoml"),
         "IRIS_PORT": port,
@@ -67,7 +68,7 @@ def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> Non
     }
 
     def ours(text: str) -> str:
-        return text.replace("8000", port).replace("5000", mlflow_port)
+        return re.sub("8000|5000", lambda found: ports[found[0]], text)
 
     pipe = subprocess.PIPE
     with (
