@@ -328,8 +328,8 @@ def test_columns_by_name_are_refused(step: Any) -> None:
     ("classifier", "why"),
     [
         (RadiusNeighborsClassifier(radius=1.0), "ValueError: No neighbors found for test samples"),
-        (LabelSpreading(), "have probabilities that are no numbers, first"),
-        (LabelPropagation(), "have probabilities that are no numbers, first"),
+        (LabelSpreading(), "have probabilities that are not finite, first"),
+        (LabelPropagation(), "have probabilities that are not finite, first"),
     ],
     ids=kind,
 )

@@ -16,7 +16,7 @@ from support import servers, warm
 from support.scrape import scrape
 
 import train_model
-from iris_api.compiling.sampling import probe_rows
+from iris_api.compiling.sampling import sample_rows
 from iris_api.vetting.estimator import open_estimator
 from iris_api.vetting.mlmodel import read_flavor
 
@@ -85,15 +85,13 @@ def test_same_answers(
     client: httpx.Client,
     tmp_path: Path,
 ) -> None:
-    """Labels and probabilities over HTTP are scikit-learn's, for all rows of data and probe."""
+    """Labels and probabilities over HTTP are scikit-learn's, for the data set and many rows."""
     imported = warm.run(tmp_path, registered[kind], env=env)
     assert imported.status == 0, imported.stderr
     entry = Path(env["BENTOML_HOME"], "models", imported.stdout.strip().replace(":", "/"))
     metadata = yaml.safe_load((entry / "model.yaml").read_text("utf-8"))["metadata"]
     estimator: Any = open_estimator(entry / "mlflow_model", read_flavor(entry / "mlflow_model"))
-    rows = np.vstack(
-        [load_iris().data, probe_rows(estimator, ranges=RANGES, examples=None, seed=7)]
-    )
+    rows = np.vstack([load_iris().data, sample_rows(estimator, RANGES, load_iris().data, seed=7)])
     servers.wait_for(lambda: client.get("/model").json()["version"] == metadata["version"])
     body = {"instances": rows.tolist()}
     predicted = client.post("/predict", json=body)

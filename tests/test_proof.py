@@ -29,21 +29,22 @@ from support.irises import (
     fresh_rows,
     kind,
     logistic,
+    sample_iris,
     scaled,
 )
 
 from iris_api.compiling import sampling
 from iris_api.compiling.conversion import convert_and_prove
-from iris_api.compiling.proof import CompileError, Precision, UnansweredError, consult
+from iris_api.compiling.proof import CompileError, Precision, UnansweredError, ask
 
 
 def test_almost_the_same_estimator_is_caught() -> None:
     """A graph of one that was regularized a little more does not pass for this one."""
     right, wrong = fit(logistic()), fit(LogisticRegression(C=0.99, max_iter=1000))
-    rows = sampling.probe_rows(right, ranges=RANGES, examples=None, seed=0)
+    rows = sample_iris(right)
 
     with pytest.raises(CompileError, match="differ"):
-        convert_and_prove(wrong, consult(right, rows), "float64")
+        convert_and_prove(wrong, ask(right, rows), "float64")
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,8 @@ def test_a_split_moved_by_one_float32_is_caught(
 ) -> None:
     """The smallest mistake in any split of a tree is seen, and in most of those behind a scaler."""
     right = fit(make_pipeline(scaler, DecisionTreeClassifier(random_state=0)))
-    rows = sampling.probe_rows(right, ranges=RANGES, examples=None, seed=0)
-    reference = consult(right, rows)
+    rows = sample_iris(right)
+    reference = ask(right, rows)
     splits = np.flatnonzero(right[-1].tree_.feature >= 0)
 
     caught = []
@@ -93,7 +94,7 @@ def test_a_split_moved_by_one_float32_is_caught(
             id="one label",
         ),
         pytest.param("predict_proba", lambda a: a + 2e-5, "probability differs", id="probability"),
-        pytest.param("predict_proba", lambda a: a * np.nan, "that are no numbers", id="nan"),
+        pytest.param("predict_proba", lambda a: a * np.nan, "that are not finite", id="nan"),
         pytest.param("predict_proba", lambda a: a[:, :2], "have the shape", id="shape"),
     ],
 )
@@ -120,7 +121,7 @@ def test_a_clear_vote_for_another_class_is_no_tie() -> None:
 
     assert proof.ties < proof.rows / 100
     with pytest.raises(CompileError, match="labels differ"):
-        convert_and_prove(fit(forest()), consult(estimator, rows), "float32")
+        convert_and_prove(fit(forest()), ask(estimator, rows), "float32")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_every_split_is_probed_on_both_sides(classifier: Any) -> None:
     """Each threshold of each tree, and its neighbours in both precisions, is among the rows."""
     estimator = fit(classifier)
 
-    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sample_iris(estimator)
 
     probed = [set(column) for column in rows.T.tolist()]
     for tree in (each.tree_ for each in np.ravel(estimator.estimators_)):
@@ -146,7 +147,7 @@ def test_the_rows_on_a_split_come_to_it() -> None:
     """The other features of a split's rows are such that every tree asks its question of them."""
     estimator = fit(ExtraTreesClassifier(20, random_state=0))
 
-    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sample_iris(estimator)
 
     for tree in (each.tree_ for each in estimator.estimators_):
         comes = tree.decision_path(rows.astype(np.float32)).tocsc()
@@ -165,7 +166,7 @@ def test_a_huge_forest_is_sampled_and_the_proof_says_how_many(
 
     proofs = [compile_iris(estimator).proof for _ in range(2)]
 
-    assert proofs[0].rows == without_trees + 6 * 10 + 2 * sampling.STEPS
+    assert proofs[0].rows == without_trees + 6 * 10 + 2 * sampling.BOUNDARIES
     assert proofs[0] == proofs[1]
 
 
@@ -182,7 +183,7 @@ def test_a_huge_forest_is_sampled_and_the_proof_says_how_many(
 def test_which_trees_round_to_float32(classifier: Any, *, rounds: bool) -> None:
     """The cast to float32 loses nothing for scikit-learn's trees, save for histogram boosting."""
     estimator = fit(classifier)
-    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sample_iris(estimator)
 
     exact = estimator.predict_proba(rows)
     rounded = estimator.predict_proba(rows.astype(np.float32).astype(np.float64))
@@ -194,9 +195,9 @@ def test_the_search_for_steps_ends_at_neighbours() -> None:
     """Behind a scaler, rows come in pairs with nothing between them, on two sides of a step."""
     estimator = fit(scaled(DecisionTreeClassifier(random_state=0)))
 
-    rows = sampling.probe_rows(estimator, ranges=RANGES, examples=None, seed=0)
+    rows = sample_iris(estimator)
 
-    low, high = rows[-2 * sampling.STEPS :].reshape(2, sampling.STEPS, 4)
+    low, high = rows[-2 * sampling.BOUNDARIES :].reshape(2, sampling.BOUNDARIES, 4)
     step = (estimator.predict_proba(low) != estimator.predict_proba(high)).any(axis=1)
-    assert step.sum() > sampling.STEPS / 2
+    assert step.sum() > sampling.BOUNDARIES / 2
     assert np.abs(high[step] - low[step]).max() <= 2 * np.spacing(RANGES.max())

@@ -1,4 +1,5 @@
-"""Whether the compiled model is the same: an estimator becomes ONNX, with a proof.
+"""Whether a compiled model is the same: an estimator becomes ONNX, with a proof.
 
-An estimator goes in; a `Compiled` model or the reason why not comes out. Knows no store.
+A `Vetted` model goes in; a `Compiled` one or the reason why not comes out
+(`conversion.compile_model`). Knows neither the registry nor HTTP.
 """

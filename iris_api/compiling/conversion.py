@@ -1,4 +1,4 @@
-"""From a scikit-learn classifier to an ONNX graph that is proven to answer the same."""
+"""From a scikit-learn classifier to an ONNX graph that is proved to answer the same."""
 
 import contextlib
 import copy
@@ -17,44 +17,41 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import VotingClassifier
 
-from iris_api.compiling.proof import (
-    CompileError,
-    Precision,
-    Reference,
-    UnansweredError,
-    consult,
-    prove,
-)
-from iris_api.compiling.sampling import has_trees, parts_of, probe_rows, ranges_of
-from iris_api.errors import one_line
+from iris_api.compiling import sampling
+from iris_api.compiling.proof import CompileError, Precision, Reference, UnansweredError, ask, prove
+from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session
 from iris_api.store.metadata import Proof
 from iris_api.vetting.estimator import Vetted
 
-# Fixed, so that a new skl2onnx does not write what an older onnxruntime cannot read. 3 is the last
-# version of ai.onnx.ml with the tree operators that skl2onnx's converters write.
 OPSETS = {"": 21, "ai.onnx.ml": 3}
+"""Versions of ONNX's operators, fixed so that each supported onnxruntime can read them.
 
-# Characters of another library's message, which may go on for pages: the first sentence or two.
+3 is the last version of ai.onnx.ml with the tree operators that skl2onnx's converters write.
+"""
+
 MESSAGE_LENGTH = 160
+"""Characters of another library's message, which can be pages: the first sentence or two."""
 
-# Of the random rows, so that the same model has the same proof.
 SEED = 0
+"""Seed of the random rows, fixed so that the same model has the same proof."""
 
-_TENSORS = {"float64": DoubleTensorType, "float32": FloatTensorType}
-_TYPES = {"float64": TensorProto.DOUBLE, "float32": TensorProto.FLOAT}
+_TYPES = {
+    "float64": (DoubleTensorType, TensorProto.DOUBLE),
+    "float32": (FloatTensorType, TensorProto.FLOAT),
+}
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A classifier as ONNX, and why it may be trusted.
+    """A classifier as ONNX, with the proof that it answers as scikit-learn does.
 
     Attributes:
-        model: Serialized ONNX without external data. Input "rows": (n, 4) of ``proof.precision``,
-            in cm, in the estimator's own order of features. Output "label": int64 (n,), indices
-            into ``classes_``; and, if the estimator has ``predict_proba``, "probabilities": (n, k)
-            of ``proof.precision``, in the order of ``classes_``.
-        proof: What was compared with scikit-learn.
+        model: serialized ONNX without external data. Input "rows": (n, 4) of `proof.precision`, in
+            cm, in the estimator's order of features. Output "label": int64 (n,), indices into
+            `classes_`. Output "probabilities", if the estimator has `predict_proba`: (n, k) of
+            `proof.precision`, in the order of `classes_`.
+        proof: what was compared with scikit-learn.
     """
 
     model: bytes
@@ -64,23 +61,22 @@ class Compiled:
 def compile_model(vetted: Vetted) -> Compiled:
     """Convert a classifier to ONNX, and prove that both answer the same.
 
-    Returns:
-        The same bytes for the same estimator and package versions. The estimator is left as it is.
+    The same estimator and package versions give the same bytes. The estimator is not changed.
 
     Raises:
         CompileError: it does not convert, does not run, or does not agree with scikit-learn.
-        UnansweredError: as in `ask_scikit_learn`.
+        UnansweredError: as `ask_scikit_learn` does.
     """
     estimator = vetted.estimator
     classes = getattr(estimator, "classes_", None)
     if not isinstance(classes, np.ndarray) or classes.ndim != 1:
         raise CompileError("it has no single list of classes: not a fitted classifier of one label")
     reference = ask_scikit_learn(vetted)
-    # scikit-learn's trees round the rows to float32 themselves, and so does the caller's cast. A
-    # step before the trees works in float64, though; then only float64 rows can agree.
+    # scikit-learn's trees round the rows to float32, as the caller's cast does. A step before the
+    # trees computes in float64, so that only float64 rows can agree.
     order: tuple[Precision, ...] = ("float64", "float32")
     reasons: dict[str, str] = {}
-    for precision in reversed(order) if has_trees(estimator) else order:
+    for precision in reversed(order) if sampling.has_trees(estimator) else order:
         try:
             return convert_and_prove(estimator, reference, precision)
         except CompileError as error:
@@ -89,116 +85,91 @@ def compile_model(vetted: Vetted) -> Compiled:
 
 
 def ask_scikit_learn(vetted: Vetted) -> Reference:
-    """Return what scikit-learn itself answers to each row of the proof.
+    """Return what scikit-learn answers to each row of the proof.
 
     Raises:
-        UnansweredError: it fails for a row, or has no finite probabilities for it. Then there is
-            nothing that could serve, compiled or not.
+        UnansweredError: it fails for a row, or returns no finite probabilities for it. Such a model
+            cannot be served, compiled or not.
     """
-    try:
-        with _silence():
-            return consult(
-                vetted.estimator,
-                probe_rows(
-                    vetted.estimator,
-                    ranges=ranges_of(vetted.profile, vetted.features),
-                    examples=vetted.examples,
-                    seed=SEED,
-                ),
-            )
-    except UnansweredError:
-        raise
-    except Exception as error:
-        # An estimator that was made for data frames, or for rows near its own, fails like any code.
-        raise UnansweredError(_told(error)) from error
+    estimator = vetted.estimator
+    ranges = sampling.ranges_of(vetted.profile, vetted.features)
+    # An estimator for data frames, or for rows near its own, can raise anything.
+    with _errors_as(UnansweredError):
+        return ask(estimator, sampling.sample_rows(estimator, ranges, vetted.examples, SEED))
 
 
 def convert_and_prove(
     estimator: ClassifierMixin, reference: Reference, precision: Precision
 ) -> Compiled:
-    """Convert, load and prove in one precision."""
-    with _reported("it does not convert"):
+    """Convert, load and prove in one precision.
+
+    Raises:
+        CompileError: as `compile_model` does.
+    """
+    # skl2onnx, onnx and onnxruntime share no base class of errors, and a converter that does not
+    # fit the estimator can raise anything. The estimator itself can still be served.
+    with _errors_as(CompileError, "it does not convert: "):
         model = _convert(estimator, precision)
-    with _reported("it does not run"):
+    with _errors_as(CompileError, "it does not run: "):
         return Compiled(model, prove(open_session(model), reference, precision))
 
 
 @contextlib.contextmanager
-def _reported(failure: str) -> Iterator[None]:
-    """Turn whatever goes wrong into a reason, and keep what is printed and warned to itself."""
+def _errors_as(kind: type[IrisError], prefix: str = "") -> Iterator[None]:
+    """Raise other errors as one of ours, and suppress warnings and standard output."""
     try:
-        with _silence():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            # Overflows far from the training data, missing feature names, versions of skl2onnx.
+            warnings.simplefilter("ignore")
             yield
-    except CompileError:
+    except IrisError:
         raise
     except Exception as error:
-        # skl2onnx, onnx and onnxruntime share no base of errors; and a converter that does not fit
-        # the estimator fails like any code: AttributeError, IndexError, and so on. Whatever it is,
-        # the estimator itself is still there to serve.
-        raise CompileError(f"{failure}: {_told(error)}") from error
+        message = f"{type(error).__name__}: {one_line(error, MESSAGE_LENGTH)}"
+        raise kind(prefix + message) from error
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        # Overflows far from the training data, feature names that an array does not have, and what
-        # skl2onnx has to say about versions.
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error, MESSAGE_LENGTH)}"
-
-
-def _convert(estimator: ClassifierMixin, precision: str) -> bytes:
-    """Convert to a graph with our own names, types and shapes of input and outputs."""
-    numbered = _prepare(estimator)
-    model = to_onnx(
-        numbered,
-        initial_types=[("rows", _TENSORS[precision]([None, 4]))],
-        target_opset=OPSETS,
-    )
-    # skl2onnx leaves out or lowers what its own nodes do not need.
+def _convert(estimator: ClassifierMixin, precision: Precision) -> bytes:
+    """Convert to a graph with our names, types and shapes of input and outputs."""
+    tensor, type_ = _TYPES[precision]
+    numbered = _number_classes(estimator)
+    model = to_onnx(numbered, initial_types=[("rows", tensor([None, 4]))], target_opset=OPSETS)
+    # skl2onnx omits or lowers the versions that its own nodes do not need.
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(*opset) for opset in OPSETS.items())
-    # Frees the names "label" and "probabilities".
+    # The prefix makes the names "label" and "probabilities" available.
     model = onnx.compose.add_prefix(model, "sklearn/", rename_inputs=False)
     if precision == "float64":
         _round_before_trees(model.graph)
     _set_outputs(
-        model.graph,
-        labels=numbered.classes_,
-        classes=len(estimator.classes_) if hasattr(estimator, "predict_proba") else None,
-        type_=_TYPES[precision],
+        model.graph, numbered.classes_, type_, probabilities=hasattr(estimator, "predict_proba")
     )
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _prepare(estimator: ClassifierMixin) -> ClassifierMixin:
+def _number_classes(estimator: ClassifierMixin) -> ClassifierMixin:
     """Copy an estimator, with the names of classes replaced by their indices in every part.
 
-    Names would go through ONNX's strings, which are slow and which several converters get wrong.
+    ONNX's strings are slow, and several converters get them wrong.
     """
     classes = estimator.classes_
     numbered = copy.deepcopy(estimator)
-    for part in parts_of(numbered):
+    for part in sampling.parts_of(numbered):
         if isinstance(part, VotingClassifier):
-            part.flatten_transform = False  # only transform() reads it, but the converter refuses
+            part.flatten_transform = False  # transform() alone reads it; the converter rejects True
         for name in ("classes_", "classes", "y_"):
-            held = vars(part).get(name)
-            if _are_names(held) and _are_names(classes) and np.isin(held, classes).all():
-                vars(part)[name] = np.searchsorted(classes, held).astype(np.int64)
+            found = vars(part).get(name)
+            if _are_names(found) and _are_names(classes) and np.isin(found, classes).all():
+                vars(part)[name] = np.searchsorted(classes, found).astype(np.int64)
     return numbered
 
 
 def _are_names(classes: object) -> bool:
-    """Tell whether these are labels other than numbers."""
     return isinstance(classes, np.ndarray) and classes.dtype.kind in "OSTU"
 
 
 def _round_before_trees(graph: Any) -> None:
-    """Round float64 to float32 in front of each tree, as scikit-learn does, and back behind it."""
+    """Cast float64 to float32 before each tree, as scikit-learn does, and back after it."""
     nodes = []
     for node in graph.node:
         if not node.op_type.startswith("TreeEnsemble"):
@@ -215,34 +186,28 @@ def _round_before_trees(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _set_outputs(graph: Any, *, labels: NDArray[Any], classes: int | None, type_: int) -> None:
-    """Make the outputs "label" and, for a number of classes, "probabilities".
+def _set_outputs(graph: Any, labels: NDArray[Any], type_: int, *, probabilities: bool) -> None:
+    """Replace the outputs by "label" and, for an estimator that has them, "probabilities".
 
-    Converters have their own ideas of a label's shape, (1, n) or (n, 1), and type. ONNX Runtime
-    drops the steps that change nothing.
+    Converters differ in the shape of a label, (1, n) or (n, 1), and in its type. ONNX Runtime
+    removes the steps that change nothing.
     """
-    label, probabilities = (output.name for output in graph.output)
-    # A list of dictionaries instead of a tensor; the option against it is not for every estimator.
-    for node in [node for node in graph.node if node.op_type == "ZipMap"]:
-        probabilities = node.input[0]
-        graph.node.remove(node)
+    label, scores = (output.name for output in graph.output)
+    # ZipMap makes a list of dictionaries; not every converter has the option to leave it out.
+    for zipmap in [node for node in graph.node if node.op_type == "ZipMap"]:
+        scores = zipmap.input[0]
+        graph.node.remove(zipmap)
+    node = helper.make_node
+    pairs: Any = {"keys_int64s": labels.astype(np.int64), "values_int64s": np.arange(len(labels))}
     graph.initializer.append(helper.make_tensor("label/shape", TensorProto.INT64, [1], [-1]))
-    graph.node.extend(
-        [
-            helper.make_node("Reshape", [label, "label/shape"], ["label/flat"]),
-            helper.make_node("Cast", ["label/flat"], ["label/number"], to=TensorProto.INT64),
-            helper.make_node(
-                "LabelEncoder",
-                ["label/number"],
-                ["label"],
-                domain="ai.onnx.ml",
-                keys_int64s=labels.astype(np.int64),
-                values_int64s=np.arange(len(labels)),
-            ),
-        ]
+    graph.node.append(node("Reshape", [label, "label/shape"], ["label/flat"]))
+    graph.node.append(node("Cast", ["label/flat"], ["label/number"], to=TensorProto.INT64))
+    graph.node.append(
+        node("LabelEncoder", ["label/number"], ["label"], domain="ai.onnx.ml", **pairs)
     )
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
-    if classes is not None:
-        graph.node.append(helper.make_node("Cast", [probabilities], ["probabilities"], to=type_))
-        graph.output.append(helper.make_tensor_value_info("probabilities", type_, ["n", classes]))
+    if probabilities:
+        shape: list[str | int | None] = ["n", len(labels)]
+        graph.node.append(node("Cast", [scores], ["probabilities"], to=type_))
+        graph.output.append(helper.make_tensor_value_info("probabilities", type_, shape))

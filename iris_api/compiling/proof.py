@@ -1,8 +1,8 @@
-"""The proof that a compiled model answers what scikit-learn answers.
+"""The proof that a compiled model answers as scikit-learn does.
 
 No converter is trusted: some estimators convert without an error into a graph that answers
-something else. So both sides are run over rows that are chosen to tell them apart, and a model
-that differs anywhere stays with scikit-learn.
+something else. So both are asked rows that are chosen to tell them apart, and a model that differs
+anywhere is served by scikit-learn itself.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,17 @@ from iris_api.errors import IrisError
 from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 from iris_api.store.metadata import Proof
 
-# The five decimals that skl2onnx's own tests ask for; a float32 probability has about seven.
 PROBABILITY_LIMIT = 1e-5
-# Eight steps of a float32 at 1.0 (numpy.finfo(numpy.float32).eps is 2**-23): what is lost where a
-# forest's votes are summed up in float32. Relative to the largest score, if that is above 1.
+"""Limit of the difference of a probability, from skl2onnx's tests; float32 has seven decimals."""
+
 TIE_LIMIT = 2.0**-20
-# Rows that are also asked one at a time: ONNX Runtime sums trees another way for a single row.
+"""Largest difference of two tied scores, relative to the largest score if that is above 1.
+
+Eight steps of a float32 at 1.0, whose eps is 2**-23: about what the sum of a forest's votes loses.
+"""
+
 SINGLE_ROWS = 256
+"""Rows that are also asked one by one, for which ONNX Runtime sums trees in another order."""
 
 Precision = Literal["float64", "float32"]
 """dtype of the rows that a compiled model takes."""
@@ -32,7 +36,7 @@ _PACKAGES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 
 
 class CompileError(IrisError):
-    """The one-line reason why an estimator stays with scikit-learn."""
+    """The reason, in one line, why scikit-learn serves a model."""
 
 
 class UnansweredError(IrisError):
@@ -51,9 +55,9 @@ class Reference:
 
     Attributes:
         rows: float64 (n, 4), in cm.
-        labels: int64 (n,), indices into ``classes_``.
-        probabilities: float64 (n, k), or None when the estimator has none.
-        scores: float64 (n, k), which the labels were decided by; None when the estimator has none.
+        labels: int64 (n,), indices into `classes_`.
+        probabilities: float64 (n, k), or None for an estimator without them.
+        scores: float64 (n, k), whose largest decides the label; None for an estimator without them.
     """
 
     rows: NDArray[np.float64]
@@ -62,33 +66,27 @@ class Reference:
     scores: NDArray[np.float64] | None
 
 
-def consult(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
-    """Ask scikit-learn.
-
-    Args:
-        estimator: Fitted, with one-dimensional ``classes_``.
-        rows: float64 (n, 4), in cm.
+def ask(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
+    """Return what an estimator with one-dimensional `classes_` answers to rows, (n, 4) in cm.
 
     Raises:
-        UnansweredError: It predicts labels that are not among its classes, or probabilities that
-            are no numbers.
-        Exception: Whatever the estimator raises for a row that it cannot answer.
+        UnansweredError: a label is not among the classes, or a probability is not a finite number.
+        Exception: whatever the estimator raises for a row that it cannot answer.
     """
     probabilities = scores = None
-    named = estimator.predict(rows)
+    predicted = np.asarray(estimator.predict(rows))
     if hasattr(estimator, "predict_proba"):
         probabilities = np.asarray(estimator.predict_proba(rows), dtype=np.float64)
     if hasattr(estimator, "decision_function"):
         scores = np.asarray(estimator.decision_function(rows), dtype=np.float64)
-    if scores is not None and scores.ndim == 1:
-        scores = np.column_stack([-scores, scores])
-    labels = np.asarray(named)[:, np.newaxis] == estimator.classes_
+        scores = np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
+    labels = predicted[:, np.newaxis] == estimator.classes_
     if not labels.any(axis=1).all():
         raise UnansweredError("it predicts labels that are not among its classes")
     if probabilities is not None and (unsound := ~np.isfinite(probabilities).all(axis=1)).any():
         first = rows[unsound.argmax()].tolist()
         raise UnansweredError(
-            f"{unsound.sum()} of {len(rows)} have probabilities that are no numbers, first {first}"
+            f"{unsound.sum()} of {len(rows)} have probabilities that are not finite, first {first}"
         )
     return Reference(
         rows=rows,
@@ -99,25 +97,20 @@ def consult(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
 
 
 def prove(session: Any, reference: Reference, precision: Precision) -> Proof:
-    """Compare the compiled model with scikit-learn, all rows at once and some one at a time.
-
-    Args:
-        session: Of the compiled model.
-        reference: What scikit-learn answers.
-        precision: dtype of the rows that the compiled model takes.
+    """Compare a compiled model with scikit-learn, all rows at once and some one at a time.
 
     Raises:
-        CompileError: A label or a probability differs.
-        Exception: ONNX Runtime has one type for each kind of failure, without a common base.
+        CompileError: a label or a probability differs.
+        Exception: ONNX Runtime has one type for each kind of failure, without a common base class.
     """
     rows = reference.rows.astype(precision)
-    together = session.run(None, {"rows": rows})
-    every = max(1, len(rows) // SINGLE_ROWS)
-    alone = [session.run(None, {"rows": row[np.newaxis]}) for row in rows[::every]]
-    ties, difference = _compare(together, reference)
-    _, difference_alone = _compare(
-        [np.concatenate(outputs) for outputs in zip(*alone, strict=True)], _every(reference, every)
-    )
+    outputs = session.run(None, {"rows": rows})
+    ties, difference = _compare(outputs, reference)
+    step = max(1, len(rows) // SINGLE_ROWS)
+    alone = [session.run(None, {"rows": row[np.newaxis]}) for row in rows[::step]]
+    for output, single in zip(outputs, zip(*alone, strict=True), strict=True):
+        output[::step] = np.concatenate(single)
+    _, difference_alone = _compare(outputs, reference)
     return Proof(
         precision=precision,
         rows=len(rows),
@@ -128,7 +121,7 @@ def prove(session: Any, reference: Reference, precision: Precision) -> Proof:
 
 
 def _compare(outputs: list[NDArray[Any]], reference: Reference) -> tuple[int, float]:
-    """Count the ties and find the largest difference of a probability."""
+    """Return the number of ties and the largest difference of a probability."""
     labels = outputs[0]
     if labels.shape != reference.labels.shape or labels.dtype != np.int64:
         raise CompileError(f"its labels are {labels.dtype} of shape {labels.shape}")
@@ -144,7 +137,7 @@ def _compare(outputs: list[NDArray[Any]], reference: Reference) -> tuple[int, fl
         if outputs[1].shape != reference.probabilities.shape:
             raise CompileError(f"its probabilities have the shape {outputs[1].shape}")
         difference = float(np.abs(outputs[1] - reference.probabilities).max())
-        if not difference < PROBABILITY_LIMIT:  # so that NaN does not pass
+        if not difference < PROBABILITY_LIMIT:  # also true for NaN
             raise CompileError(f"a probability differs by {difference:.1e} from scikit-learn's")
     return len(other), difference
 
@@ -152,15 +145,9 @@ def _compare(outputs: list[NDArray[Any]], reference: Reference) -> tuple[int, fl
 def _tied(
     other: NDArray[np.intp], labels: NDArray[np.int64], reference: Reference
 ) -> NDArray[np.bool_]:
-    """Tell which rows have both labels, ours and scikit-learn's, tied for the best score.
+    """Return for each of the rows `other` whether both of its labels have the best score.
 
-    Args:
-        other: (m,) indices of the rows where the labels differ.
-        labels: (n,) of the compiled model.
-        reference: What scikit-learn answers.
-
-    Returns:
-        (m,). None is tied when scikit-learn has no score for each class to tell by.
+    Without scores for each class, no row is tied.
     """
     classes = 0 if reference.scores is None else reference.scores.shape[1]
     if reference.scores is None or not np.all((labels[other] >= 0) & (labels[other] < classes)):
@@ -171,14 +158,3 @@ def _tied(
     resolution = TIE_LIMIT * np.maximum(1.0, np.abs(scores).max(axis=1))
     short = scores.max(axis=1) - np.minimum(theirs, ours)
     return np.asarray(short <= resolution)
-
-
-def _every(reference: Reference, step: int) -> Reference:
-    """Keep each step-th row."""
-    whole, scores = reference.probabilities, reference.scores
-    return Reference(
-        rows=reference.rows[::step],
-        labels=reference.labels[::step],
-        probabilities=None if whole is None else whole[::step],
-        scores=None if scores is None else scores[::step],
-    )

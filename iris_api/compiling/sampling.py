@@ -14,69 +14,79 @@ from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 from iris_api.vetting import integrity
 from iris_api.vetting.training_profile import TrainingProfile
 
-# The service accepts 0 to 100 cm.
+Floats = NDArray[np.float64]
+
 ACCEPTED = (float(MINIMUM_CM), float(MAXIMUM_CM))
-# The range of every feature, in cm, where the model came without a training profile.
+"""The range that the service accepts, in cm."""
+
 USUAL = (0.0, 10.0)
-# Rows at random in the range, and as many in all that is accepted. With the measured ones and the
-# grid some 10 000: a fraction of a second for most estimators.
+"""The range of each feature of a model without a training profile, in cm."""
+
 RANDOM_ROWS = 2048
-# Rows rounded to 0.1 cm, as people measure: there two neighbours are equally far, or a row is just
-# on a split. Nearest neighbours went wrong for about one in 2000, so twice as many.
+"""Random rows in the training range, and as many in the accepted range.
+
+With the other rows they are about 10 000, which take most models a fraction of a second.
+"""
+
 MEASURED_ROWS = 4096
-# Values a feature in the grid: 6**4 is 1296 rows.
+"""Random rows rounded to 0.1 cm, as people measure: on splits, and as far from two neighbors.
+
+Nearest neighbors went wrong for about one such row in 2000; this is twice as many.
+"""
+
 GRID_STEPS = 6
-# A forest of 1000 unlimited trees on the 150 iris rows has about 8000 splits. Of a larger one, as
-# many are drawn; each gets six rows.
+"""Values of each feature in the grid: 6**4 is 1296 rows."""
+
 MAX_SPLITS = 8192
-# Steps of the answer that are looked for, each between two random rows.
-STEPS = 256
-# Halvings that bring two float64 between 0 and 100 to neighbours: a 53-bit mantissa and 7 bits.
-HALVINGS = 60
+"""Most splits that are sampled, six rows each: 1000 unlimited trees on the iris rows have 8000."""
+
+BOUNDARIES = 256
+"""Decision boundaries that are searched, each between two random rows."""
+
+BISECTIONS = 60
+"""Steps that bring two float64 between 0 and 100 to neighbors: 53 bits of mantissa and 7 above."""
 
 
 def parts_of(estimator: object) -> Iterator[Any]:
-    """Yield the estimator and every object inside it that has attributes."""
-    things = integrity.reachable(estimator)
-    return (thing for thing in things if hasattr(thing, "__dict__") and not isinstance(thing, type))
+    """Yield the estimator and each object inside it that has attributes."""
+    parts = integrity.reachable(estimator)
+    return (part for part in parts if hasattr(part, "__dict__") and not isinstance(part, type))
 
 
 def has_trees(estimator: object) -> bool:
-    """Tell whether any part of the estimator is a decision tree."""
+    """Return whether any part of the estimator is a decision tree."""
     return next(_trees(estimator), None) is not None
 
 
-def ranges_of(profile: TrainingProfile | None, features: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return the range of each of the features in cm, float64 of shape (4, 2)."""
+def ranges_of(profile: TrainingProfile | None, features: tuple[str, ...]) -> Floats:
+    """Return the training range of each feature: float64 (4, 2), minimum and maximum in cm."""
     if profile is None:
         return np.tile(USUAL, (len(features), 1))
     found = [(profile.features[name].minimum, profile.features[name].maximum) for name in features]
     return np.clip(found, *ACCEPTED)
 
 
-def probe_rows(
+def sample_rows(
     estimator: ClassifierMixin,
-    *,
-    ranges: NDArray[np.float64],
-    examples: NDArray[np.float64] | None,
+    ranges: Floats,
+    examples: Floats,
     seed: int,
-) -> NDArray[np.float64]:
-    """Choose the rows that scikit-learn and the compiled model are both asked.
+) -> Floats:
+    """Choose the rows of the proof.
 
     Args:
-        estimator: Fitted on four features.
-        ranges: (4, 2), minimum and maximum in cm per feature.
-        examples: (m, 4) rows in cm, or None.
-        seed: Of the random rows: the same one gives the same rows.
+        estimator: fitted on four features.
+        ranges: (4, 2), minimum and maximum in cm of each feature.
+        examples: (m, 4), more rows in cm.
+        seed: of the random rows; the same seed gives the same rows.
 
     Returns:
-        float64 (n, 4) within the 0 to 100 cm that the service accepts: random rows of the range,
-        of all that is accepted, and rounded to 0.1 cm as people measure; a grid; the corners; the
-        examples; the training rows that nearest neighbours keep; and, for trees, both sides of
-        every split and of some steps of the answer.
+        (n, 4) in the accepted range: random rows in the training range, in the accepted range, and
+        rounded to 0.1 cm; a grid; the corners; the examples; the training rows of neighbors; and,
+        for trees, both sides of each split and of some decision boundaries.
 
     Raises:
-        Exception: Whatever the estimator raises for a row that it cannot answer.
+        Exception: whatever the estimator raises for a row that it cannot answer.
     """
     rng = np.random.default_rng(seed)
     low, high = ranges.T
@@ -87,17 +97,13 @@ def probe_rows(
         rng.uniform(low, high, (MEASURED_ROWS, 4)).round(1),
         np.array(list(product(*np.linspace(low, high, GRID_STEPS).T))),
         np.array(list(product(*corners))),
+        examples,
     ]
-    if examples is not None:
-        found.append(examples)
-    found += [
-        remembered[:RANDOM_ROWS]
-        for part in parts_of(estimator)
-        if np.shape(remembered := vars(part).get("_fit_X"))[1:] == (4,)
-    ]
+    stored = [vars(part).get("_fit_X") for part in parts_of(estimator)]
+    found += [rows[:RANDOM_ROWS] for rows in stored if np.shape(rows)[1:] == (4,)]
     if has_trees(estimator):
-        found += [_split_rows(estimator, ranges, rng), _step_rows(estimator, ranges, rng)]
-    rows: NDArray[np.float64] = np.vstack(found).clip(*ACCEPTED)
+        found += [_split_rows(estimator, ranges, rng), _boundary_rows(estimator, ranges, rng)]
+    rows: Floats = np.vstack(found).clip(*ACCEPTED)
     return rows
 
 
@@ -113,17 +119,12 @@ def _trees(estimator: object) -> Iterator[tuple[NDArray[Any], ...]]:
             yield feature, nodes["num_threshold"], nodes["left"], nodes["right"]
 
 
-def _split_rows(
-    estimator: object, ranges: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Put rows on every split, and on the nearest numbers to both sides of it.
+def _split_rows(estimator: object, ranges: Floats, rng: np.random.Generator) -> Floats:
+    """Choose rows on each split, and on the nearest numbers to both sides of it.
 
-    The other features are drawn from the box of rows that come to this split: elsewhere, an error
-    in it would not be seen.
-
-    Returns:
-        float64 (n, 4), six rows a split: its threshold with both neighbours, in float64 and as it
-        is in float32, because scikit-learn's trees compare a float32 row with a float64 threshold.
+    Each split has six rows: its threshold with both neighbors, in float64 and rounded to float32,
+    because scikit-learn's trees compare a float32 row with a float64 threshold. The other features
+    are random within the box of the rows that reach the split; an error would not show elsewhere.
     """
     boxes = [_boxes(tree, ranges) for tree in _trees(estimator)]
     feature, threshold, low, high = (np.concatenate(part) for part in zip(*boxes, strict=True))
@@ -140,13 +141,11 @@ def _split_rows(
     return rows.reshape(-1, 4)
 
 
-def _boxes(
-    tree: tuple[NDArray[Any], ...], ranges: NDArray[np.float64]
-) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Find feature (m,), threshold (m,), and lowest and highest row (m, 4) of a tree's splits.
+def _boxes(tree: tuple[NDArray[Any], ...], ranges: Floats) -> tuple[NDArray[Any], ...]:
+    """Return feature (m,), threshold (m,), and lowest and highest row (m, 4) of a tree's splits.
 
-    Behind a step that adds or drops features the tree's features are not the row's, which leaves
-    such a tree to the search for steps.
+    After a step that adds or removes features, the tree's features are not those of the rows. Such
+    a tree is left to `_boundary_rows`.
     """
     feature, threshold, left, right = tree
     low = np.tile(ranges[:, 0], (len(feature), 1))
@@ -161,22 +160,17 @@ def _boxes(
     return feature[inner], threshold[inner], low[inner], np.maximum(low, high)[inner]
 
 
-def _step_rows(
-    estimator: ClassifierMixin, ranges: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Halve the way between two random rows until scikit-learn's answer changes in one number.
+def _boundary_rows(estimator: ClassifierMixin, ranges: Floats, rng: np.random.Generator) -> Floats:
+    """Bisect between pairs of random rows until they are neighbors with different answers.
 
-    Where something stands before a tree, such as a scaler, its splits are not the row's numbers;
-    this finds them by the answer.
-
-    Returns:
-        float64 (n, 4): the last row with the one answer, the first with another, for each pair.
+    After a step such as a scaler, the thresholds of a tree are not values of the rows. The answers
+    show where its decision boundaries are. The second half of the rows are the other sides.
     """
     answer = getattr(estimator, "predict_proba", estimator.predict)
-    low, high = rng.uniform(ranges[:, 0], ranges[:, 1], (2, STEPS, 4))
-    first = np.asarray(answer(low)).reshape(STEPS, -1)
-    for _ in range(HALVINGS):
+    low, high = rng.uniform(ranges[:, 0], ranges[:, 1], (2, BOUNDARIES, 4))
+    first = np.asarray(answer(low)).reshape(BOUNDARIES, -1)
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        same = (np.asarray(answer(middle)).reshape(STEPS, -1) == first).all(axis=1)
+        same = (np.asarray(answer(middle)).reshape(BOUNDARIES, -1) == first).all(axis=1)
         low[same], high[~same] = middle[same], middle[~same]
     return np.vstack([low, high])

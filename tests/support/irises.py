@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from iris_api.compiling import sampling
 from iris_api.compiling.conversion import Compiled, compile_model
 from iris_api.schema import FEATURES
 from iris_api.vetting.estimator import Vetted
@@ -61,6 +62,11 @@ def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = No
         examples=ROWS[:0] if examples is None else examples,
         skops=None,
     )
+
+
+def sample_iris(estimator: ClassifierMixin) -> NDArray[np.float64]:
+    """Choose the rows of the proof of an estimator that was fitted on the iris rows."""
+    return sampling.sample_rows(estimator, RANGES, ROWS[:0], seed=0)
 
 
 def compile_iris(
