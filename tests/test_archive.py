@@ -1,19 +1,41 @@
-"""A skops archive is bounded and unambiguous before skops sees it."""
+"""A skops archive is checked, its members and its types, before anything in it is constructed."""
 
 import io
 import stat
 import time
 import warnings
 import zipfile
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from support.saved_models import Copy, edited, logistic, message, opened, text_node, tuple_node
+import skops.io
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from support.saved_models import (
+    SPECIES,
+    Copy,
+    Edit,
+    X,
+    bomb,
+    edited,
+    logistic,
+    node,
+    problem,
+    sklearn_flavor,
+    text_node,
+    tuple_node,
+    untrusted,
+)
 
 
-def _archive(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
+def _archive(
+    *members: tuple[str | zipfile.ZipInfo, bytes], compression: int = zipfile.ZIP_DEFLATED
+) -> bytes:
     target = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as written:
+    with warnings.catch_warnings(), zipfile.ZipFile(target, "w", compression) as written:
         warnings.simplefilter("ignore")  # the duplicate is on purpose
         for name, content in members:
             written.writestr(name, content)
@@ -26,11 +48,10 @@ def _symbolic_link() -> zipfile.ZipInfo:
     return info
 
 
-def _lzma() -> bytes:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_LZMA) as written:
-        written.writestr("schema.json", b"{}")
-    return target.getvalue()
+AGAIN = "; log and register the model again"
+SMALLER = "; register a smaller model"
+NOT_PLAIN = "the model file has a member that is not a plain file: "
+NOT_SOUND = "the model file is not a sound skops archive "
 
 
 @pytest.mark.parametrize(
@@ -38,85 +59,156 @@ def _lzma() -> bytes:
     [
         (
             _archive(("a.npy", bytes(200 << 20)), ("b.npy", bytes(100 << 20))),
-            (
-                "the model file unpacks to more than 256 MiB or 100000 members; "
-                "register a smaller model"
-            ),
+            f"the model file unpacks to more than 256 MiB or 100000 members{SMALLER}",
         ),
         (
             _archive(("schema.json", bytes(65 << 20))),
-            "the model's schema is larger than 64 MiB; register a smaller model",
+            f"the model's schema is larger than 64 MiB{SMALLER}",
         ),
         (
             _archive(("schema.json", b"{}"), ("schema.json", b"[]")),
-            "the model file has a member twice; log and register the model again",
+            f"the model file has a member twice{AGAIN}",
         ),
+        (_archive((_symbolic_link(), b"/etc/passwd")), f"{NOT_PLAIN}link.npy{AGAIN}"),
         (
-            _archive((_symbolic_link(), b"/etc/passwd")),
-            (
-                "the model file has a member that is not a plain file: link.npy; "
-                "log and register the model again"
-            ),
-        ),
-        (
-            _lzma(),
-            (
-                "the model file has a member that is not a plain file: schema.json; "
-                "log and register the model again"
-            ),
+            _archive(("schema.json", b"{}"), compression=zipfile.ZIP_LZMA),
+            f"{NOT_PLAIN}schema.json{AGAIN}",
         ),
         (
             _archive(("schema.json", b"[" * 100_000)),
             (
-                "the model file is not a sound skops archive (RecursionError: maximum recursion "
-                "depth exceeded while decoding a JSON array from a unicode string); "
-                "log and register the model again"
+                f"{NOT_SOUND}(RecursionError: maximum recursion depth exceeded while decoding a "
+                f"JSON array from a unicode string){AGAIN}"
             ),
         ),
         (
             _archive(("other.json", b"{}")),
             (
-                'the model file is not a sound skops archive (KeyError: "There is no item named '
-                "'schema.json' in the archive\"); log and register the model again"
+                f"{NOT_SOUND}(KeyError: \"There is no item named 'schema.json' in the archive\")"
+                f"{AGAIN}"
             ),
         ),
     ],
     ids=["bomb", "schema", "twice", "link", "lzma", "deep", "empty"],
 )
-def test_archive_is_refused(copied: Copy, data: bytes, expected: str) -> None:
-    """An archive is bounded and unambiguous before skops sees it."""
-    directory = copied(model=data)
-
-    assert message(lambda: opened(directory)) == expected
+def test_archive_is_rejected(copied: Copy, data: bytes, expected: str) -> None:
+    """An archive is bounded and unambiguous before skops reads it."""
+    assert problem(copied(model=data)) == expected
 
 
-def test_references_do_not_multiply(copied: Copy) -> None:
-    """A short schema whose references stand for 2^60 nodes is refused, and at once."""
+def _multiply(state: dict[str, Any]) -> None:
+    """Write a few short references that stand for 2^60 nodes."""
+    state["penalty"] = tuple_node() | {"__id__": 0}
+    for level in range(1, 60):
+        again = tuple_node() | {"__id__": level - 1}
+        state["penalty"] = tuple_node(state["penalty"], again) | {"__id__": level}
 
-    def multiply(state: dict[str, Any]) -> None:
-        state["penalty"] = tuple_node() | {"__id__": 0}
-        for level in range(1, 60):
-            again = tuple_node() | {"__id__": level - 1}
-            state["penalty"] = tuple_node(state["penalty"], again) | {"__id__": level}
 
-    directory = copied(model=edited(logistic(), multiply))
+def _repeat(state: dict[str, Any]) -> None:
+    """Write two values with one id."""
+    state |= {"penalty": text_node("l2") | {"__id__": 1}, "solver": text_node("l1") | {"__id__": 1}}
+
+
+@pytest.mark.parametrize("edit", [_multiply, _repeat])
+def test_id_of_different_objects(copied: Copy, edit: Edit) -> None:
+    """An id stands for one value, so that what is checked is what is opened, and at once."""
+    directory = copied(model=edited(logistic(), edit))
     start = time.monotonic()
 
-    refusal = message(lambda: opened(directory))
-
-    assert refusal == (
-        "the model file is not a sound skops archive (ValueError: two different objects have the "
-        "same id); log and register the model again"
+    assert problem(directory) == (
+        f"{NOT_SOUND}(ValueError: two different objects have the same id){AGAIN}"
     )
     assert time.monotonic() - start < 5
 
 
-def test_same_id_with_another_value(copied: Copy) -> None:
-    """An id stands for one value, so that what is checked is what is opened."""
-    one, other = text_node("l2") | {"__id__": 1}, text_node("l1") | {"__id__": 1}
-    directory = copied(model=edited(logistic(), lambda s: s.update(penalty=one, solver=other)))
+def test_pickle_that_claims_to_be_skops(
+    copied: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pickle under the name of skops is not an archive, and nothing falls back to pickle."""
+    monkeypatch.chdir(tmp_path)
+    directory = copied(model=bomb("open('marker', 'w')"))
 
-    assert message(lambda: opened(directory)) == (
-        "the model file is not a sound skops archive (ValueError: two different objects have the "
-        "same id); log and register the model again"
+    assert problem(directory) == f"{NOT_SOUND}(BadZipFile: File is not a zip file){AGAIN}"
+    assert not (tmp_path / "marker").exists()
+
+
+TOUCH = tuple_node(text_node("touch marker"))
+PARTIAL = {
+    "func": node("FunctionNode", "os.system"),
+    "args": TOUCH,
+    "kwds": text_node(None),
+    "namespace": text_node(None),
+}
+BOUND = {"func": "format", "obj": text_node("x")}
+KD_TREE = "sklearn.neighbors._kd_tree.KDTree"
+
+
+@pytest.mark.parametrize(
+    ("trick", "expected"),
+    [
+        (node("FunctionNode", "os.system"), "os.system"),
+        (node("FunctionNode", "builtins.eval"), "builtins.eval"),
+        (node("TypeNode", "subprocess.Popen"), "subprocess.Popen"),
+        (
+            node("ObjectNode", "sklearn.utils._testing.MinimalClassifier"),
+            "sklearn.utils._testing.MinimalClassifier",
+        ),
+        (
+            node("ConstructorFromReduceNode", "os.system", content=TOUCH),
+            "os.system as ConstructorFromReduceNode",
+        ),
+        (
+            node("OperatorFuncNode", "operator.methodcaller", attrs=TOUCH),
+            "operator.methodcaller as OperatorFuncNode",
+        ),
+        (node("MethodNode", "builtins.str", content=BOUND), "builtins.str as MethodNode"),
+        (
+            node("PartialNode", "functools.partial", content=PARTIAL),
+            "functools.partial as PartialNode",
+        ),
+        # A trusted class is not a container: skops would call it with arguments from the file.
+        (node("ListNode", KD_TREE, content=[TOUCH]), f"{KD_TREE} as ListNode"),
+        (node("CachedNode", "builtins.str", __id__=5), "builtins.str as CachedNode"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_schema_that_names_code(
+    copied: Copy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trick: dict[str, Any],
+    expected: str,
+) -> None:
+    """Names and kinds of nodes that are not on the lists are not constructed."""
+    monkeypatch.chdir(tmp_path)
+    directory = copied(model=edited(logistic(), lambda state: state.update(penalty=trick)))
+
+    assert problem(directory) == untrusted(expected)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_model_does_not_vouch_for_itself(copied: Copy) -> None:
+    """The list of trusted types in MLmodel is not used."""
+    system = node("FunctionNode", "os.system")
+    directory = copied(
+        edit=sklearn_flavor(skops_trusted_types=["os.system"]),
+        model=edited(logistic(), lambda state: state.update(penalty=system)),
     )
+
+    assert problem(directory) == untrusted("os.system")
+
+
+def test_many_untrusted_types_are_counted(copied: Copy) -> None:
+    """Five untrusted types are named in order, the others counted."""
+    names = {f"a{n}": node("FunctionNode", f"own.f{n}") for n in range(8)}
+    directory = copied(model=edited(logistic(), lambda state: state.update(names)))
+
+    assert problem(directory) == untrusted("own.f0, own.f1, own.f2, own.f3, own.f4 and 3 more")
+
+
+def test_own_function_in_a_transformer(copied: Copy) -> None:
+    """A FunctionTransformer with any function but numpy's arithmetic is rejected."""
+    pipeline = make_pipeline(FunctionTransformer(np.loadtxt), GaussianNB())
+    pipeline[-1].fit(X, SPECIES)
+
+    assert problem(copied(model=skops.io.dumps(pipeline))) == untrusted("numpy.loadtxt")

@@ -79,11 +79,7 @@ def client(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.parametrize("kind", ENGINES)
 def test_same_answers(
-    kind: str,
-    registered: dict[str, str],
-    env: dict[str, str],
-    client: httpx.Client,
-    tmp_path: Path,
+    kind: str, registered: dict[str, str], env: dict[str, str], client: httpx.Client, tmp_path: Path
 ) -> None:
     """Labels and probabilities over HTTP are scikit-learn's, for the data set and many rows."""
     imported = warm.run(tmp_path, registered[kind], env=env)

@@ -1,8 +1,9 @@
-"""MLmodel and the model file that it names: what is read, and what is refused."""
+"""MLmodel and the model file that it names: what is read, and what is rejected."""
 
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,23 @@ from support.saved_models import (
     AS_SKOPS,
     CODE,
     FIT,
-    FOUR,
     HERE,
     SIGN,
     Copy,
     Edit,
     both_files,
-    message,
+    problem,
     pyfunc_flavor,
     sklearn_flavor,
 )
 
 from iris_api.schema import FEATURES
-from iris_api.vetting.estimator import vet
 from iris_api.vetting.mlmodel import read_flavor
+
+
+def _write_too_much(path: Path) -> None:
+    path.touch()
+    os.truncate(path, (256 << 20) + 1)
 
 
 def _inputs(value: Any) -> Edit:
@@ -64,14 +68,15 @@ def test_names_of_the_data_set(copied: Copy) -> None:
     assert json.loads(flavor.signature["inputs"])[0]["name"] == "petal width (cm)"
 
 
+NO_FLAVORS = f"flavors in the MLmodel file should be a mapping; {AGAIN}"
+NO_STRING = f"of the sklearn flavor should be a string; {AGAIN}"
+
+
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (lambda d: d.clear(), f"flavors in the MLmodel file should be a mapping; {AGAIN}"),
-        (
-            lambda d: d.update(flavors=[1]),
-            f"flavors in the MLmodel file should be a mapping; {AGAIN}",
-        ),
+        (lambda d: d.clear(), NO_FLAVORS),
+        (lambda d: d.update(flavors=[1]), NO_FLAVORS),
         (
             lambda d: d.update(flavors={"keras": {}, "on\x1bnx": {}}),
             f"the model has no sklearn flavor (it has: keras, on?nx); {AGAIN}",
@@ -88,14 +93,8 @@ def test_names_of_the_data_set(copied: Copy) -> None:
         (pyfunc_flavor(code="code"), CODE),
         (pyfunc_flavor(model_code_path="model.py"), CODE),
         (lambda d: d["flavors"].update(own={"code_paths": ["a.py"]}), CODE),
-        (
-            sklearn_flavor(pickled_model=7),
-            f"pickled_model of the sklearn flavor should be a string; {AGAIN}",
-        ),
-        (
-            sklearn_flavor(sklearn_version=1.9),
-            f"sklearn_version of the sklearn flavor should be a string; {AGAIN}",
-        ),
+        (sklearn_flavor(pickled_model=7), f"pickled_model {NO_STRING}"),
+        (sklearn_flavor(sklearn_version=1.9), f"sklearn_version {NO_STRING}"),
         (
             sklearn_flavor(serialization_format="torch"),
             f"the serialization format torch is not known; {AS_SKOPS}",
@@ -107,39 +106,36 @@ def test_names_of_the_data_set(copied: Copy) -> None:
             _inputs('[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 4]}}]'),
             f"the signature's columns have no names; {SIGN}",
         ),
-        (
-            _columns("sepal_length", "sepal_width", "petal_length", "weight"),
-            f"{FOUR} (missing: petal_width; foreign: weight); {FIT}",
-        ),
-        (_columns(*FEATURES, "weight"), f"{FOUR} (missing: none; foreign: weight); {FIT}"),
-        (
-            _columns(*FEATURES[:3], "Sepal Length (cm)"),
-            f"{FOUR} (missing: petal_width; foreign: Sepal Length (cm)); {FIT}",
-        ),
-        (
-            _columns(*FEATURES, "petal width (cm)"),
-            f"{FOUR} (missing: none; foreign: none); {FIT}",
-        ),
-        (
-            _columns(*FEATURES[:3], "sepal width (cm)"),
-            f"{FOUR} (missing: petal_width; foreign: none); {FIT}",
-        ),
-        (_columns(*FEATURES[:3]), f"{FOUR} (missing: petal_width; foreign: none); {FIT}"),
-        (_columns(*FEATURES, FEATURES[0]), f"{FOUR} (missing: none; foreign: none); {FIT}"),
     ],
 )
-def test_mlmodel_is_refused(copied: Copy, edit: Edit, expected: str) -> None:
-    """Each thing that MLmodel can get wrong has its own line."""
-    directory = copied(edit=edit)
+def test_mlmodel_is_rejected(copied: Copy, edit: Edit, expected: str) -> None:
+    """Each mistake in MLmodel has its own message."""
+    assert problem(copied(edit=edit)) == expected
 
-    assert message(lambda: vet(directory, trust_pickle=False)) == expected
+
+@pytest.mark.parametrize(
+    ("columns", "missing", "foreign"),
+    [
+        ((*FEATURES[:3], "weight"), "petal_width", "weight"),
+        ((*FEATURES, "weight"), "none", "weight"),
+        ((*FEATURES[:3], "Sepal Length (cm)"), "petal_width", "Sepal Length (cm)"),
+        ((*FEATURES, "petal width (cm)"), "none", "none"),
+        ((*FEATURES[:3], "sepal width (cm)"), "petal_width", "none"),
+        (FEATURES[:3], "petal_width", "none"),
+        ((*FEATURES, FEATURES[0]), "none", "none"),
+    ],
+)
+def test_other_columns(copied: Copy, columns: list[str], missing: str, foreign: str) -> None:
+    """Columns that are not the four features, each once, are named."""
+    assert problem(copied(edit=_columns(*columns))) == (
+        "the signature's columns are not the four features "
+        f"(missing: {missing}; foreign: {foreign}); {FIT}"
+    )
 
 
 def test_mlmodel_is_missing(tmp_path: Path) -> None:
-    """A folder without MLmodel is no model."""
-    assert message(lambda: vet(tmp_path, trust_pickle=False)) == (
-        f"the file MLmodel is missing or unreadable; {AGAIN}"
-    )
+    """A folder without MLmodel is not a model."""
+    assert problem(tmp_path) == f"the file MLmodel is missing or unreadable; {AGAIN}"
 
 
 @pytest.mark.parametrize(
@@ -154,72 +150,54 @@ def test_mlmodel_is_missing(tmp_path: Path) -> None:
     ],
 )
 def test_mlmodel_is_not_yaml(tmp_path: Path, text: str) -> None:
-    """What safe YAML does not know, Python objects among it, is refused."""
+    """Everything that safe YAML does not know is rejected, such as Python objects."""
     (tmp_path / "MLmodel").write_text(text)
 
-    assert message(lambda: vet(tmp_path, trust_pickle=False)) == (
-        f"the MLmodel file is not valid YAML; {AGAIN}"
-    )
+    assert problem(tmp_path) == f"the MLmodel file is not valid YAML; {AGAIN}"
 
 
 def test_code_folder(copied: Copy) -> None:
-    """A code folder is refused even if no flavor names it."""
+    """A code folder is rejected even if no flavor names it."""
     directory = copied()
     (directory / "code").mkdir()
 
-    assert message(lambda: vet(directory, trust_pickle=False)) == CODE
+    assert problem(directory) == CODE
 
 
 @pytest.mark.parametrize("path", ["../other/model.skops", "/etc/passwd", "a/../../model.skops", ""])
 def test_model_file_outside_the_folder(copied: Copy, path: str) -> None:
-    """A model file is inside the folder by its name alone."""
+    """The name of a model file leads to a place inside the folder."""
     copied(to="other")
-    directory = copied(edit=both_files(path))
 
-    assert message(lambda: vet(directory, trust_pickle=False)) == (
+    assert problem(copied(edit=both_files(path))) == (
         f"the file {path} is not inside the model's folder; {AGAIN}"
-    )
-
-
-def test_model_file_missing(copied: Copy) -> None:
-    """A model file that was not downloaded is named."""
-    directory = copied()
-    (directory / "model.skops").unlink()
-
-    assert message(lambda: vet(directory, trust_pickle=False)) == (
-        f"the file model.skops is missing or unreadable; {AGAIN}"
     )
 
 
 @pytest.mark.parametrize("name", ["model.skops", "data/model.skops"])
 def test_model_file_is_behind_a_symbolic_link(copied: Copy, tmp_path: Path, name: str) -> None:
-    """A link is not followed, be it the file or a folder above it."""
+    """A link is not followed, whether it is the file or a folder above it."""
     directory = copied(edit=both_files(name))
     shutil.move(directory / "model.skops", tmp_path / "model.skops")
     link = directory / Path(name).parts[0]
     link.symlink_to(tmp_path / "model.skops" if name == "model.skops" else tmp_path)
 
-    assert message(lambda: vet(directory, trust_pickle=False)) == (
-        f"the file {name} is behind a symbolic link; {AGAIN}"
-    )
+    assert problem(directory) == f"the file {name} is behind a symbolic link; {AGAIN}"
 
 
-def test_model_file_is_a_pipe(copied: Copy) -> None:
-    """A pipe is refused and not waited for."""
+@pytest.mark.parametrize(
+    ("replace", "expected"),
+    [
+        (lambda _: None, f"is missing or unreadable; {AGAIN}"),
+        (os.mkfifo, f"is not a plain file; {AGAIN}"),  # and is not waited for
+        (_write_too_much, "is larger than 256 MiB; log a smaller one"),
+    ],
+    ids=["missing", "pipe", "too large"],
+)
+def test_model_file(copied: Copy, replace: Callable[[Path], object], expected: str) -> None:
+    """A model file that cannot be read is named."""
     directory = copied()
     (directory / "model.skops").unlink()
-    os.mkfifo(directory / "model.skops")
+    replace(directory / "model.skops")
 
-    assert message(lambda: vet(directory, trust_pickle=False)) == (
-        f"the file model.skops is not a plain file; {AGAIN}"
-    )
-
-
-def test_model_file_is_too_large(copied: Copy) -> None:
-    """A model file beyond the limit is not read."""
-    directory = copied()
-    os.truncate(directory / "model.skops", (256 << 20) + 1)
-
-    assert message(lambda: vet(directory, trust_pickle=False)) == (
-        "the file model.skops is larger than 256 MiB; log a smaller one"
-    )
+    assert problem(directory) == f"the file model.skops {expected}"

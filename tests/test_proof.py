@@ -13,13 +13,9 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     VotingClassifier,
 )
-from sklearn.linear_model import (
-    LogisticRegression,
-)
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import (
-    StandardScaler,
-)
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from support.irises import (
     RANGES,

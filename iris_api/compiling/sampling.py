@@ -66,12 +66,7 @@ def ranges_of(profile: TrainingProfile | None, features: tuple[str, ...]) -> Flo
     return np.clip(found, *ACCEPTED)
 
 
-def sample_rows(
-    estimator: ClassifierMixin,
-    ranges: Floats,
-    examples: Floats,
-    seed: int,
-) -> Floats:
+def sample_rows(estimator: ClassifierMixin, ranges: Floats, examples: Floats, seed: int) -> Floats:
     """Choose the rows of the proof.
 
     Args:

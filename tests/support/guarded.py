@@ -11,12 +11,7 @@ ADMIN = "keeper"
 
 @contextlib.contextmanager
 def guarded_server(
-    folder: Path,
-    password: str,
-    *,
-    env: Mapping[str, str],
-    database: Path,
-    host: str = "127.0.0.1",
+    folder: Path, password: str, *, env: Mapping[str, str], database: Path, host: str = "127.0.0.1"
 ) -> Iterator[servers.Server]:
     """Run a tracking server with --app-name basic-auth and the models of another one.
 

@@ -6,11 +6,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.linear_model import (
+    LogisticRegression,
+    LogisticRegressionCV,
+    PassiveAggressiveClassifier,
+    Perceptron,
+    RidgeClassifier,
+    SGDClassifier,
+)
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid, RadiusNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
+from sklearn.svm import SVC, LinearSVC, NuSVC
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from iris_api.compiling import sampling
 from iris_api.compiling.conversion import Compiled, compile_model
@@ -46,9 +74,95 @@ def kind(parameter: Any) -> str:
     return type(last).__name__ if last is parameter else f"scaled {type(last).__name__}"
 
 
+PAIR = [("logistic", logistic()), ("bayes", GaussianNB())]
+
+CLASSIFIERS: dict[str, tuple[Any, str | None]] = {
+    "logistic regression": (logistic(), "float64"),
+    "logistic regression with cross-validation": (
+        LogisticRegressionCV(
+            cv=3, max_iter=1000, l1_ratios=(0,), use_legacy_attributes=False, scoring="accuracy"
+        ),
+        "float64",
+    ),
+    "ridge": (RidgeClassifier(), "float32"),
+    "SGD, hinge": (SGDClassifier(random_state=0), "float64"),
+    "SGD, log loss": (SGDClassifier(loss="log_loss", random_state=0), None),
+    "perceptron": (Perceptron(random_state=0), "float64"),
+    "passive aggressive": (PassiveAggressiveClassifier, "float64"),
+    "linear SVC": (LinearSVC(random_state=0), "float32"),
+    "SVC": (SVC(), "float64"),
+    "SVC with probabilities": (SVC(probability=True, random_state=0), "float64"),
+    "nu SVC": (NuSVC(), "float64"),
+    "Gaussian naive Bayes": (GaussianNB(), "float64"),
+    "Bernoulli naive Bayes": (BernoulliNB(binarize=2.0), "float64"),
+    "multinomial naive Bayes": (MultinomialNB(), "float64"),
+    "complement naive Bayes": (ComplementNB(), "float64"),
+    "categorical naive Bayes": (CategoricalNB(min_categories=101), "float64"),
+    "linear discriminant": (LinearDiscriminantAnalysis(), "float64"),
+    "quadratic discriminant": (QuadraticDiscriminantAnalysis(), "float64"),
+    "nearest neighbours": (KNeighborsClassifier(), None),
+    "nearest neighbours by distance": (KNeighborsClassifier(weights="distance"), None),
+    "radius neighbours, all": (RadiusNeighborsClassifier(radius=1000.0), "float64"),
+    "nearest centroid": (NearestCentroid(), None),
+    "decision tree": (DecisionTreeClassifier(random_state=0), "float32"),
+    "extra tree": (ExtraTreeClassifier(random_state=0), "float32"),
+    "random forest": (forest(100), "float32"),
+    "extra trees": (ExtraTreesClassifier(50, random_state=0), "float32"),
+    "gradient boosting": (GradientBoostingClassifier(random_state=0), "float32"),
+    "histogram boosting": (HistGradientBoostingClassifier(max_iter=3), None),
+    "AdaBoost": (AdaBoostClassifier(n_estimators=20, random_state=0), "float32"),
+    "bagged trees": (BaggingClassifier(random_state=0), "float32"),
+    "bagged trees on parts of the features": (
+        BaggingClassifier(max_features=0.5, random_state=0),
+        "float32",
+    ),
+    "bagged logistic regressions": (BaggingClassifier(logistic(), random_state=0), "float64"),
+    "hard voting": (VotingClassifier(PAIR), "float64"),
+    "soft voting": (VotingClassifier(PAIR, voting="soft"), "float64"),
+    "soft voting with a forest": (
+        VotingClassifier([*PAIR, ("forest", forest())], voting="soft"),
+        "float32",
+    ),
+    "stacking": (StackingClassifier(PAIR, final_estimator=logistic()), "float64"),
+    "multi-layer perceptron": (scaled(MLPClassifier(max_iter=2000, random_state=0)), "float64"),
+    "Gaussian process": (GaussianProcessClassifier(), None),
+    "calibrated": (CalibratedClassifierCV(LinearSVC(random_state=0)), "float64"),
+    "one versus rest": (OneVsRestClassifier(logistic()), None),
+    "one versus one": (OneVsOneClassifier(logistic()), "float64"),
+    "output code": (OutputCodeClassifier(logistic(), random_state=0), None),
+    "dummy": (DummyClassifier(), None),
+    "scaled logistic regression": (scaled(logistic()), "float64"),
+    "polynomial logistic regression": (
+        make_pipeline(PolynomialFeatures(2, include_bias=False), scaled(logistic())),
+        "float64",
+    ),
+    "scaled decision tree": (scaled(DecisionTreeClassifier(random_state=0)), "float64"),
+    "scaled forest": (scaled(forest()), "float64"),
+    "scaled gradient boosting": (scaled(GradientBoostingClassifier(random_state=0)), "float64"),
+    "scaled AdaBoost": (scaled(AdaBoostClassifier(n_estimators=10, random_state=0)), None),
+    "columns": (
+        make_pipeline(
+            ColumnTransformer(
+                [("standard", StandardScaler(), [3, 0]), ("unit", MinMaxScaler(), [1, 2])]
+            ),
+            logistic(),
+        ),
+        "float64",
+    ),
+    "grid search": (GridSearchCV(scaled(logistic()), {"logisticregression__C": [1, 9]}), "float64"),
+    "grid search of forests": (GridSearchCV(forest(), {"max_depth": [2, None]}), "float32"),
+}
+"""Each classifier, and the precision that it compiles in, or None where scikit-learn serves it.
+
+A new version of scikit-learn, skl2onnx or onnxruntime can change it.
+"""
+
+
 def fit(classifier: Any, labels: NDArray[Any] = SPECIES) -> Any:
-    """Fit a copy of a classifier on the iris rows."""
-    return copy.deepcopy(classifier).fit(ROWS, labels)
+    """Fit a copy of a classifier, or an instance of a class, on the iris rows."""
+    # A class that warns as soon as it is instantiated is given as such.
+    new = classifier(random_state=0) if isinstance(classifier, type) else copy.deepcopy(classifier)
+    return new.fit(ROWS, labels)
 
 
 def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = None) -> Vetted:

@@ -31,11 +31,9 @@ FIT = (
     "rename the columns to " + ", ".join(FEATURES) + ", fit again, "
     "and log the model with infer_signature of those rows"
 )
-OWN = "train it with scikit-learn's own classifiers and transformers, without own functions"
 CODE = (
     "the model brings its own Python code, which is never run here; log it again without code_paths"
 )
-FOUR = "the signature's columns are not the four features"
 
 Edit = Callable[[dict[str, Any]], Any]
 Copy = Callable[..., Path]
@@ -79,16 +77,24 @@ def copier(saved: Path, folder: Path) -> Copy:
     return copy
 
 
-def opened(directory: Path, *, trust_pickle: bool = False) -> Any:
+def opened(directory: Path) -> Any:
     """Open the estimator of a directory, as the import does."""
-    return vet(directory, trust_pickle=trust_pickle).estimator
+    return vet(directory, trust_pickle=False).estimator
 
 
-def message(act: Callable[[], Any]) -> str:
-    """Return what a refusal says."""
+def problem(directory: Path, *, trust_pickle: bool = False) -> str:
+    """Return the reason why a directory is rejected."""
     with pytest.raises(VettingError) as raised:
-        act()
+        vet(directory, trust_pickle=trust_pickle)
     return str(raised.value)
+
+
+def untrusted(names: str) -> str:
+    """Return the reason why a model of types that are not trusted is rejected."""
+    return (
+        f"the model asks for types that are not trusted: {names}; "
+        "train it with scikit-learn's own classifiers and transformers, without own functions"
+    )
 
 
 def edited(estimator: Any, edit: Edit) -> bytes:
