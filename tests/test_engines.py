@@ -35,13 +35,13 @@ RANGES = np.array([[4.3, 7.9], [2.0, 4.4], [1.0, 6.9], [0.1, 2.5]])
 
 
 def test_all_are_tried() -> None:
-    """The table has each estimator that there is."""
+    """The table has each estimator of train_model.py."""
     assert ENGINES.keys() == train_model.ESTIMATORS.keys()
 
 
 @pytest.fixture(scope="module")
 def registered(tracking: Tracking) -> dict[str, str]:
-    """Train all of them, as versions of one registered model, and give their model URIs."""
+    """Train all of them as versions of one registered model, and return their model URIs."""
     script = (
         "import sys, train_model, warnings; warnings.simplefilter('ignore');"
         "[print(train_model.train(e, 'Kind', promote=False)) for e in sys.argv[1:]]"
@@ -56,7 +56,7 @@ def registered(tracking: Tracking) -> dict[str, str]:
 def env(
     tracking: Tracking, registered: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """Give the environment of the imports and of the service, with a store of their own."""
+    """Return the environment of the imports and of the service, with a store of their own."""
     return tracking.env | {
         "BENTOML_HOME": str(tmp_path_factory.mktemp("home")),
         "IRIS_MODEL_URI": registered["logistic"],
@@ -66,7 +66,7 @@ def env(
 
 @pytest.fixture(scope="module")
 def client(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Run a service that takes one estimator after the other, as each is imported."""
+    """Run a service that loads one estimator after the other, as each is imported."""
     folder = tmp_path_factory.mktemp("service")
     assert warm.run(folder, env=env).status == 0
     with (
@@ -92,28 +92,28 @@ def test_same_answers(
     body = {"instances": rows.tolist()}
     predicted = client.post("/predict", json=body)
     probable = client.post("/predict_proba", json=body)
-    told = client.get("/model").json()
+    card = client.get("/model").json()
 
     labels, probabilities = estimator.predict(rows), estimator.predict_proba(rows)
     different = np.count_nonzero(np.array(predicted.json()["predictions"]) != labels)
     assert predicted.headers["X-Model-Version"] == str(metadata["version"])
     assert different <= metadata["proof"].get("ties", 0)
     assert np.abs(np.array(probable.json()["probabilities"]) - probabilities).max() < 1e-5
-    assert told["engine"] == ENGINES[kind]
+    assert card["engine"] == ENGINES[kind]
     if ENGINES[kind] == "onnx":
-        assert told["proof"]["rows"] > 9000
-        assert told["proof"]["largest_difference"] < 1e-5
-        assert told["proof"]["precision"] in {"float32", "float64"}
-        assert told["proof"]["versions"].keys() >= {"scikit-learn", "skl2onnx", "onnxruntime"}
+        assert card["proof"]["rows"] > 9000
+        assert card["proof"]["largest_difference"] < 1e-5
+        assert card["proof"]["precision"] in {"float32", "float64"}
+        assert card["proof"]["versions"].keys() >= {"scikit-learn", "skl2onnx", "onnxruntime"}
     else:
-        assert told["proof"]["reason"]
+        assert card["proof"]["reason"]
         assert "served by scikit-learn, which is slower: " in imported.stderr
 
 
 def test_without_probabilities(
     tracking: Tracking, env: dict[str, str], client: httpx.Client, tmp_path: Path
 ) -> None:
-    """A model that gives none predicts; asked for them it is 404, counted by its reason."""
+    """A model without probabilities predicts; /predict_proba is 404, counted by its reason."""
     models.use(tracking.url)
     models.log("Kind", LinearSVC())
     imported = warm.run(tmp_path, "models:/Kind/latest", env=env)
@@ -123,17 +123,17 @@ def test_without_probabilities(
 
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     predicted = client.post("/predict", json=body)
-    refused = client.post("/predict_proba", json=body)
+    without = client.post("/predict_proba", json=body)
     page = scrape(str(client.base_url))
 
     assert predicted.json() == {"predictions": ["setosa"]}
-    assert refused.status_code == 404
-    assert refused.json() == {"error": "this model gives no probabilities; use POST /predict"}
+    assert without.status_code == 404
+    assert without.json() == {"error": "this model gives no probabilities; use POST /predict"}
     assert page.value("iris_rejected_requests_total", reason="no_probabilities") == 1
 
 
 def test_engine_is_chosen(registered: dict[str, str], env: dict[str, str], tmp_path: Path) -> None:
-    """Asked for, scikit-learn serves what could be compiled; what cannot be is refused."""
+    """With --engine, scikit-learn serves a model that compiles, and one that cannot is rejected."""
     env = env | {"BENTOML_HOME": str(tmp_path)}
     sklearn = warm.run(tmp_path, "--engine", "sklearn", registered["bayes"], env=env)
     onnx = warm.run(tmp_path, "--engine", "onnx", registered["neighbors"], env=env)

@@ -1,4 +1,4 @@
-"""Estimators: which ones are opened, which are refused, and in which words."""
+"""Which estimators are opened, and why others are rejected."""
 
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,8 @@ def test_classifier_is_opened(copied: Copy, classifier: Any, labels: Any) -> Non
     assert estimator.classes_.tolist() == sorted(set(labels.tolist()))
 
 
-def test_jobs_are_not_the_file_s_choice(copied: Copy) -> None:
-    """A model cannot make the service start threads or processes, however deep it says so."""
+def test_number_of_jobs_is_not_taken_from_the_file(copied: Copy) -> None:
+    """A model cannot make the service start threads or processes, in any of its parts."""
     voting = VotingClassifier([("a", RandomForestClassifier(2))])
     pipeline = make_pipeline(StandardScaler(), voting).fit(X, SPECIES)
     voting.estimators[0][1].n_jobs = voting.estimators_[0].n_jobs = voting.n_jobs = 5000
@@ -128,7 +128,7 @@ def test_jobs_are_not_the_file_s_choice(copied: Copy) -> None:
 
 
 def test_estimators_are_quiet(copied: Copy, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that was trained with progress on standard output answers without."""
+    """A model that printed its progress in training predicts without any output."""
     forest = RandomForestClassifier(2, verbose=2)
     pipeline = make_pipeline(StandardScaler(), VotingClassifier([("a", forest)]))
     directory = copied(model=skops.io.dumps(pipeline.fit(X, SPECIES)))
@@ -187,8 +187,8 @@ UNSORTED = "the model's classes are not sorted and unique; train it again"
         pytest.param(["a", "b", "c" * 101], LABELS, id="long"),
     ],
 )
-def test_labels_that_no_answer_can_carry(copied: Copy, classes: Any, expected: str) -> None:
-    """Labels that would be mixed up, or that JSON cannot carry, are rejected."""
+def test_labels_that_no_answer_can_contain(copied: Copy, classes: Any, expected: str) -> None:
+    """Labels that would be mixed up, or that JSON cannot contain, are rejected."""
     estimator = GaussianNB().fit(X, SPECIES)
     estimator.classes_ = np.array(classes)
 
@@ -205,7 +205,7 @@ def test_labels_that_no_answer_can_carry(copied: Copy, classes: Any, expected: s
     ids=["alone", "pipeline", "search"],
 )
 def test_order_of_the_columns(copied: Copy, estimator: Any) -> None:
-    """An estimator that was fitted on its columns in another order than the signature's fails."""
+    """An estimator that was fitted on columns in another order than its signature is rejected."""
     frame = pd.DataFrame(X, columns=list(FEATURES))
     same = copied(model=skops.io.dumps(estimator.fit(frame, SPECIES)), to="same")
     another = estimator.fit(frame.iloc[:, ::-1], SPECIES)
@@ -219,7 +219,7 @@ def test_order_of_the_columns(copied: Copy, estimator: Any) -> None:
 
 
 def test_signature_of_renamed_columns(copied: Copy) -> None:
-    """The names of scikit-learn's data set in the estimator mean those of the signature."""
+    """The column names of scikit-learn's data set stand for the features of the signature."""
     estimator = LogisticRegression(max_iter=300).fit(load_iris(as_frame=True).data, SPECIES)
 
     found = opened(copied(model=skops.io.dumps(estimator)))
@@ -237,7 +237,7 @@ def test_signature_of_renamed_columns(copied: Copy) -> None:
     ids=["others", "no names", "five"],
 )
 def test_other_columns_than_the_signature(copied: Copy, columns: Any, shown: str) -> None:
-    """A signature that was written for other columns than the fitted ones is refused."""
+    """A signature of other columns than those that the estimator was fitted on is rejected."""
     estimator = logistic()
     estimator.feature_names_in_ = np.array(columns, dtype=object)
 

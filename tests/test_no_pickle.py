@@ -1,4 +1,4 @@
-"""The service opens no pickle, whichever engine computes and whatever lies in its store."""
+"""The service opens no pickle, with either engine and with a pickle in its store."""
 
 import pickle
 from pathlib import Path
@@ -16,7 +16,7 @@ ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
 
 def _as_pickle(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Make the same model as mlflow writes it with cloudpickle."""
+    """Return the same model as mlflow writes it with cloudpickle."""
     document = yaml.safe_load(files["MLmodel"])
     document["flavors"]["sklearn"].update(
         pickled_model="model.pkl", serialization_format="cloudpickle"
@@ -39,14 +39,13 @@ def test_service_opens_no_pickle(
     engine: str,
     pickled: bool,
 ) -> None:
-    """From its start through its answers, no process of the service unpickles anything.
+    """No process of the service unpickles anything, from its start through its answers.
 
-    Shown for BentoML's own processes and the worker that loads the model, by a sitecustomize: no
-    call of pickle's functions and classes (which cloudpickle, joblib, numpy and multiprocessing
-    go through) and no look-up of a global by an unpickler, the compiled one included, which is an
-    audit event that no code can avoid. Each process unpickles one canary, so that the watch is
-    known to see. A model.pkl in the entry is read as bytes, to compare its digest and to find it
-    there, and not opened as a pickle.
+    A sitecustomize records it in BentoML's own processes and in the worker that loads the model: no
+    call of pickle's functions and classes, which cloudpickle, joblib, numpy and multiprocessing
+    use, and no global that an unpickler looks up, which is an audit event of the compiled one too.
+    Each process unpickles one canary, which shows that the recording works. A model.pkl in the
+    entry is only read as bytes, to compare its digest.
     """
     env = plain_env | {"BENTOML_HOME": str(tmp_path / "home")}
     options = ["--engine", engine, *(["--trust-pickle"] if pickled else [])]
@@ -64,11 +63,11 @@ def test_service_opens_no_pickle(
         answers = [
             httpx.post(f"{server.url}/{call}", json=ROWS) for call in ("predict", "predict_proba")
         ]
-        told = httpx.get(f"{server.url}/model").json()
+        card = httpx.get(f"{server.url}/model").json()
     seen = [line.split("\t") for line in log.read_text().splitlines()]
 
     assert [answer.status_code for answer in answers] == [200, 200]
-    assert told["engine"] == engine
+    assert card["engine"] == engine
     assert {tuple(line[:3]) for line in seen if line[1] != "open"} == {
         (process, *what)
         for process in ("worker", "other")

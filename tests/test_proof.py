@@ -1,4 +1,4 @@
-"""The proof sees every kind of mistake, because its rows go where mistakes would show."""
+"""The proof finds every kind of mistake, because its rows are where mistakes would show."""
 
 import copy
 from itertools import product
@@ -11,13 +11,13 @@ from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
-    VotingClassifier,
 )
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from support.irises import (
+    CLASSIFIERS,
     RANGES,
     compile_iris,
     fit,
@@ -35,29 +35,27 @@ from iris_api.compiling.proof import CompileError, Precision, UnansweredError, a
 
 
 def test_almost_the_same_estimator_is_caught() -> None:
-    """A graph of one that was regularized a little more does not pass for this one."""
+    """A graph of an estimator that was regularized a little more does not pass."""
     right, wrong = fit(logistic()), fit(LogisticRegression(C=0.99, max_iter=1000))
-    rows = sample_iris(right)
 
     with pytest.raises(CompileError, match="differ"):
-        convert_and_prove(wrong, ask(right, rows), "float64")
+        convert_and_prove(wrong, ask(right, sample_iris(right)), "float64")
 
 
 @pytest.mark.parametrize(
     ("scaler", "precision", "share"),
     [
         pytest.param(None, "float32", 1.0, id="bare"),
-        # Its steps are looked for between random rows, so that those in small boxes are missed.
+        # Decision boundaries are searched between random rows, which misses those of small boxes.
         pytest.param(StandardScaler(), "float64", 0.5, id="scaled"),
     ],
 )
 def test_a_split_moved_by_one_float32_is_caught(
     scaler: Any, precision: Precision, share: float
 ) -> None:
-    """The smallest mistake in any split of a tree is seen, and in most of those behind a scaler."""
+    """The smallest mistake in any split of a tree is found, and in most of those after a scaler."""
     right = fit(make_pipeline(scaler, DecisionTreeClassifier(random_state=0)))
-    rows = sample_iris(right)
-    reference = ask(right, rows)
+    reference = ask(right, sample_iris(right))
     splits = np.flatnonzero(right[-1].tree_.feature >= 0)
 
     caught = []
@@ -94,10 +92,8 @@ def test_a_split_moved_by_one_float32_is_caught(
         pytest.param("predict_proba", lambda a: a[:, :2], "have the shape", id="shape"),
     ],
 )
-def test_an_estimator_that_answers_otherwise_than_its_kind_is_caught(
-    method: str, spoil: Any, reason: str
-) -> None:
-    """A method that was overridden is what counts, not what the converter makes of its class."""
+def test_an_overridden_method_is_caught(method: str, spoil: Any, reason: str) -> None:
+    """The answers of the estimator count, not those that a converter expects of its class."""
     estimator = fit(logistic())
     honest = getattr(estimator, method)
     setattr(estimator, method, lambda rows: spoil(honest(rows)))
@@ -107,17 +103,14 @@ def test_an_estimator_that_answers_otherwise_than_its_kind_is_caught(
 
 
 def test_a_clear_vote_for_another_class_is_no_tie() -> None:
-    """Ties are few, and a forest without the others of the vote does not pass for the vote."""
-    estimator = fit(
-        VotingClassifier([("logistic", logistic()), ("forest", forest())], voting="soft")
-    )
-    rows = fresh_rows()
+    """Ties are few, and a forest alone does not pass for a vote with others."""
+    estimator = fit(CLASSIFIERS["soft voting with a forest"][0])
 
     proof = compile_iris(estimator).proof
 
     assert proof.ties < proof.rows / 100
     with pytest.raises(CompileError, match="labels differ"):
-        convert_and_prove(fit(forest()), ask(estimator, rows), "float32")
+        convert_and_prove(fit(forest()), ask(estimator, fresh_rows()), "float32")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +133,7 @@ def test_every_split_is_probed_on_both_sides(classifier: Any) -> None:
 
 
 def test_the_rows_on_a_split_come_to_it() -> None:
-    """The other features of a split's rows are such that every tree asks its question of them."""
+    """The other features of a split's rows are such that the rows reach the split."""
     estimator = fit(ExtraTreesClassifier(20, random_state=0))
 
     rows = sample_iris(estimator)
@@ -155,7 +148,7 @@ def test_the_rows_on_a_split_come_to_it() -> None:
 def test_a_huge_forest_is_sampled_and_the_proof_says_how_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Above the limit as many splits are drawn, always the same, and the rows are counted."""
+    """Above the limit that many splits are drawn, always the same, and the rows are counted."""
     estimator = fit(forest())
     without_trees = compile_iris(fit(logistic())).proof.rows
     monkeypatch.setattr(sampling, "MAX_SPLITS", 10)
@@ -187,8 +180,8 @@ def test_which_trees_round_to_float32(classifier: Any, *, rounds: bool) -> None:
     assert np.array_equal(exact, rounded) is rounds
 
 
-def test_the_search_for_steps_ends_at_neighbours() -> None:
-    """Behind a scaler, rows come in pairs with nothing between them, on two sides of a step."""
+def test_the_search_for_decision_boundaries_ends_at_neighbors() -> None:
+    """After a scaler, rows are pairs of neighbors on two sides of a decision boundary."""
     estimator = fit(scaled(DecisionTreeClassifier(random_state=0)))
 
     rows = sample_iris(estimator)

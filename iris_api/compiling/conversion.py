@@ -67,11 +67,7 @@ def compile_model(vetted: Vetted) -> Compiled:
         CompileError: it does not convert, does not run, or does not agree with scikit-learn.
         UnansweredError: as `ask_scikit_learn` does.
     """
-    estimator = vetted.estimator
-    classes = getattr(estimator, "classes_", None)
-    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
-        raise CompileError("it has no single list of classes: not a fitted classifier of one label")
-    reference = ask_scikit_learn(vetted)
+    estimator, reference = vetted.estimator, ask_scikit_learn(vetted)
     # scikit-learn's trees round the rows to float32, as the caller's cast does. A step before the
     # trees computes in float64, so that only float64 rows can agree.
     order: tuple[Precision, ...] = ("float64", "float32")

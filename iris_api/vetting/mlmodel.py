@@ -45,17 +45,12 @@ class VettingError(IrisError):
 class Flavor:
     """The scikit-learn flavor in `MLmodel`: types and paths are checked, claims are not.
 
-    Attributes:
-        model_file: the serialized estimator, as a path inside the directory.
-        serialization_format: one of `FORMATS`.
-        sklearn_version: the version that the estimator was saved with.
-        features: the features of the signature's columns, in their order: a permutation of
-            `FEATURES`.
-        signature: the signature's parts (`inputs`, `outputs`, …), each JSON text.
+    `model_file` is a path inside the directory, `features` is a permutation of `FEATURES` in the
+    order of the signature's columns, and `signature` has the parts of it, each JSON text.
     """
 
     model_file: str
-    serialization_format: str
+    serialization_format: str  # one of FORMATS
     sklearn_version: str
     features: tuple[str, ...]
     signature: dict[str, str]

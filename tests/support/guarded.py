@@ -1,4 +1,4 @@
-"""A tracking server that asks for a login."""
+"""A tracking server that requires a login."""
 
 import contextlib
 from collections.abc import Iterator, Mapping

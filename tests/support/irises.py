@@ -1,4 +1,4 @@
-"""Classifiers that are fitted on the irises, for the tests of what is compiled and proved."""
+"""Classifiers of the iris data set, for the tests of vetting, conversion and proof."""
 
 import copy
 from typing import Any
@@ -54,22 +54,22 @@ RANGES = np.column_stack([ROWS.min(axis=0), ROWS.max(axis=0)])
 
 
 def logistic() -> LogisticRegression:
-    """Make one that converges without a warning."""
+    """Return a logistic regression that converges without a warning."""
     return LogisticRegression(max_iter=1000)
 
 
 def forest(trees: int = 20) -> RandomForestClassifier:
-    """Make one that is the same in each run."""
+    """Return a random forest that is the same in each run."""
     return RandomForestClassifier(trees, random_state=0)
 
 
 def scaled(classifier: Any) -> Any:
-    """Put a scaler in front."""
+    """Return a pipeline of a scaler and a classifier."""
     return make_pipeline(StandardScaler(), classifier)
 
 
 def kind(parameter: Any) -> str:
-    """Name a parameter of a test by its class."""
+    """Return the class of a test's parameter, as its id."""
     last = parameter[-1] if isinstance(parameter, Pipeline) else parameter
     return type(last).__name__ if last is parameter else f"scaled {type(last).__name__}"
 
@@ -166,7 +166,7 @@ def fit(classifier: Any, labels: NDArray[Any] = SPECIES) -> Any:
 
 
 def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = None) -> Vetted:
-    """Vouch for an estimator that was fitted on the iris rows."""
+    """Return a vetted model of an estimator that was fitted on the iris rows."""
     return Vetted(
         estimator=estimator,
         features=FEATURES,
@@ -191,7 +191,7 @@ def compile_iris(
 
 
 def fresh_rows(seed: int = 20) -> NDArray[np.float64]:
-    """Make rows that the proof has not seen, behind the iris rows themselves."""
+    """Return the iris rows, and others that are not in the proof."""
     rng = np.random.default_rng(seed)
     low, high = RANGES.T
     within = rng.uniform(low, high, (2000, 4))

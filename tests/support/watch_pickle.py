@@ -1,9 +1,9 @@
-"""Written as sitecustomize.py into a service's environment: who unpickles, and what.
+"""A recorder of unpickling, to be written as sitecustomize.py into a service's environment.
 
-Each line of the log is `process kind what functions`, with tabs. The process is a `worker` or
+Each line of the log is `process kind what functions`, with tabs. The process is `worker` or
 `other`. The kind is `load` for a call of an unpickler, `name` for a global that one looks up,
 `open` for a file that is named like a pickle, and `canary` for the proof that this works. The
-functions are the ones on the stack from the outermost in, without pickle's and pathlib's.
+functions are those on the stack from the outermost in, without pickle's and pathlib's.
 """
 
 import os
