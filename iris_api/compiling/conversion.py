@@ -97,11 +97,7 @@ def ask_scikit_learn(vetted: Vetted) -> Reference:
 def convert_and_prove(
     estimator: ClassifierMixin, reference: Reference, precision: Precision
 ) -> Compiled:
-    """Convert, load and prove in one precision.
-
-    Raises:
-        CompileError: as `compile_model` does.
-    """
+    """Convert, load and prove in one precision, or raise a CompileError."""
     # skl2onnx, onnx and onnxruntime share no base class of errors, and a converter that does not
     # fit the estimator can raise anything. The estimator itself can still be served.
     with _errors_as(CompileError, "it does not convert: "):

@@ -23,10 +23,7 @@ USUAL = (0.0, 10.0)
 """The range of each feature of a model without a training profile, in cm."""
 
 RANDOM_ROWS = 2048
-"""Random rows in the training range, and as many in the accepted range.
-
-With the other rows they are about 10 000, which take most models a fraction of a second.
-"""
+"""Random rows in the training range, and in the accepted range; all rows are some 10 000."""
 
 MEASURED_ROWS = 4096
 """Random rows rounded to 0.1 cm, as people measure: on splits, and as far from two neighbors.
