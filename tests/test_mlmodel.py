@@ -52,20 +52,19 @@ def test_flavor_of_a_saved_model(copied: Copy) -> None:
     assert json.loads(flavor.signature["inputs"])[0]["name"] == "sepal_length"
 
 
-def test_features_keep_their_stored_order(copied: Copy) -> None:
-    """A signature in another order is accepted, and its order is kept."""
-    flavor = read_flavor(copied(edit=_columns(*reversed(FEATURES))))
-
-    assert flavor.features == tuple(reversed(FEATURES))
+NAMES = ("petal width (cm)", "sepal_length", "petal length (cm)", "sepal width (cm)")
+MIXED = ("petal_width", "sepal_length", "petal_length", "sepal_width")
 
 
-def test_names_of_the_data_set(copied: Copy) -> None:
-    """What scikit-learn calls the columns of its own data set means the four features."""
-    names = ("petal width (cm)", "sepal_length", "petal length (cm)", "sepal width (cm)")
-    flavor = read_flavor(copied(edit=_columns(*names)))
+@pytest.mark.parametrize(
+    ("columns", "features"), [(FEATURES[::-1], FEATURES[::-1]), (NAMES, MIXED)], ids=["own", "data"]
+)
+def test_columns(copied: Copy, columns: tuple[str, ...], features: tuple[str, ...]) -> None:
+    """Columns keep their order, and may have the names of scikit-learn's data set."""
+    flavor = read_flavor(copied(edit=_columns(*columns)))
 
-    assert flavor.features == ("petal_width", "sepal_length", "petal_length", "sepal_width")
-    assert json.loads(flavor.signature["inputs"])[0]["name"] == "petal width (cm)"
+    assert flavor.features == features
+    assert json.loads(flavor.signature["inputs"])[0]["name"] == columns[0]
 
 
 NO_FLAVORS = f"flavors in the MLmodel file should be a mapping; {AGAIN}"
