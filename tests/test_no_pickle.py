@@ -74,4 +74,4 @@ def test_service_opens_no_pickle(
         for what in (("name", "posix.getcwd"), ("canary", "getcwd"))
     }
     readers = {line[3].split()[-1] for line in seen if line[1] == "open"}
-    assert readers == ({"iris_api.store.entry.digest_files"} if pickled else set())
+    assert readers == ({"iris_api.store.digests.digest_files"} if pickled else set())
