@@ -1,4 +1,4 @@
-"""What would be imported, and what the store has: for people, and as JSON for programs."""
+"""The output of `--list` and `--dry-run`, as text and as JSON."""
 
 import json
 import re
@@ -24,27 +24,29 @@ def offline(
     return runner(plain_env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
 
 
+def _entry(store: Path) -> Path:
+    (entry,) = (store / "models/irismodel").glob("v1-*")
+    return entry
+
+
 def _tag(store: Path) -> str:
-    (entry,) = (store / "models/irismodel").glob("v1-*")
-    return f"irismodel:{entry.name}"
+    return f"irismodel:{_entry(store).name}"
 
 
-def _add_version(store: Path, number: int) -> str:
-    """Put another version into a store, as an earlier import would have left it."""
-    (entry,) = (store / "models/irismodel").glob("v1-*")
-    added = entry.with_name(f"v{number}-01234567")
+def _add_version(store: Path) -> str:
+    """Put version 2 into a store, with the alias rival."""
+    entry = _entry(store)
+    added = entry.with_name("v2-01234567")
     shutil.copytree(entry, added)
-    path = added / "model.yaml"
-    text = path.read_text("utf-8").replace(f"version: {entry.name}", f"version: {added.name}")
-    text = text.replace("\n  version: 1\n", f"\n  version: {number}\n")
-    text = text.replace("- champion", "- rival")
-    path.write_text(text, encoding="utf-8")
+    text = (entry / "model.yaml").read_text("utf-8").replace(entry.name, added.name)
+    text = text.replace("\n  version: 1\n", "\n  version: 2\n").replace("- champion", "- rival")
+    (added / "model.yaml").write_text(text, encoding="utf-8")
     return f"irismodel:{added.name}"
 
 
 def test_list(offline: Run, store: Path) -> None:
     """A table has one line for each version, and a star before the active one."""
-    added = _add_version(store, 2)
+    added = _add_version(store)
     before = snapshot(store)
     done = offline("--list")
 
@@ -63,13 +65,12 @@ def test_list(offline: Run, store: Path) -> None:
 
 
 def test_list_as_json(offline: Run, store: Path) -> None:
-    """A program gets the same with whole numbers of bytes and seconds."""
-    _add_version(store, 2)
+    """The JSON has the same, with whole numbers of bytes and seconds."""
+    _add_version(store)
     done = offline("--list", "--json")
 
     rows: list[dict[str, Any]] = json.loads(done.out)
-    entry = store / "models" / _tag(store).replace(":", "/")
-    size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in _entry(store).rglob("*") if path.is_file())
     first = next(row for row in rows if row["version"] == 1)
     age = first.pop("age")
     assert done.status == 0
@@ -92,8 +93,8 @@ def test_list_as_json(offline: Run, store: Path) -> None:
 
 
 def test_list_after_a_rollback(run: Run, store: Path) -> None:
-    """The star goes where an import put it, not to the newest."""
-    added = _add_version(store, 2)
+    """The star marks the version that was activated last, not the newest."""
+    added = _add_version(store)
     (store / "models/irismodel/latest").write_text(added.split(":")[1], encoding="utf-8")
     before = json.loads(run("--list", "--json").out)
     run("models:/IrisModel/1")
@@ -109,8 +110,8 @@ def test_list_after_a_rollback(run: Run, store: Path) -> None:
     ids=["zeros", "no text", "empty", "path", "itself", "beginning", "gone"],
 )
 def test_damaged_pointer(run: Run, store: Path, damage: bytes) -> None:
-    """Where no version is active, none has the star, and the next import mends it."""
-    added = _add_version(store, 2)
+    """Without an active version none has the star, and the next import repairs the file."""
+    added = _add_version(store)
     pointer = store / "models/irismodel/latest"
     pointer.write_bytes(damage)
     listed = run("--list", "--json")
@@ -128,7 +129,7 @@ def test_damaged_pointer(run: Run, store: Path, damage: bytes) -> None:
 
 
 def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
-    """Nothing is imported, and looking does not make a store."""
+    """Nothing is listed, and no store is made."""
     home = tmp_path / "new"
     table = offline("--list", BENTOML_HOME=str(home))
     rows = offline("--list", "--json", BENTOML_HOME=str(home))
@@ -141,7 +142,7 @@ def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
 
 
 def test_list_beside_others(offline: Run, store: Path) -> None:
-    """Entries that are not ours, or broken, do not stop the list."""
+    """Entries of other programs, and broken ones, are left out."""
     for name, text in (
         ("empty", ""),
         ("list", "- 1"),
@@ -174,7 +175,7 @@ ODD = {
     "date": ("  imported_at: '", "  imported_at: 2026-01-01\n  others: '"),
     "no zone": ("creation_time: '", "creation_time: '2026-01-01T00:00:00'\nothers: '"),
 }
-"""What stands in model.yaml, and what stands there instead."""
+"""A text in model.yaml, and an odd one in its place."""
 
 
 @pytest.mark.parametrize(("usual", "odd"), ODD.values(), ids=ODD)
@@ -182,8 +183,8 @@ ODD = {
 def test_unreadable_entry(
     offline: Run, run: Run, store: Path, model: str, usual: str, odd: str
 ) -> None:
-    """An entry that cannot be read is left out of the list, and stops no import."""
-    (entry,) = (store / "models/irismodel").glob("v1-*")
+    """An entry that cannot be read is left out of the list, and does not stop an import."""
+    entry = _entry(store)
     folder = store / "models" / model / "v9-01234567"
     folder.mkdir(parents=True)
     text = (entry / "model.yaml").read_text("utf-8")
@@ -202,7 +203,7 @@ def test_unreadable_entry(
 
 
 def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
-    """All is said that the import would do, and no store is made."""
+    """A dry run prints what the import would store, and makes no store."""
     home = tmp_path / "new"
     done = run("--dry-run", "models:/IrisModel@champion", BENTOML_HOME=str(home))
 
@@ -225,7 +226,7 @@ def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
 
 
 def test_dry_run_as_json(run: Run, store: Path) -> None:
-    """A program gets one object, of a version that the store has already."""
+    """The JSON is one object, and says that the store has this version already."""
     before = snapshot(store)
     done = run("--dry-run", "--json")
 
@@ -236,12 +237,13 @@ def test_dry_run_as_json(run: Run, store: Path) -> None:
     assert found["version"] == 1
     assert found["aliases"] == ["champion"]
     assert found["proof"]["rows"] > 1000
+    assert found["signature"]["inputs"][0]["name"] == FEATURES[0]
     assert snapshot(store) == before
     assert staged(store) == []
 
 
 def test_dry_run_is_what_the_import_does(run: Run, tmp_path: Path) -> None:
-    """The tag that a dry run says is the one that the import then gives."""
+    """The import stores the tag that a dry run prints."""
     home = str(tmp_path / "new")
     said = json.loads(run("--dry-run", "--json", "--engine", "sklearn", BENTOML_HOME=home).out)
     done = run("--engine", "sklearn", BENTOML_HOME=home)
@@ -253,22 +255,26 @@ def test_dry_run_is_what_the_import_does(run: Run, tmp_path: Path) -> None:
     assert done.out == f"{said['tag']}\n"
 
 
+RANGE = "argument --timeout: must be more than 0 and at most 31536000"
+NO_URI = "--list goes with neither --dry-run nor a model URI"
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--json",), "--json goes with --dry-run or --list; an import prints the tag"),
-        (("--list", "--dry-run"), "--list goes with neither --dry-run nor a model URI"),
-        (("--list", "models:/A/1"), "--list goes with neither --dry-run nor a model URI"),
-        (("--timeout", "0"), "argument --timeout: must be more than 0 and at most 31536000"),
-        (("--timeout", "1e300"), "argument --timeout: must be more than 0 and at most 31536000"),
-        (("--timeout", "inf"), "argument --timeout: must be more than 0 and at most 31536000"),
-        (("--timeout", "nan"), "argument --timeout: must be more than 0 and at most 31536000"),
-        (("--timeout", "soon"), "argument --timeout: must be a number of seconds"),
+        ("--json", "--json goes with --dry-run or --list; an import prints the tag"),
+        ("--list --dry-run", NO_URI),
+        ("--list models:/A/1", NO_URI),
+        ("--timeout 0", RANGE),
+        ("--timeout 1e300", RANGE),
+        ("--timeout inf", RANGE),
+        ("--timeout nan", RANGE),
+        ("--timeout soon", "argument --timeout: must be a number of seconds"),
     ],
 )
-def test_wrong_usage(offline: Run, arguments: tuple[str, ...], line: str) -> None:
-    """Options that make no sense together are told, with exit status 2."""
-    done = offline(*arguments)
+def test_wrong_usage(offline: Run, arguments: str, line: str) -> None:
+    """Options that exclude each other, or have no sense, end with exit status 2."""
+    done = offline(*arguments.split())
 
     assert done.status == 2
     assert done.out == ""

@@ -1,0 +1,75 @@
+"""A loaded model: how its engine is opened, and when it is not loaded."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import bentoml
+import pytest
+from support import servers
+
+from iris_api.model.loaded_model import Model
+from iris_api.store import entry as store
+
+DELETE = "; run bentoml models delete {}, then import it again"
+
+VARIABLE = "ORT_DISABLE_TELEMETRY"
+
+LOADING = """
+import os, sys
+from pathlib import Path
+from iris_api.model.engines import open_session
+print("onnxruntime" in sys.modules, os.environ.get("ORT_DISABLE_TELEMETRY"))
+open_session(Path(sys.argv[1]).read_bytes())
+print("onnxruntime" in sys.modules, os.environ.get("ORT_DISABLE_TELEMETRY"))
+"""
+
+
+@pytest.fixture
+def entry(home: Path) -> store.Entry:
+    """Give the entry of version 1."""
+    (path,) = (home / "models/irismodel").glob("v1-*")
+    return store.get(bentoml.Tag("irismodel", path.name), home / "models")
+
+
+@pytest.mark.parametrize(("chosen", "effective"), [({}, "1"), ({VARIABLE: "0"}, "0")])
+def test_onnxruntime_reports_nothing(
+    plain_env: dict[str, str], entry: store.Entry, chosen: dict[str, str], effective: str
+) -> None:
+    """ONNX Runtime's reports are switched off before it is loaded, unless the user wants them."""
+    done = servers.run("-c", LOADING, str(entry.path / "model.onnx"), env=plain_env | chosen)
+
+    before = chosen.get(VARIABLE)
+    assert done.stdout.splitlines() == [f"False {before}", f"True {effective}"]
+
+
+def test_onnxruntime_is_loaded_in_one_place() -> None:
+    """Every other module opens its sessions with that function."""
+    loading = re.compile(r"^\s*(import|from) onnxruntime", re.MULTILINE)
+    sources = (servers.ROOT / "iris_api").rglob("*.py")
+
+    assert [path.name for path in sources if loading.search(path.read_text("utf-8"))] == [
+        "engines.py"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"labels": [2, 1, 0]}, "does not answer its example as at its import"),
+        ({"probabilities": [[1.0, 0.0, 0.0]] * 3}, "does not answer its example as at its import"),
+        ({"probabilities": None}, "cannot be opened (ValueError: "),
+    ],
+    ids=["labels", "probabilities", "none"],
+)
+def test_self_check(entry: store.Entry, changes: dict[str, object], problem: str) -> None:
+    """A model whose answers differ from those of its import is not loaded."""
+    example = entry.metadata.example.model_copy(update=changes)
+    metadata = entry.metadata.model_copy(update={"example": example})
+    with pytest.raises(store.StoreError) as raised:
+        Model.load(dataclasses.replace(entry, metadata=metadata), origin="store")
+
+    assert str(raised.value).startswith(f"{entry.tag}: {problem}")
+    assert str(raised.value).endswith(
+        f"; run bentoml models delete {entry.tag}, then import it again"
+    )
