@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import bentoml
@@ -70,6 +72,17 @@ def test_self_check(entry: store.Entry, changes: dict[str, object], problem: str
         Model.load(dataclasses.replace(entry, metadata=metadata), origin="store")
 
     assert str(raised.value).startswith(f"{entry.tag}: {problem}")
-    assert str(raised.value).endswith(
-        f"; run bentoml models delete {entry.tag}, then import it again"
-    )
+    assert str(raised.value).endswith(DELETE.format(entry.tag))
+
+
+def test_unreadable_model(entry: store.Entry, tmp_path: Path) -> None:
+    """A model that onnxruntime cannot read, such as one of a newer version, is not loaded."""
+    path = Path(shutil.copytree(entry.path, tmp_path / "entry"))
+    (path / "model.onnx").write_bytes(b"of another time")
+    files = entry.metadata.files | {"model.onnx": sha256(b"of another time").hexdigest()}
+    metadata = entry.metadata.model_copy(update={"files": files})
+    with pytest.raises(store.StoreError) as raised:
+        Model.load(dataclasses.replace(entry, path=path, metadata=metadata), origin="store")
+
+    assert str(raised.value).startswith(f"{entry.tag}: cannot be opened (InvalidProtobuf: ")
+    assert str(raised.value).endswith(DELETE.format(entry.tag))
