@@ -1,7 +1,7 @@
 """Entries that an earlier version of this project wrote are listed, served and updated."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +99,24 @@ def test_odd_signature(outputs: object) -> None:
     assert read.model_dump(mode="json", exclude_none=True)["signature"] == {
         "inputs": [{"type": "long", "name": "a"}]
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", ["IrisModel"]),
+        ("aliases", 5),
+        ("version", "one"),
+        ("version", True),
+        ("version", 0),
+        ("files", []),
+        ("imported_at", date(2026, 1, 1)),
+        ("imported_at", "2026-01-01T00:00:00"),
+        ("engine", "pickle"),
+        ("proof", {"rows": 5}),
+    ],
+)
+def test_wrong_types(key: str, value: object) -> None:
+    """A value of another type than the import writes is an error that names its key."""
+    with pytest.raises(ValueError, match=f"^{key}[.:]"):
+        _read(**{key: value})

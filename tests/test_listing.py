@@ -167,12 +167,7 @@ ODD = {
     "deep": ("module: bentoml.mlflow", f"module: {'[' * 5000}"),
     "labels": ("labels:", "labels: 5\nothers:"),
     "no text": ("module: bentoml.mlflow", "module: \udcff"),
-    "list as name": ("  name: IrisModel", "  name: [IrisModel]"),
-    "number as aliases": ("  aliases:\n  - champion", "  aliases: 5"),
-    "text as version": ("  version: 1\n", "  version: one\n"),
     "switch as version": ("  version: 1\n", "  version: true\n"),
-    "list as files": ("  files:", "  files: []\n  others:"),
-    "date": ("  imported_at: '", "  imported_at: 2026-01-01\n  others: '"),
     "no zone": ("creation_time: '", "creation_time: '2026-01-01T00:00:00'\nothers: '"),
 }
 """A text in model.yaml, and an odd one in its place."""
