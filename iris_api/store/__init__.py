@@ -1,4 +1,5 @@
-"""The hand-over: entries of the BentoML model store, and which one is active.
+"""The hand-over: an import writes entries of BentoML's model store, and the service reads them.
 
-Knows neither the registry nor the service.
+Staged files and typed metadata go in, verified entries and the active version come out. Knows
+neither the registry nor the service.
 """
