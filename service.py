@@ -12,7 +12,7 @@ from starlette.responses import Response
 from iris_api.bentoml_server.application import LeanService
 from iris_api.bentoml_server.image import image
 from iris_api.errors import IrisError
-from iris_api.importing.child import follows_registry
+from iris_api.importing.service_start import follows_registry
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
 from iris_api.serving import page

@@ -79,6 +79,13 @@ def staging() -> Iterator[Path]:
         os.close(handle)
 
 
+def clear_staging() -> None:
+    """Remove what killed imports left on the store's file system, if they left anything."""
+    base = bentoml_home() / "staging"
+    with contextlib.suppress(OSError), lock(base):
+        _clear(base, STAGING_PREFIX)
+
+
 def _new_folder(base: Path, prefix: str) -> tuple[Path, int]:
     """Make and lock a folder, and remove those of the same prefix whose process has ended.
 
@@ -91,14 +98,19 @@ def _new_folder(base: Path, prefix: str) -> tuple[Path, int]:
     base.mkdir(parents=True, exist_ok=True)
     # No other process may remove folders between the making of this one and its locking.
     with lock(base):
-        for left in base.glob(f"{prefix}*"):
-            # It may be in use, removed just now, or another user's.
-            with contextlib.suppress(OSError), lock(left, wait=False):
-                shutil.rmtree(left, ignore_errors=True)
+        _clear(base, prefix)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
         handle = os.open(folder, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX)
     return folder, handle
+
+
+def _clear(base: Path, prefix: str) -> None:
+    """Remove the folders whose process has ended; the caller holds the lock of their folder."""
+    for left in base.glob(f"{prefix}*"):
+        # It may be in use, removed just now, or another user's.
+        with contextlib.suppress(OSError), lock(left, wait=False):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from support import servers
 from iris_api.schema import FEATURES
 
 if TYPE_CHECKING:
-    from support.inprocess import Fails, Run
     from support.saved_models import Copy
+    from support.warm import Fails, Run
 
 
 LONGEST = ("commands", "compat", "stop", "quickstart", "watch", "container", "swap", "logins")
@@ -148,24 +148,19 @@ def store(home: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(
-    tracking: Tracking,
-    store: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> "Run":
-    """Return a function that runs `import_model.py` in this process against the test servers."""
-    from support import inprocess  # noqa: PLC0415 (seconds, and most tests need none of it)
+def run(tracking: Tracking, store: Path, tmp_path: Path) -> "Run":
+    """Return a function that runs `import_model.py` against the test servers."""
+    from support import warm  # noqa: PLC0415 (seconds, and most tests need none of it)
 
-    return inprocess.runner(tracking.env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
+    return warm.runner(tmp_path / "output", tracking.env | {"BENTOML_HOME": str(store)})
 
 
 @pytest.fixture
 def fails(run: "Run", store: Path) -> "Fails":
     """Return a function that runs a failing import and checks what every failure promises."""
-    from support import inprocess  # noqa: PLC0415
+    from support import warm  # noqa: PLC0415
 
-    return inprocess.failing(run, store)
+    return warm.failing(run, store)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """An import fails with one line where the disk is full or may not be written to."""
 
-import contextlib
 import errno
 import os
 import subprocess
@@ -10,9 +9,12 @@ from pathlib import Path
 import pytest
 from support import warm
 from support.fake_registry import fake_registry
-from support.inprocess import Fails, Run, snapshot
+from support.warm import Fails, snapshot
 
 pytestmark = pytest.mark.thorough
+
+NOBODY = 65534
+"""The user id of no one, on any Unix."""
 
 OTHER_HOME = "or set BENTOML_HOME to another folder"
 FULL = f": {os.strerror(errno.ENOSPC)}; free some space, {OTHER_HOME}"
@@ -59,7 +61,7 @@ def test_full_disk(env: dict[str, str], tmp_path: Path, disk: Path, free: int) -
     assert warm.run(tmp_path, "models:/IrisModel/1", env=env).status == 0
     blocks = os.statvfs(disk)
     (disk / "filler").write_bytes(b"x" * (blocks.f_bavail * blocks.f_bsize - free * 1024))
-    before = warm.digest(home)
+    before = warm.snapshot(home)
     done = warm.run(tmp_path, "models:/IrisModel/2", env=env)
 
     if free == 64:  # an entry takes less: seven files, of one page or a few each
@@ -68,7 +70,7 @@ def test_full_disk(env: dict[str, str], tmp_path: Path, disk: Path, free: int) -
         assert done.status == 1, done
         assert done.error.startswith(str(home))
         assert done.error.endswith(FULL)
-        assert warm.digest(home) == before
+        assert warm.snapshot(home) == before
     warm.check(home, tmp_path)
 
 
@@ -90,41 +92,26 @@ def test_file_size_limit(env: dict[str, str], tmp_path: Path, has_entry: bool) -
     warm.check(home, tmp_path)
 
 
-@contextlib.contextmanager
-def _ordinary_user() -> Iterator[None]:
-    """Take root's rights from this process for the block, if it has them."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
-def test_home_without_permission(run: Run) -> None:
+def test_home_without_permission(env: dict[str, str], tmp_path: Path) -> None:
     """BENTOML_HOME is in a folder that this user may not write to."""
-    with _ordinary_user():
-        done = run(BENTOML_HOME="/usr/iris")
+    done = warm.run(tmp_path, env=env | {"BENTOML_HOME": "/usr/iris"}, user=NOBODY)
 
     assert done.status == 1
-    assert done.out == ""
+    assert done.stdout == ""
     assert done.last == (
         f"error: /usr/iris: Permission denied; give this user the permission, {OTHER_HOME}"
     )
 
 
 @pytest.mark.parametrize("option", ["--timeout=60", "--list"])
-def test_home_that_cannot_be_read(run: Run, tmp_path: Path, option: str) -> None:
+def test_home_that_cannot_be_read(env: dict[str, str], tmp_path: Path, option: str) -> None:
     """BENTOML_HOME may not be read, by an import or by the list."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0)
-    with _ordinary_user():
-        done = run(option, BENTOML_HOME=str(folder))
+    done = warm.run(tmp_path, option, env=env | {"BENTOML_HOME": str(folder)}, user=NOBODY)
 
     assert done.status == 1
-    assert done.out == ""
+    assert done.stdout == ""
     assert done.last.startswith(f"error: {folder}")
     assert done.last.endswith(f": Permission denied; give this user the permission, {OTHER_HOME}")
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 from support import servers
-from support.inprocess import Run
+from support.warm import Run
 
 from iris_api.store.metadata import EntryMetadata, NotCompiled, Signature
 
@@ -37,13 +37,13 @@ def _read(**changes: Any) -> EntryMetadata:
 
 def test_listed(run: Run, former: Path) -> None:
     """The entry is in the list, and importing its version again finds it."""
-    listed = json.loads(run("--list", "--json").out)
+    listed = json.loads(run("--list", "--json").stdout)
     imported = run("models:/IrisModel/1")
 
     assert [row["tag"] for row in listed] == [f"irismodel:{former.name}"]
     assert listed[0]["imported_at"] == "2026-11-27T22:02:12+00:00"
-    assert imported.out == f"irismodel:{former.name}\n"
-    assert f"irismodel:{former.name} is in the store already, and active" in imported.err
+    assert imported.stdout == f"irismodel:{former.name}\n"
+    assert f"irismodel:{former.name} is in the store already, and active" in imported.stderr
 
 
 def test_served(former: Path, store: Path, plain_env: dict[str, str], tmp_path: Path) -> None:

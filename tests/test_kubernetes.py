@@ -11,9 +11,9 @@ import yaml
 from support import documentation, servers
 from support.programs import program
 
-import import_model
 from iris_api import __version__
 from iris_api.bentoml_server.supervision import SPARE_SECONDS
+from iris_api.importing import cli
 from iris_api.settings import Settings
 
 FOLDER = servers.ROOT / "deploy" / "kubernetes"
@@ -108,7 +108,7 @@ def test_probes(manifests: dict[str, Manifest]) -> None:
     assert all(f"`GET {path}`" in documentation.PAGES["docs/http.md"] for path in paths)
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
     patience = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
-    assert patience > import_model.TIMEOUT_SECONDS
+    assert patience > cli.TIMEOUT_SECONDS
 
 
 def test_stop(manifests: dict[str, Manifest]) -> None:
@@ -193,7 +193,7 @@ def test_registry_is_followed() -> None:
     assert serves["image"] == follows["image"]
     assert serves["image"].endswith(f":{__version__}")
     assert follows["args"][:2] == ["python", "src/import_model.py"]
-    parsed = import_model._parse(follows["args"][2:])  # noqa: SLF001 (as the command line does)
+    parsed = cli.parse(follows["args"][2:])
     assert parsed.watch > 0
     assert all(of in serves["env"] for of in follows["env"])
     assert secrets == {

@@ -8,20 +8,15 @@ from typing import Any
 
 import pytest
 from conftest import Tracking
-from support.inprocess import Run, runner, snapshot, staged
+from support.warm import Run, runner, snapshot, staged
 
 from iris_api.schema import FEATURES
 
 
 @pytest.fixture
-def offline(
-    plain_env: dict[str, str],
-    store: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Give the command line, in this process, without a tracking server."""
-    return runner(plain_env | {"BENTOML_HOME": str(store)}, monkeypatch, capsys)
+def offline(plain_env: dict[str, str], store: Path, tmp_path: Path) -> Run:
+    """Give the command line without a tracking server."""
+    return runner(tmp_path / "output", plain_env | {"BENTOML_HOME": str(store)})
 
 
 def _entry(store: Path) -> Path:
@@ -50,9 +45,9 @@ def test_list(offline: Run, store: Path) -> None:
     before = snapshot(store)
     done = offline("--list")
 
-    header, *lines = done.out.splitlines()
+    header, *lines = done.stdout.splitlines()
     assert done.status == 0
-    assert done.err == ""
+    assert done.stderr == ""
     assert header.split() == ["TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE"]
     assert len(lines) == 2
     one, two = sorted(lines, key=lambda line: line[2:])
@@ -69,12 +64,12 @@ def test_list_as_json(offline: Run, store: Path) -> None:
     _add_version(store)
     done = offline("--list", "--json")
 
-    rows: list[dict[str, Any]] = json.loads(done.out)
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
     size = sum(path.stat().st_size for path in _entry(store).rglob("*") if path.is_file())
     first = next(row for row in rows if row["version"] == 1)
     age = first.pop("age")
     assert done.status == 0
-    assert done.err == ""
+    assert done.stderr == ""
     assert isinstance(age, int)
     assert 0 <= age < 10**6
     assert first.pop("imported_at").endswith("+00:00")
@@ -118,12 +113,12 @@ def test_damaged_pointer(run: Run, store: Path, damage: bytes) -> None:
     left = pointer.read_bytes()
     imported = run("models:/IrisModel/1")
 
-    assert {row["tag"]: row["active"] for row in json.loads(listed.out)} == {
+    assert {row["tag"]: row["active"] for row in json.loads(listed.stdout)} == {
         _tag(store): False,
         added: False,
     }
     assert left == damage
-    assert imported.out == f"{_tag(store)}\n"
+    assert imported.stdout == f"{_tag(store)}\n"
     assert f"irismodel:{pointer.read_text('utf-8')}" == _tag(store)
     assert not (store / "models/irismodel/previous").exists()
 
@@ -135,9 +130,9 @@ def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
     rows = offline("--list", "--json", BENTOML_HOME=str(home))
 
     assert (table.status, rows.status) == (0, 0)
-    assert table.err == rows.err == f"nothing is imported in the model store {home}/models\n"
-    assert table.out == "  TAG VERSION STAGE ALIASES ENGINE SIZE AGE\n"
-    assert json.loads(rows.out) == []
+    assert table.stderr == rows.stderr == f"nothing is imported in the model store {home}/models\n"
+    assert table.stdout == "  TAG VERSION STAGE ALIASES ENGINE SIZE AGE\n"
+    assert json.loads(rows.stdout) == []
     assert not home.exists()
 
 
@@ -155,8 +150,8 @@ def test_list_beside_others(offline: Run, store: Path) -> None:
     (store / "models/other").mkdir()
     done = offline("--list", "--json")
 
-    assert done.status == 0, done.err
-    assert [row["tag"] for row in json.loads(done.out)] == [_tag(store)]
+    assert done.status == 0, done.stderr
+    assert [row["tag"] for row in json.loads(done.stdout)] == [_tag(store)]
 
 
 ODD = {
@@ -192,9 +187,9 @@ def test_unreadable_entry(
     listed = offline("--list", "--json")
     imported = run("models:/IrisModel/1")
 
-    assert [row["tag"] for row in json.loads(listed.out)] == [_tag(store)]
-    assert listed.err == ""
-    assert imported.out == f"{_tag(store)}\n"
+    assert [row["tag"] for row in json.loads(listed.stdout)] == [_tag(store)]
+    assert listed.stderr == ""
+    assert imported.stdout == f"{_tag(store)}\n"
 
 
 def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
@@ -202,7 +197,7 @@ def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
     home = tmp_path / "new"
     done = run("--dry-run", "models:/IrisModel@champion", BENTOML_HOME=str(home))
 
-    said = {line[:16].strip(): line[17:] for line in done.out.splitlines()}
+    said = {line[:16].strip(): line[17:] for line in done.stdout.splitlines()}
     assert done.status == 0
     assert said["version"] == "1"
     assert said["stage"] == "Production"
@@ -215,8 +210,8 @@ def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
     assert said["proof"].startswith("precision float64, rows ")
     assert said["features"] == ", ".join(FEATURES)
     assert said["classes"] == "setosa, versicolor, virginica"
-    assert done.err.splitlines()[0] == "importing models:/IrisModel@champion, as a dry run"
-    assert f"through {tracking.url}" in done.err
+    assert done.stderr.splitlines()[0] == "importing models:/IrisModel@champion, as a dry run"
+    assert f"through {tracking.url}" in done.stderr
     assert not home.exists()
 
 
@@ -225,7 +220,7 @@ def test_dry_run_as_json(run: Run, store: Path) -> None:
     before = snapshot(store)
     done = run("--dry-run", "--json")
 
-    found = json.loads(done.out)
+    found = json.loads(done.stdout)
     assert done.status == 0
     assert found["tag"] == _tag(store)
     assert found["in_store"] is True
@@ -247,7 +242,7 @@ def test_dry_run_is_what_the_import_does(run: Run, tmp_path: Path) -> None:
     assert said["proof"] == {
         "reason": "The model was imported with --engine sklearn, so it was not compiled."
     }
-    assert done.out == f"{said['tag']}\n"
+    assert done.stdout == f"{said['tag']}\n"
 
 
 RANGE = "argument --timeout: must be more than 0 and at most 31536000"
@@ -272,5 +267,5 @@ def test_wrong_usage(offline: Run, arguments: str, line: str) -> None:
     done = offline(*arguments.split())
 
     assert done.status == 2
-    assert done.out == ""
+    assert done.stdout == ""
     assert done.last == f"import_model.py: error: {line}"

@@ -27,7 +27,7 @@ from iris_api.bentoml_server.compat import check_names
 from iris_api.bentoml_server.shutdown import PARENT
 from iris_api.errors import IrisError
 from iris_api.home import METRICS_VARIABLE, new_metrics_folder, ready_file
-from iris_api.importing.child import follows_registry, import_at_start
+from iris_api.importing.service_start import follows_registry, import_at_start
 from iris_api.serving.api_keys import read_keys
 from iris_api.settings import Settings
 from iris_api.store import active_version

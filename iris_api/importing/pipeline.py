@@ -1,247 +1,244 @@
 """One import: from a model URI to the active entry of the model store."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
-from iris_api.importing.time_limit import explain
+from iris_api.importing.outcome import Done, Failed, Outcome, explain
 from iris_api.model.self_check import record_example
 from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
-from iris_api.registry.artifacts import RemoteFile
 from iris_api.registry.client import TrackingServer
-from iris_api.registry.error_messages import TrackingError
-from iris_api.registry.versions import ModelVersion, Registry, RegistryError
+from iris_api.registry.versions import ModelVersion, read_metrics, resolve
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
 from iris_api.store.digests import digest_directory
-from iris_api.store.metadata import (
-    Example,
-    ModelCard,
-    NotCompiled,
-    Proof,
-    Provenance,
-    Signature,
-)
+from iris_api.store.metadata import ModelCard, NotCompiled, Provenance, Signature
+
+if TYPE_CHECKING:
+    from iris_api.compiling.conversion import Compiled
+    from iris_api.vetting.estimator import Vetted
+
+logger = logging.getLogger(__name__)
 
 
-class ImportRefusedError(IrisError):
+class ImportRejectedError(IrisError):
     """A model that is too large, or not the one that was imported before under its name."""
 
 
 @dataclass(frozen=True)
 class Importer:
-    """What is the same for each import.
+    """What all imports have in common.
 
     Attributes:
-        server: where the registry is.
-        engine: `onnx` fails where the model cannot be compiled, `auto` falls back to `sklearn`.
-        trust_pickle: open a pickle once, in a process of its own.
-        max_bytes: of all files of the model together.
-        report: told each step, one line each.
-        progress: told the bytes of each piece that arrived, less than nothing when a file begins
-            again, and the bytes in all.
-        finish: called when all is ready, just before the store changes: nothing may stop it now.
+        server: The tracking server.
+        engine: `onnx` fails if the model cannot be compiled, `auto` falls back to `sklearn`.
+        trust_pickle: Convert a pickled model in a process of its own, instead of rejecting it.
+        max_bytes: Limit of all files of a model together.
     """
 
     server: TrackingServer
     engine: Literal["auto", "onnx", "sklearn"]
     trust_pickle: bool
     max_bytes: int
-    report: Callable[[str], None]
-    progress: Callable[[int, int], None]
-    finish: Callable[[], None]
 
-    def run(self, uri: ModelURI) -> store.Entry:
-        """Resolve, fetch, vet, compile, verify, store and activate.
+    def run(self, uri: ModelURI) -> str:
+        """Resolve, fetch, vet, compile, store and activate a model; return its tag.
 
         Raises:
-            IrisError: what is wrong and how to mend it; the store is as it was.
+            IrisError: What is wrong and how to fix it; the store is as it was.
         """
-        version = look(self.server, uri, self.report)
-        files = self._list(uri, version)
+        version = self._resolve(uri)
         with staging() as folder:
             model = folder / "fetched"
-            digest = self._fetch(version, files, model)
-            provenance = Provenance(**version.provenance(self.server, uri))
-            if entry := self._known(provenance, digest):
-                self.finish()
-                store.update(entry, provenance)  # promoted since, or at another address
+            digest = self._fetch(version, model)
+            if entry := self._find(version, digest):
+                store.update(entry, provenance_of(version))
                 active_version.activate(entry)
-                self.report(f"{entry.tag} is in the store already, and active")
-            else:
-                derived, findings, example = self._examine(model)
-                card = ModelCard(
-                    **dict(provenance),
-                    **findings,
-                    digest=digest,
-                    metrics=Registry(self.server).metrics(version),
-                    imported_at=datetime.now(UTC).replace(microsecond=0),
-                )
-                tag = store.stage(folder, model, derived, card, example)
-                self.finish()
-                entry = active_version.publish(folder, tag, digest)
-                self.report(f"{entry.tag} is stored")
-        return entry
+                logger.info("%s is in the store already, and active", entry.tag)
+                return str(entry.tag)
+            vetted, compiled = self._vet_and_compile(model)
+            metrics = read_metrics(self.server, version)
+            card = _describe(version, digest, vetted, compiled, metrics)
+            example = record_example(vetted.estimator, vetted.examples)
+            tag = store.stage(folder, model, _files(vetted, compiled), card, example)
+            entry = active_version.publish(folder, tag, digest)
+        logger.info("%s is stored", entry.tag)
+        return str(entry.tag)
 
-    def dry_run(self, uri: ModelURI) -> dict[str, Any]:
-        """Resolve, fetch, vet and compile, outside of the store; return what would be stored.
+    def dry_run(self, uri: ModelURI, folder: Path) -> dict[str, Any]:
+        """Resolve, fetch, vet and compile a model below a folder; return what would be stored.
 
         Raises:
-            IrisError: what is wrong and how to mend it.
+            IrisError: What is wrong and how to fix it.
         """
-        _refuse_shared_name(uri.name)
-        version = Registry(self.server).resolve(uri)
-        files = self._list(uri, version)
-        with TemporaryDirectory(prefix="iris-import-") as folder:
-            model = Path(folder) / "fetched"
-            digest = self._fetch(version, files, model)
-            provenance = Provenance(**version.provenance(self.server, uri))
-            known = self._known(provenance, digest) is not None
-            _, findings, _ = self._examine(model)
-        card = ModelCard(**dict(provenance), **findings, digest=digest)
+        check_name(uri.name)
+        version = resolve(self.server, uri)
+        model = folder / "fetched"
+        digest = self._fetch(version, model)
+        sizes = [path.stat().st_size for path in model.rglob("*") if path.is_file()]
+        known = self._find(version, digest) is not None
+        card = _describe(version, digest, *self._vet_and_compile(model), metrics={})
         tag = store.tag_of(version.name, version.version, digest)
-        size = sum(file.size for file in files)
-        first = {"tag": str(tag), "in_store": known, "files": len(files), "bytes": size}
-        return first | card.model_dump(mode="json", exclude={"metrics"}, exclude_none=True)
+        first = {"tag": str(tag), "in_store": known, "files": len(sizes), "bytes": sum(sizes)}
+        excluded = {"metrics", "imported_at"}
+        return first | card.model_dump(mode="json", exclude=excluded, exclude_none=True)
 
-    def _list(self, uri: ModelURI, version: ModelVersion) -> list[RemoteFile]:
-        self.report(f"{uri.text} is version {version.version}, stage {version.stage}")
+    def _resolve(self, uri: ModelURI) -> ModelVersion:
+        """Find the version, and record for the service what the registry answered."""
+        check_name(uri.name)  # before anything is recorded under it
+        try:
+            version = resolve(self.server, uri)
+        except IrisError as error:
+            _warn(record(uri.name, Failed(str(error), transient=error.transient)))
+            raise
+        _warn(record(uri.name, Done(version)))
+        return version
+
+    def _fetch(self, version: ModelVersion, model: Path) -> str:
+        """Download the files of a version into a folder, and return their digest."""
+        logger.info("%s is version %d, stage %s", version.model_uri, version.version, version.stage)
         files = artifacts.list_files(self.server, version.root)
+        total = sum(file.size for file in files)
         if not files:
-            raise ImportRefusedError(
+            raise ImportRejectedError(
                 f"the proxy lists no file for {version.name} version {version.version}; "
                 "was its run or its artifact folder deleted? log and register the model again"
             )
-        total = sum(file.size for file in files)
         if total > self.max_bytes:
-            raise ImportRefusedError(
+            raise ImportRejectedError(
                 f"the model has {total} bytes and IRIS_IMPORT_MAX_BYTES allows {self.max_bytes}; "
                 "raise it if the model is meant to be this large"
             )
-        return files
-
-    def _fetch(self, version: ModelVersion, files: list[RemoteFile], model: Path) -> str:
-        """Download a version into a new folder, and return the digest of its files."""
-        model.mkdir()
-        total = sum(file.size for file in files)
-        self.report(f"fetching {len(files)} files, {total} bytes, through {self.server.address}")
-        artifacts.fetch(
-            self.server,
-            version.root,
-            files,
-            model,
-            progress=lambda arrived: self.progress(arrived, total),
+        logger.info(
+            "fetching %d files, %d bytes, through %s", len(files), total, self.server.address
         )
+        model.mkdir()
+        artifacts.fetch(self.server, version.root, files, model)
         return digest_directory(model)
 
-    def _known(self, provenance: Provenance, digest: str) -> store.Entry | None:
-        """Find this version in the store; another content under its number is an alarm.
+    def _find(self, version: ModelVersion, digest: str) -> store.Entry | None:
+        """Find this version in the store, and raise an alarm if its content changed.
 
-        The location of the files does not count, as it does in the watch: whoever changes them may
-        have moved them as well.
+        Unlike in a watch, the location of the files does not count: the person who changed them
+        may have moved them, too.
         """
         same = ("name", "version", "tracking_uri", "run_id", "model_id")
-        for entry in store.entries(provenance.name):
+        for entry in store.entries(version.name):
             known = entry.metadata
-            if (known.version, known.digest) == (provenance.version, digest):
-                self._check_engine(entry)
+            if (known.version, known.digest) == (version.version, digest):
+                if self.engine not in {"auto", known.engine}:
+                    raise ImportRejectedError(
+                        f"{entry.tag} is in the store with the engine {known.engine}; to change "
+                        f"it to {self.engine}, run bentoml models delete {entry.tag} and import "
+                        "again"
+                    )
                 store.verify(entry)
                 return entry
-            if all(getattr(known, key) == getattr(provenance, key) for key in same):
-                raise ImportRefusedError(
-                    f"version {provenance.version} of {provenance.name} changed in the registry "
+            if all(getattr(known, key) == getattr(version, key) for key in same):
+                raise ImportRejectedError(
+                    f"version {version.version} of {version.name} changed in the registry "
                     f"since it was imported as {entry.tag}; if that is meant, "
                     f"run bentoml models delete {entry.tag} and import again"
                 )
         return None
 
-    def _check_engine(self, entry: store.Entry) -> None:
-        engine = entry.metadata.engine
-        if self.engine not in {"auto", engine}:
-            raise ImportRefusedError(
-                f"{entry.tag} is in the store with the engine {engine}; to change it to "
-                f"{self.engine}, run bentoml models delete {entry.tag} and import again"
-            )
-
-    def _examine(self, model: Path) -> tuple[dict[str, bytes], dict[str, Any], Example]:
-        """Vet and compile a model; return the files made, what was found, and an example."""
+    def _vet_and_compile(self, model: Path) -> "tuple[Vetted, Compiled | NotCompiled]":
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
         from iris_api.compiling.conversion import ask_scikit_learn, compile_model  # noqa: PLC0415
         from iris_api.compiling.proof import CompileError  # noqa: PLC0415
         from iris_api.vetting.estimator import vet  # noqa: PLC0415
 
         vetted = vet(model, trust_pickle=self.trust_pickle)
-        derived = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
-        engine = "sklearn"
-        proof: Proof | NotCompiled = NotCompiled()
         if self.engine == "sklearn":
             ask_scikit_learn(vetted)
+            return vetted, NotCompiled()
+        try:
+            compiled = compile_model(vetted)
+        except CompileError as error:
+            if self.engine == "onnx":
+                raise
+            logger.info("served by scikit-learn, which is slower: %s", error)
+            return vetted, NotCompiled(reason=str(error))
+        logger.info("compiled to ONNX and proved on %d rows", compiled.proof.rows)
+        return vetted, compiled
+
+
+def provenance_of(version: ModelVersion) -> Provenance:
+    """Return where a version comes from, as an entry records it."""
+    return Provenance.model_validate(version, from_attributes=True)
+
+
+def _describe(
+    version: ModelVersion,
+    digest: str,
+    vetted: "Vetted",
+    compiled: "Compiled | NotCompiled",
+    metrics: dict[str, float],
+) -> ModelCard:
+    proof = compiled if isinstance(compiled, NotCompiled) else compiled.proof
+    return ModelCard(
+        **dict(provenance_of(version)),
+        digest=digest,
+        features=list(vetted.features),
+        classes=vetted.estimator.classes_.tolist(),
+        signature=Signature.model_validate(vetted.signature),
+        sklearn_version=vetted.sklearn_version,
+        estimator=type(vetted.estimator).__name__,
+        engine="sklearn" if proof is compiled else "onnx",
+        proof=proof,
+        metrics=metrics,
+        imported_at=datetime.now(UTC).replace(microsecond=0),
+    )
+
+
+def _files(vetted: "Vetted", compiled: "Compiled | NotCompiled") -> dict[str, bytes]:
+    """Return the files that the import made, by their names in an entry."""
+    files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
+    if not isinstance(compiled, NotCompiled):
+        files[store.ONNX_FILE] = compiled.model
+    return files
+
+
+def record(name: str, outcome: Outcome[ModelVersion]) -> str:
+    """Record for the service what the registry answered, or that it did not answer.
+
+    Returns:
+        Why that failed, or an empty string. It is no reason to end an import, which has its own
+        error for a full disk.
+    """
+    try:
+        if isinstance(outcome, Done):
+            registry_status.record_answer(name, outcome.result.version)
+        elif outcome.transient:
+            registry_status.record_failure(name, outcome.error)
         else:
-            try:
-                compiled = compile_model(vetted)
-            except CompileError as error:
-                if self.engine == "onnx":
-                    raise
-                self.report(f"served by scikit-learn, which is slower: {error}")
-                proof = NotCompiled(reason=str(error))
-            else:
-                engine, proof = "onnx", compiled.proof
-                derived[store.ONNX_FILE] = compiled.model
-                self.report(f"compiled to ONNX and proved on {compiled.proof.rows} rows")
-        findings = {
-            "features": list(vetted.features),
-            "classes": vetted.estimator.classes_.tolist(),
-            "signature": Signature.model_validate(vetted.signature),
-            "sklearn_version": vetted.sklearn_version,
-            "estimator": type(vetted.estimator).__name__,
-            "engine": engine,
-            "proof": proof,
-        }
-        return derived, findings, record_example(vetted.estimator, vetted.examples)
+            registry_status.record_answer(name, None)
+    except OSError as error:
+        return f"what the registry said is not written down: {explain(error)}"
+    return ""
 
 
-def look(server: TrackingServer, uri: ModelURI, report: Callable[[str], None]) -> ModelVersion:
-    """Resolve a model URI, and write down for the service what the registry said.
+def _warn(line: str) -> None:
+    if line:
+        logger.warning("%s", line)
+
+
+def check_name(name: str) -> None:
+    """Keep two registered models apart: `latest` of one would be served as the other.
 
     Raises:
-        ImportRefusedError: the store has another registered model under the same store name.
-        RegistryError: the registry has no such version, or one that cannot be fetched.
-        TrackingError: it does not answer.
+        ImportRejectedError: The store has another registered model under the same store name.
     """
-    _refuse_shared_name(uri.name)  # before anything is written down under it
-
-    def note(write: Callable[[str, Any], None], said: object) -> None:
-        try:
-            write(uri.name, said)
-        except OSError as error:
-            # Of no weight beside the import, which has its own word on a disk that is full.
-            report(f"what the registry said is not written down: {explain(error)}")
-
-    try:
-        version = Registry(server).resolve(uri)
-    except RegistryError:
-        note(registry_status.record_answer, None)
-        raise
-    except TrackingError as error:
-        note(registry_status.record_failure, error)
-        raise
-    note(registry_status.record_answer, version.version)
-    return version
-
-
-def _refuse_shared_name(name: str) -> None:
-    """Keep two registered models apart: `latest` of one would be served as the other."""
     shared = store.store_name(name)
     for entry in store.entries():
         other = entry.metadata.name
         if entry.tag.name == shared and other != name:
-            raise ImportRefusedError(
+            raise ImportRejectedError(
                 f"the store has {entry.tag} of the registered model {one_line(other)}, and "
                 f"{name} would be {shared} there as well; {store.ONE_NAME_EACH}"
             )

@@ -1,40 +1,33 @@
 """The watch: the active entry of the store follows what a model URI means in the registry."""
 
 import contextlib
-import json
+import logging
 import random
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from functools import partial
 
-from iris_api.errors import IrisError
-from iris_api.importing.pipeline import ImportRefusedError, look
-from iris_api.importing.time_limit import EndedError, Outcome, ending, endings_held, explain
+from iris_api.importing import child
+from iris_api.importing.outcome import Done, Failed, Outcome, T, attempt, explain
+from iris_api.importing.pipeline import Importer, check_name, provenance_of, record
 from iris_api.model_uri import ModelURI
 from iris_api.registry.client import TrackingServer
-from iris_api.registry.error_messages import TrackingError
-from iris_api.registry.versions import ModelVersion, RegistryError
+from iris_api.registry.versions import ModelVersion, resolve
 from iris_api.store import active_version
 from iris_api.store import entry as store
 from iris_api.store.metadata import Provenance
 from iris_api.store.retention import prune
 
-LONGEST_PAUSE_SECONDS = 60
-"""Between two looks after failures, where the watch's own pause is not longer."""
+logger = logging.getLogger(__name__)
 
-END_SECONDS = 0.5
-"""For an import to end by itself. Then it is killed, and the next one clears what it left."""
-
-LATE_SECONDS = 30
-"""For an import to start, and to end by its own time limit; only native code needs longer."""
+POLL_MAXIMUM_SECONDS = 60
+"""Longest pause between two polls after failures, unless the watch's own interval is longer."""
 
 IDENTITY = ("name", "version", "tracking_uri", "run_id", "model_id", "source")
-"""What of an entry's metadata says that it is this very version of this very registry.
+"""The metadata that says whether an entry is this very version of this very registry.
 
-With `source`, which an import leaves out: where the files were moved, it has to look at them.
+Unlike in an import, `source` counts: where the files were moved, their content must be compared.
 """
 
 
@@ -42,189 +35,151 @@ With `source`, which an import leaves out: where the files were moved, it has to
 class Watcher:
     """Keeps the active entry of one registered model at what its URI means.
 
+    Each poll and each import is a child process with a time limit. The same problem is logged once.
+
     Attributes:
-        server: where the registry is.
-        uri: what is followed.
-        interval: between two looks, in seconds.
-        timeout: of a look, and of an import, in seconds.
-        keep: how many entries stay in the store.
-        engine: of the entries, or `auto`.
-        command: of an import, which prints its outcome as JSON. It is a process of its own, so that
-            scikit-learn's memory and a crash in native code end with it.
-        report: told what happens, one line each, and the same trouble once.
-        announce: told the tag of each activation.
+        importer: Knows the registry, and imports a new version.
+        uri: The model URI to follow.
+        interval: Seconds between two polls.
+        timeout: Limit of a poll, and of an import, in seconds.
+        keep: How many entries stay in the store.
+        signals: Those that end the watch.
     """
 
-    server: TrackingServer
+    importer: Importer
     uri: ModelURI
     interval: float
     timeout: float
     keep: int
-    engine: str
-    command: Sequence[str]
-    report: Callable[[str], None]
-    announce: Callable[[str], None]
+    signals: child.Signals
 
     def __post_init__(self) -> None:
         self._failures = 0
         self._is_away = False
-        # What the trouble is about, and whether it may pass.
-        self._trouble: tuple[object, bool] | None = None
-        self._told = ""
+        # What the last problem was about, and whether it may pass.
+        self._problem: tuple[object, bool] | None = None
+        self._logged = ""
 
-    def run(self) -> NoReturn:
-        """Follow until a signal ends it.
-
-        Raises:
-            EndedError: that signal; the store is whole.
-        """
-        while True:
-            self._failures = 0 if self._round() else self._failures + 1
-            time.sleep(self._pause())
+    def run(self) -> signal.Signals:
+        """Follow the registry until a signal comes, and return that."""
+        while not self.signals.received:
+            self._failures = 0 if self._poll() else self._failures + 1
+            self.signals.wait(self._pause())
+        return self.signals.received
 
     def _pause(self) -> float:
         if not self._failures:
             return self.interval
-        longest = max(self.interval, LONGEST_PAUSE_SECONDS)
+        longest = max(self.interval, POLL_MAXIMUM_SECONDS)
         pause = min(self.interval * 2.0 ** min(self._failures, 16), longest)
-        return pause * random.uniform(0.5, 1)  # noqa: S311 (many watches ask one server)
+        return pause * random.uniform(0.5, 1)  # noqa: S311 (many watches poll one server)
 
-    def _round(self) -> bool:
-        """Look once, and act on it; false where the next look had better wait longer."""
-        try:
-            with ending(self.timeout):
-                version = look(self.server, self.uri, self._report_once)
-        except TrackingError as error:
-            return self._without_answer(str(error))
-        except RegistryError as error:  # an answer: there is no such version, or none in reach
-            self._with_answer()
-            return self._failed(str(error), f"error: {error}", transient=False)
-        except ImportRefusedError as error:  # before anybody was asked
-            return self._failed(str(error), f"error: {error}", transient=False)
-        except EndedError as error:
-            if error.args[0] != signal.SIGALRM:
-                raise
-            return self._without_answer(f"nothing came within {self.timeout:g} s")
-        self._with_answer()
-        return self._follow(version)
-
-    def _report_once(self, line: str) -> None:
-        if line != self._told:
-            self._told = line
-            self.report(line)
-
-    def _without_answer(self, problem: str) -> bool:
-        if not self._is_away:
-            self.report(f"the registry is away: {problem}")
-        self._is_away = True
-        return False
-
-    def _with_answer(self) -> None:
+    def _poll(self) -> bool:
+        """Ask the registry once, and act on the answer; false means that the next poll may wait."""
+        named = attempt(partial(check_name, self.uri.name))
+        if isinstance(named, Failed):
+            return self._failed(named.error, f"error: {named.error}", transient=False)
+        found = self._in_child(partial(_resolve, self.importer.server, self.uri))
+        if self.signals.received:
+            return True
+        self._log_once(record(self.uri.name, found))
+        if isinstance(found, Failed) and found.transient:
+            if not self._is_away:
+                logger.warning("the registry is away: %s", found.error)
+            self._is_away = True
+            return False
         if self._is_away:
-            self.report("the registry is back")
+            logger.info("the registry is back")
         self._is_away = False
+        if isinstance(found, Failed):  # there is no such version, or its files are out of reach
+            return self._failed(found.error, f"error: {found.error}", transient=False)
+        return self._follow(found.result)
+
+    def _in_child(self, work: Callable[[], T]) -> Outcome[T]:
+        return child.run(work, seconds=self.timeout, signals=self.signals)
+
+    def _log_once(self, line: str) -> None:
+        if line and line != self._logged:
+            logger.warning("%s", line)
+            self._logged = line
 
     def _failed(self, about: object, line: str, *, transient: bool) -> bool:
-        if self._trouble != (about, transient):
-            self.report(line)
-        self._trouble = (about, transient)
+        if self._problem != (about, transient):
+            logger.error("%s", line)
+        self._problem = (about, transient)
         return not transient
 
     def _follow(self, version: ModelVersion) -> bool:
-        """Make a version the active one, unless it is or was refused before."""
-        wanted = Provenance(**version.provenance(self.server, self.uri))
+        """Make a version the active one, unless it is already or was rejected before."""
+        wanted = provenance_of(version)
         about = _identity(wanted)
-        if self._trouble == (about, False):
+        if self._problem == (about, False):
             return True
-        try:
-            known = self._known(wanted)
-            outcome = self._reactivate(known, wanted) if known else self._import(about)
-        except IrisError as error:
-            outcome = Outcome(1, error=str(error), transient=error.transient)
-        except OSError as error:
-            outcome = Outcome(1, error=explain(error), transient=True)
-        if outcome.error:
+        outcome = attempt(partial(self._reactivate, wanted))
+        if outcome == Done(None):
+            again = self._problem == (about, True)
+            outcome = self._in_child(partial(_import, self.importer, self.uri, quiet=again))
+            if isinstance(outcome, Failed) and self.signals.received:
+                return True
+        if isinstance(outcome, Failed):
             yet = " yet" if outcome.transient else ""
             line = f"error: version {version.version} is not activated{yet}: {outcome.error}"
             return self._failed(about, line, transient=outcome.transient)
-        self._trouble = None
-        if outcome.output:
-            self.announce(outcome.output)
+        self._problem = None
+        if outcome.result:
+            print(outcome.result, flush=True)
             self._prune()
         return True
 
-    def _known(self, wanted: Provenance) -> store.Entry | None:
-        """Find the version in the store, the active entry first, because it nearly always is it.
+    def _reactivate(self, wanted: Provenance) -> str | None:
+        """Activate a version that is in the store.
 
-        Its files are not fetched again to be compared, as an import by hand does. Going back is
-        for when something is wrong, perhaps with the registry; and what was vetted and proved, and
-        is still what it was, is the better answer even where somebody changed the files there.
+        Its files are not fetched again to be compared, as in an import by hand: a rollback is for
+        when something is wrong, perhaps with the registry, and the entry was vetted and proved.
+
+        Returns:
+            Its tag, an empty string if it is active already, or None if it is not in the store.
         """
-        with contextlib.suppress(store.StoreError):
-            active = active_version.active(self.uri.name)
-            if self._is(active, wanted):
-                return active
         entries = store.entries(self.uri.name)
-        return next((entry for entry in entries if self._is(entry, wanted)), None)
-
-    def _is(self, entry: store.Entry, wanted: Provenance) -> bool:
-        engine = self.engine in {"auto", entry.metadata.engine}
-        return engine and _identity(entry.metadata) == _identity(wanted)
-
-    def _reactivate(self, entry: store.Entry, wanted: Provenance) -> Outcome:
-        """Activate what is in the store; the output is empty where it is active already."""
+        with contextlib.suppress(store.StoreError):  # the active one first: it nearly always is it
+            entries.insert(0, active_version.active(self.uri.name))
+        entry = next((entry for entry in entries if self._is(entry, wanted)), None)
+        if entry is None:
+            return None
         active = active_version.is_active(entry)
         if not active:
             store.verify(entry)
-        with endings_held():
-            # After a change of stage or alias alone as well, so that the service reads them.
-            if store.update(entry, wanted) or not active:
-                active_version.activate(entry)
+        # After a change of stage or alias alone as well, so that the service reads them.
+        if store.update(entry, wanted) or not active:
+            active_version.activate(entry)
         if active:
-            return Outcome(0)
-        self.report(f"{entry.tag} is active again")
-        return Outcome(0, output=str(entry.tag))
+            return ""
+        logger.info("%s is active again", entry.tag)
+        return str(entry.tag)
 
-    def _import(self, about: object) -> Outcome:
-        """Import what the URI means by the command line, in a process of its own."""
-        again = self._trouble == (about, True)
-        process = subprocess.Popen(
-            self.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if again else None,  # its steps are told once
-            text=True,
-        )
-        try:
-            printed, _ = process.communicate(timeout=self.timeout + LATE_SECONDS)
-            return Outcome(**json.loads(printed))
-        except subprocess.TimeoutExpired:
-            return Outcome(1, error=f"its import hung for {self.timeout:g} s", transient=True)
-        except (ValueError, TypeError):
-            said = f"its import ended with exit status {process.returncode} and said nothing"
-            return Outcome(1, error=said, transient=True)
-        finally:
-            _end(process)
+    def _is(self, entry: store.Entry, wanted: Provenance) -> bool:
+        engine = self.importer.engine in {"auto", entry.metadata.engine}
+        return engine and _identity(entry.metadata) == _identity(wanted)
 
     def _prune(self) -> None:
         try:
             for tag in prune(self.uri.name, self.keep):
-                self.report(f"{tag} is removed; IRIS_KEEP_VERSIONS is {self.keep}")
+                logger.info("%s is removed; IRIS_KEEP_VERSIONS is %d", tag, self.keep)
         except OSError as error:
-            self._report_once(f"old entries are not removed: {explain(error)}")
+            self._log_once(f"old entries are not removed: {explain(error)}")
+
+
+def _resolve(server: TrackingServer, uri: ModelURI) -> ModelVersion:
+    # The watch itself says when the registry goes away, and not each retry.
+    logging.getLogger("iris_api.registry").setLevel(logging.ERROR)
+    return resolve(server, uri)
+
+
+def _import(importer: Importer, uri: ModelURI, *, quiet: bool) -> str | None:
+    if quiet:  # its steps were logged the first time
+        logging.getLogger("iris_api").setLevel(logging.ERROR)
+    return importer.run(uri)
 
 
 def _identity(provenance: Provenance) -> tuple[object, ...]:
     return tuple(getattr(provenance, key) for key in IDENTITY)
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    """End a process, at once where it does not end by itself."""
-    process.terminate()
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout:
-        process.stdout.close()

@@ -1,14 +1,16 @@
-"""A model's files, listed and fetched through the artifact proxy of its tracking server."""
+"""The files of a model, listed and downloaded through the artifact proxy."""
 
 import posixpath
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import requests
+from pydantic import BaseModel, BeforeValidator
 
 from iris_api.errors import IrisError, one_line
 from iris_api.registry.client import BrokenAnswerError, TrackingServer
@@ -16,37 +18,55 @@ from iris_api.registry.client import BrokenAnswerError, TrackingServer
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 
 MAXIMUM_FILES = 1000
-"""Files and folders together; a model of scikit-learn has about ten."""
+"""Most files and folders together; a scikit-learn model has about ten."""
 
 MAXIMUM_DEPTH = 8
 
 MAXIMUM_NAME_BYTES = 255
-"""Of one step of a path; what file systems take."""
+"""Longest name of a file or folder; the limit of common file systems."""
 
 
 class ArtifactError(IrisError):
-    """The proxy lists or sends what is no model."""
+    """The proxy lists or sends something that is not a model."""
+
+
+def _whole(value: object) -> int:
+    text = str(value)
+    if isinstance(value, int | str) and text.isascii() and text.isdecimal() and len(text) < 19:
+        return int(text)
+    raise ValueError("not a whole number of 64 bits")
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A number from 0 on; some versions of MLflow write 64-bit numbers as text."""
+
+
+class _Entry(BaseModel):
+    path: Any = None
+    is_dir: bool = False
+    file_size: Whole | None = 0
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a model: its path below the model's directory and its size in bytes."""
+    """A file of a model: its path below the model's folder, and its size in bytes."""
 
     path: str
     size: int
 
 
 def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
-    """List all files below a path of the proxy, in the order of their paths.
+    """List all files below a path of the proxy, sorted by path.
 
     Raises:
-        ArtifactError: too many, too deep, twice the same, or a name that is not a plain one.
-        TrackingError: the server does not answer.
+        ArtifactError: There are too many or too deep ones, one is there twice, or a name is not
+            plain.
+        TrackingError: The server does not answer.
     """
     found: dict[str, RemoteFile | None] = {}
     for path, file in _walk(server, root, ""):
         if path in found:
-            raise ArtifactError(f"the proxy lists {one_line(path)!r} twice; refused")
+            raise ArtifactError(f"the proxy lists {one_line(path)!r} twice; log the model again")
         found[path] = file
         if len(found) > MAXIMUM_FILES:
             raise ArtifactError(f"the model has more than {MAXIMUM_FILES} files; is it a model?")
@@ -54,55 +74,32 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
 
 
 def _walk(server: TrackingServer, root: str, below: str) -> Iterator[tuple[str, RemoteFile | None]]:
-    """Yield each path with its file, or with None for a folder."""
+    """Yield each path with its file, or with None if it is a folder."""
     if below.count("/") >= MAXIMUM_DEPTH:
         raise ArtifactError(f"the model's folders are deeper than {MAXIMUM_DEPTH}; is it a model?")
-    listing = server.get_json(PROXY, {"path": posixpath.join(root, below).rstrip("/")})
-    entries = listing.get("files", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise server.unlike_mlflow()
-    for entry in entries:
-        name = entry.get("path")
-        if not isinstance(name, str) or not is_plain(name):
-            raise ArtifactError(f"the proxy lists a file named {one_line(name)!r}; refused")
-        path = f"{below}{name}"
-        if entry.get("is_dir"):
+    query = {"path": posixpath.join(root, below).rstrip("/")}
+    for entry in server.get_json(PROXY, query, "files", list[_Entry]):
+        if not isinstance(entry.path, str) or not is_plain(entry.path):
+            raise ArtifactError(
+                f"the proxy lists a file named {one_line(entry.path)!r}, which is not a plain "
+                "name; log the model again without it"
+            )
+        path = f"{below}{entry.path}"
+        if entry.is_dir:
             yield path, None
             yield from _walk(server, root, f"{path}/")
         else:
-            yield path, RemoteFile(path, _size(server, entry.get("file_size", 0)))
+            yield path, RemoteFile(path, entry.file_size or 0)
 
 
-def _size(server: TrackingServer, value: Any) -> int:
-    # MLflow writes 64-bit numbers as text in some versions.
-    text = str(value)
-    if isinstance(value, int | str) and text.isascii() and text.isdecimal() and len(text) < 20:
-        return int(text)
-    raise server.unlike_mlflow()
-
-
-def fetch(
-    server: TrackingServer,
-    root: str,
-    files: list[RemoteFile],
-    directory: Path,
-    *,
-    progress: Callable[[int], None],
-) -> None:
-    """Download files into an empty directory.
-
-    Args:
-        server: whose proxy has them.
-        root: the path of the proxy that they are below.
-        files: what `list_files()` returned.
-        directory: exists and is empty.
-        progress: told the number of bytes of each piece that arrived; less than nothing when a
-            download begins again.
+def fetch(server: TrackingServer, root: str, files: list[RemoteFile], directory: Path) -> None:
+    """Download the listed files below a path of the proxy into an empty directory.
 
     Raises:
-        ArtifactError: a file is longer than the listing says.
-        TrackingError: the server does not answer, or never with the whole file.
+        ArtifactError: A file is longer than listed.
+        TrackingError: The server does not answer, or not with the whole file.
     """
+    progress = _Progress(sum(file.size for file in files))
     for file in files:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,8 +109,23 @@ def fetch(
         )
 
 
+class _Progress:
+    """Shows the download on a terminal, and nothing in a log."""
+
+    def __init__(self, total: int) -> None:
+        self._arrived, self._total = 0, total
+
+    def add(self, size: int) -> None:
+        """Count bytes that arrived; a negative number takes back those of a retried download."""
+        self._arrived += size
+        if self._total and sys.stderr.isatty():
+            end = "\n" if self._arrived >= self._total else "\r"
+            shown = f"{self._arrived / self._total:4.0%} of {self._total} bytes"
+            print(shown, end=end, file=sys.stderr)
+
+
 def _write(
-    response: requests.Response, file: RemoteFile, target: Path, progress: Callable[[int], None]
+    response: requests.Response, file: RemoteFile, target: Path, progress: _Progress
 ) -> None:
     arrived = 0
     try:
@@ -126,11 +138,11 @@ def _write(
                     )
                 out.write(chunk)
                 arrived += len(chunk)
-                progress(len(chunk))
+                progress.add(len(chunk))
     except requests.RequestException:
-        pass  # told below, with the sizes
+        pass  # reported below, with the sizes
     if arrived < file.size:
-        progress(-arrived)
+        progress.add(-arrived)
         raise BrokenAnswerError(
             f"the download of {file.path} broke after {arrived} of {file.size} bytes; "
             "import again, or look into the server's log"
@@ -138,7 +150,7 @@ def _write(
 
 
 def is_plain(name: str) -> bool:
-    """Tell a plain file name from one that could lead elsewhere."""
+    """Return whether a file name is plain, and cannot lead to another folder."""
     return (
         name not in {"", ".", ".."}
         and name.isprintable()

@@ -3,45 +3,41 @@
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AliasPath, BaseModel, Field
 
 from iris_api.errors import IrisError, one_line
 from iris_api.model_uri import ModelURI
-from iris_api.registry.artifacts import is_plain
+from iris_api.registry.address import split_login
+from iris_api.registry.artifacts import Whole, is_plain
 from iris_api.registry.client import TrackingServer
 from iris_api.registry.error_messages import NotFoundError
 
 API = "/api/2.0/mlflow"
 
 LOG_AGAIN = "log the model again in a new experiment"
-
-OUT_OF_REACH = {
-    "runs": (
-        "a path of a run, which this registry did not resolve; "
-        "register the model again with mlflow.register_model"
-    ),
-    "file": f"a folder on some machine, which its proxy does not serve; {LOG_AGAIN}",
-    "": f"a folder on some machine, which its proxy does not serve; {LOG_AGAIN}",
-    "http": f"another server, which gets no login of this one; {LOG_AGAIN}",
-    "https": f"another server, which gets no login of this one; {LOG_AGAIN}",
-}
-"""What a location is that the proxy does not serve, by its scheme, and how to mend it."""
-
+FOLDER = f"a folder on some machine, which its proxy does not serve; {LOG_AGAIN}"
+SERVER = f"another server, which gets no login of this one; {LOG_AGAIN}"
 BUCKET = (
     "storage that its proxy does not serve, because the experiment was made without "
     f"--serve-artifacts; {LOG_AGAIN}"
 )
-"""The same for s3, gs and all others."""
+RUN = (
+    "a path of a run, which this registry did not resolve; "
+    "register the model again with mlflow.register_model"
+)
+OUT_OF_REACH = {"runs": RUN, "file": FOLDER, "": FOLDER, "http": SERVER, "https": SERVER}
+"""What a location is that the proxy does not serve, and how to fix it, by scheme; else `BUCKET`."""
 
 
 class RegistryError(IrisError):
-    """The registry has no such version, or one that cannot be fetched through the proxy."""
+    """The registry has no such version, or one whose files the proxy does not serve."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One immutable version of a registered model, as the registry told it."""
+    """One immutable version of a registered model, as the registry describes it."""
 
     name: str
     version: int
@@ -50,155 +46,137 @@ class ModelVersion:
     run_id: str | None
     model_id: str | None
     source: str
+    tracking_uri: str
+    """Address of the tracking server."""
+    model_uri: str
+    """The model URI that meant this version when it was resolved."""
     root: str = field(repr=False)
-    """Path of the model's directory below the artifact proxy."""
-
-    def provenance(self, server: TrackingServer, uri: ModelURI) -> dict[str, Any]:
-        """Say where the version comes from, in the words of an entry's metadata."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "stage": self.stage,
-            "aliases": self.aliases,
-            "run_id": self.run_id or "",
-            "model_id": self.model_id or "",
-            "source": self.source,
-            "tracking_uri": server.address,
-            "model_uri": uri.text,
-        }
+    """Path of the model's folder in the artifact proxy."""
 
 
-class Registry:
-    """What an import asks of a tracking server."""
+Line = Annotated[str, AfterValidator(one_line)]
 
-    def __init__(self, server: TrackingServer) -> None:
-        self._server = server
 
-    def resolve(self, uri: ModelURI) -> ModelVersion:
-        """Find the one version that a URI means now.
+class _Version(BaseModel):
+    version: Annotated[Whole, Field(ge=1)]
+    current_stage: Line = ""
+    aliases: list[Annotated[Any, AfterValidator(one_line)]] = []
+    run_id: Line = ""
+    source: Line = ""
+    status: Line = "READY"
 
-        Raises:
-            RegistryError: there is none, it is not ready, or its files are out of reach.
-            TrackingError: the server does not answer.
-        """
-        try:
-            found = self._find(uri)
-            number = self._number(found)
-            location = self._server.get_json(
-                f"{API}/model-versions/get-download-uri", {"name": uri.name, "version": number}
-            ).get("artifact_uri")
-        except NotFoundError as error:
-            raise RegistryError(
-                f"{uri.text} is not in the registry of {self._server.address}: {error}"
-            ) from None
-        if (status := self._text(found, "status", "READY")) != "READY":
-            raise RegistryError(
-                f"version {number} of {uri.name} is {status}, not READY; "
-                "wait for its registration to finish, or register it again"
-            )
-        aliases = found.get("aliases", [])
-        if not isinstance(location, str) or not isinstance(aliases, list):
-            raise self._server.unlike_mlflow()
-        logged_model = re.fullmatch(r"models:/(m-[0-9a-f]+)", self._text(found, "source"))
-        root = self._proxy_path(location)  # before the location is shown or kept anywhere
-        return ModelVersion(
-            name=uri.name,
-            version=number,
-            stage=self._text(found, "current_stage") or "None",
-            aliases=sorted(one_line(alias) for alias in aliases),
-            run_id=self._text(found, "run_id") or None,
-            model_id=logged_model and logged_model[1],
-            source=location,
-            root=root,
+
+class _Metric(BaseModel):
+    key: Line
+    value: float
+
+
+class _Run(BaseModel):
+    metrics: list[_Metric] = Field(default=[], validation_alias=AliasPath("data", "metrics"))
+
+
+def has_model(server: TrackingServer, name: str) -> bool:
+    """Return whether there is a registered model with this name."""
+    try:
+        server.get_json(f"{API}/registered-models/get", {"name": name}, "registered_model", object)
+    except NotFoundError:
+        return False
+    return True
+
+
+def resolve(server: TrackingServer, uri: ModelURI) -> ModelVersion:
+    """Find the version that a URI means now.
+
+    Raises:
+        RegistryError: There is none, it is not ready, or the proxy does not serve its files.
+        TrackingError: The server does not answer.
+    """
+    try:
+        found = _find(server, uri)
+        query = {"name": uri.name, "version": found.version}
+        endpoint = f"{API}/model-versions/get-download-uri"
+        location = server.get_json(endpoint, query, "artifact_uri", str)
+    except NotFoundError as error:
+        raise RegistryError(
+            f"{uri.text} is not in the registry of {server.address}: {error}"
+        ) from None
+    if found.status != "READY":
+        raise RegistryError(
+            f"version {found.version} of {uri.name} is {found.status}, not READY; "
+            "wait for its registration to finish, or register it again"
         )
+    root = _proxy_path(server, location)  # before the location is shown or stored
+    logged_model = re.fullmatch(r"models:/(m-[0-9a-f]+)", found.source)
+    return ModelVersion(
+        name=uri.name,
+        version=found.version,
+        stage=found.current_stage or "None",
+        aliases=sorted(found.aliases),
+        run_id=found.run_id or None,
+        model_id=logged_model and logged_model[1],
+        source=location,
+        tracking_uri=server.address,
+        model_uri=uri.text,
+        root=root,
+    )
 
-    def _number(self, version: dict[str, Any]) -> int:
-        text = str(version.get("version"))
-        if not re.fullmatch(r"[1-9][0-9]{0,17}", text):
-            raise self._server.unlike_mlflow()
-        return int(text)
 
-    def _text(self, version: dict[str, Any], key: str, default: str = "") -> str:
-        value = version.get(key, default)
-        if not isinstance(value, str):
-            raise self._server.unlike_mlflow()
-        return one_line(value)
-
-    def _find(self, uri: ModelURI) -> dict[str, Any]:
-        if uri.version is not None:
-            query = {"name": uri.name, "version": uri.version}
-            return self._get_version("model-versions/get", query)
-        if uri.alias is not None:
-            query = {"name": uri.name, "alias": uri.alias}
-            return self._get_version("registered-models/alias", query)
+def _find(server: TrackingServer, uri: ModelURI) -> _Version:
+    number = uri.version
+    if uri.alias is not None:
+        query = {"name": uri.name, "alias": uri.alias}
+        return server.get_json(f"{API}/registered-models/alias", query, "model_version", _Version)
+    if number is None:
         # The same endpoint answers for the stages, which MLflow calls deprecated and keeps.
-        found = self._server.get_json(
-            f"{API}/registered-models/get-latest-versions",
-            {"name": uri.name} | ({"stages": uri.stage} if uri.stage else {}),
-        )
-        versions = found.get("model_versions", [])
-        if not isinstance(versions, list) or not all(isinstance(item, dict) for item in versions):
-            raise self._server.unlike_mlflow()
+        query = {"name": uri.name} | ({"stages": uri.stage} if uri.stage else {})
+        endpoint = f"{API}/registered-models/get-latest-versions"
+        versions = server.get_json(endpoint, query, "model_versions", list[_Version])
         if not versions:
             place = f"in stage {uri.stage}" if uri.stage else "at all"
             raise RegistryError(
-                f"{uri.name} has no version {place} on {self._server.address}; promote one, "
+                f"{uri.name} has no version {place} on {server.address}; promote one, "
                 f"or name a version: models:/{uri.name}/1"
             )
-        # By its number, because the newest of each stage come in any order; and asked for once
-        # more, because this endpoint leaves out the aliases on some servers.
-        query = {"name": uri.name, "version": max(map(self._number, versions))}
-        return self._get_version("model-versions/get", query)
+        # The newest of each stage come in any order, and from some servers without aliases.
+        number = max(version.version for version in versions)
+    endpoint, asked = f"{API}/model-versions/get", {"name": uri.name, "version": number}
+    found = server.get_json(endpoint, asked, "model_version", _Version)
+    if found.version != number:
+        raise server.unlike_mlflow()
+    return found
 
-    def _get_version(self, endpoint: str, query: dict[str, Any]) -> dict[str, Any]:
-        version = self._server.get_json(f"{API}/{endpoint}", query).get("model_version")
-        if not isinstance(version, dict):
-            raise self._server.unlike_mlflow()
-        if query.get("version", self._number(version)) != self._number(version):
-            raise self._server.unlike_mlflow()
-        return version
 
-    def _proxy_path(self, location: str) -> str:
-        """Accept what this server's own proxy serves, and send no login anywhere else."""
-        try:
-            parts = urlsplit(location)
-        except ValueError:
-            raise RegistryError(
-                f"the version's location is not a plain path; {LOG_AGAIN}"
-            ) from None
-        host = parts.netloc.rpartition("@")[2]  # what is before it is a login, and not shown
-        place = one_line(f"{parts.scheme}://{host}{parts.path}" if host else location)
-        if parts.scheme != "mlflow-artifacts":
-            raise RegistryError(
-                f"the registry says that the files are at {place!r}, "
-                f"{OUT_OF_REACH.get(parts.scheme, BUCKET)}"
-            )
-        if parts.netloc.lower() not in {"", self._server.netloc.lower()}:
-            raise RegistryError(
-                f"the version's files are at another host, {one_line(host)!r}, which gets "
-                "no login of this server; set MLFLOW_TRACKING_URI to that server, "
-                f"or {LOG_AGAIN}"
-            )
-        path = parts.path.strip("/")
-        plain = path and all(is_plain(step) for step in path.split("/"))
-        if not plain or parts.query or parts.fragment:
-            raise RegistryError(
-                f"the version's location {place!r} is not a plain path; {LOG_AGAIN}"
-            )
-        return path
+def _proxy_path(server: TrackingServer, location: str) -> str:
+    """Return the path in the server's own proxy; no other host gets a request or a login."""
+    try:
+        parts, login = split_login(location)
+    except ValueError:
+        raise RegistryError(f"the version's location is not a plain path; {LOG_AGAIN}") from None
+    host, path = parts.netloc, parts.path.strip("/")
+    place = one_line(f"{parts.scheme}://{host}{parts.path}" if host else location)
+    if parts.scheme != "mlflow-artifacts":
+        raise RegistryError(
+            f"the registry says that the files are at {place!r}, "
+            f"{OUT_OF_REACH.get(parts.scheme, BUCKET)}"
+        )
+    if login or host.lower() not in {"", server.host.lower()}:
+        raise RegistryError(
+            f"the version's files are at another host, {one_line(host)!r}, which gets "
+            f"no login of this server; set MLFLOW_TRACKING_URI to that server, or {LOG_AGAIN}"
+        )
+    plain = path and all(is_plain(step) for step in path.split("/"))
+    if not plain or parts.query or parts.fragment:
+        raise RegistryError(f"the version's location {place!r} is not a plain path; {LOG_AGAIN}")
+    return path
 
-    def metrics(self, version: ModelVersion) -> dict[str, float]:
-        """Return the run's finite metrics; none where the run is gone or was never there."""
-        if version.run_id is None:
-            return {}
-        try:
-            run = self._server.get_json(f"{API}/runs/get", {"run_id": version.run_id})
-        except NotFoundError:
-            return {}
-        try:
-            metrics = run["run"]["data"].get("metrics", [])
-            found = {one_line(metric["key"]): float(metric["value"]) for metric in metrics}
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
-            raise self._server.unlike_mlflow() from None
-        # A loss that diverged is NaN, which JSON has no word for.
-        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+def read_metrics(server: TrackingServer, version: ModelVersion) -> dict[str, float]:
+    """Return the finite metrics of the version's run, which may not exist any more."""
+    if version.run_id is None:
+        return {}
+    try:
+        run = server.get_json(f"{API}/runs/get", {"run_id": version.run_id}, "run", _Run)
+    except NotFoundError:
+        return {}
+    # A loss that diverged is NaN, which JSON cannot express.
+    return {metric.key: metric.value for metric in run.metrics if math.isfinite(metric.value)}

@@ -47,7 +47,8 @@ def convert_pickle(directory: Path, flavor: Flavor, *, timeout: float = TIMEOUT_
     check_version(flavor.sklearn_version)
     data = read_file(directory, flavor.model_file)
     logger.info("opening %s, a %s, once", flavor.model_file, flavor.serialization_format)
-    with tempfile.TemporaryDirectory(prefix="iris-unpickle-") as name:
+    # Beside the model, where it is cleared away if this process is killed.
+    with tempfile.TemporaryDirectory(prefix="iris-unpickle-", dir=directory.parent) as name:
         folder = Path(name)
         (folder / "model").write_bytes(data)
         if problem := _run(folder, flavor.serialization_format, timeout):

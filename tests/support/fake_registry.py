@@ -1,13 +1,14 @@
-"""A tracking server that says whatever a test wants, and a host that nobody should ever call."""
+"""A tracking server that answers whatever a test wants."""
 
 import contextlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from support.http_server import QuietHandler, http_server
 
 API = "/api/2.0/mlflow/"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -30,16 +31,16 @@ Answer = Callable[[Handler], None]
 
 
 class FakeRegistry:
-    """The few endpoints that an import asks, over a dictionary of files.
+    """The endpoints that an import calls, over a dictionary of files.
 
     Attributes:
-        url: of the server.
-        files: what the proxy serves, by the path below the model's folder.
-        answers: what is said in the place of the usual answer, by what is asked: an endpoint such
-            as `model-versions/get`, `list/FOLDER` or `file/PATH`; bytes, a JSON value, or a
-            function that writes the answer itself.
-        delay: seconds before each answer.
-        seen: path and Authorization header of each request.
+        url: The address of the server.
+        files: The content of each file, by its path below the model's folder.
+        answers: Answers that replace the usual ones, by what is asked: an endpoint such as
+            `model-versions/get`, `list/FOLDER` or `file/PATH`. An answer is bytes, a JSON value,
+            or a function that writes it.
+        delay: Seconds before each answer.
+        seen: Path and Authorization header of each request.
     """
 
     def __init__(self, url: str, files: Mapping[str, bytes]) -> None:
@@ -135,32 +136,16 @@ def redirect(url: str, status: int = 302) -> Answer:
     return lambda handler: send(handler, b"", status, Location=url)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing: that a client hangs up in the middle is what these tests are for."""
-
-
 @contextlib.contextmanager
 def fake_registry(files: Mapping[str, bytes]) -> Iterator[FakeRegistry]:
     """Run a tracking server in a thread."""
 
-    class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Answering(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 (http.server's name)
             registry.answer(self)
 
         do_POST = do_HEAD = do_PUT = do_GET  # noqa: N815 (http.server's names)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with _Server(("127.0.0.1", 0), Answering) as server:
-        registry = FakeRegistry(f"http://127.0.0.1:{server.server_port}", files)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield registry
-        finally:
-            server.shutdown()
-            thread.join()
+    with http_server(Answering) as url:
+        registry = FakeRegistry(url, files)
+        yield registry

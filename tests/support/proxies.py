@@ -1,17 +1,14 @@
-"""A small reverse proxy in front of a real server: faults, TLS, logins, a path of its own."""
+"""A reverse proxy in front of a real server, which can add faults, TLS, a login or a path."""
 
 import contextlib
 import datetime as dt
 import http.client
 import ipaddress
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -19,23 +16,25 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from support.http_server import QuietHandler, http_server
+
 FILE = "/api/2.0/mlflow-artifacts/artifacts/"
 """Where the path of each downloaded file begins."""
 
 Fault = Callable[["Exchange"], bool]
-"""Answers a request in place of the server and returns true, or leaves it and returns false."""
+"""Answers a request instead of the server and returns true, or returns false."""
 
 
 @dataclass
 class Proxy:
-    """A proxy that runs: where it is, what it does, and what it was asked.
+    """A running proxy.
 
     Attributes:
-        url: with its path, if it has one.
-        upstream: the server behind it.
-        fault: may be changed between requests.
-        authorization: the header that it wants and does not pass on; None passes any on.
-        asked: path and headers of each request.
+        url: Its address, with its path if it has one.
+        upstream: The address of the server behind it.
+        fault: May be changed between requests.
+        authorization: The header that it requires and does not pass on; None passes any on.
+        asked: Path and headers of each request.
     """
 
     url: str
@@ -50,12 +49,12 @@ class Proxy:
         return urlsplit(self.url).port or 0
 
 
-class Exchange(BaseHTTPRequestHandler):
+class Exchange(QuietHandler):
     """One request, to be answered by a fault or by the server."""
 
     proxy: Proxy
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (http.server's name)
         """Pass a request on, unless there is a fault."""
         self.proxy.asked.append((self.path, dict(self.headers)))
         wanted = self.proxy.authorization
@@ -84,10 +83,10 @@ class Exchange(BaseHTTPRequestHandler):
         """Answer what the server answers.
 
         Args:
-            cut: break off after so many bytes of the body.
-            extra: put behind the body.
-            corrupt: turn over the bits of the byte in the middle.
-            length: tell the length of the whole body, so that the client can miss something.
+            cut: Break off after so many bytes of the body.
+            extra: Bytes to send after the body.
+            corrupt: Invert the byte in the middle.
+            length: Send the length of the whole body, so that the client can miss something.
         """
         parts = urlsplit(self.path)
         upstream = urlsplit(self.proxy.upstream)
@@ -114,16 +113,6 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body[:cut])
         return True
 
-    def log_message(self, *_: Any) -> None:
-        """Keep the output of the tests clean."""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Let clients go away as they like."""
-
 
 def no_fault(_exchange: Exchange) -> bool:
     """Leave every request to the server."""
@@ -141,20 +130,10 @@ def proxy(
 ) -> Iterator[Proxy]:
     """Run a proxy on a free port until the block ends."""
     handler = type("Handler", (Exchange,), {})
-    server = _Server((host, 0), handler)
-    if tls:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    scheme = "https" if tls else "http"
-    url = f"{scheme}://{host}:{server.server_port}{prefix}"
-    running = handler.proxy = Proxy(url, upstream, no_fault, authorization)  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with http_server(handler, host=host, tls=tls) as url:
+        running = Proxy(url + prefix, upstream, no_fault, authorization)
+        handler.proxy = running  # type: ignore[attr-defined]
         yield running
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def on_files(act: Fault) -> Fault:

@@ -1,10 +1,11 @@
-"""Models of the data set, registered with a tracking server as a data scientist does it."""
+"""Models of the iris data set, registered with a tracking server."""
 
 from typing import Any
 
 import mlflow
 import pandas as pd
 from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 
 from iris_api.schema import FEATURES
 
@@ -14,7 +15,7 @@ SPECIES = IRIS.target_names[IRIS.target]
 
 
 def use(url: str) -> mlflow.MlflowClient:
-    """Have MLflow's functions in this process use a tracking server, and give a client of it."""
+    """Make MLflow's functions in this process use a tracking server, and return a client of it."""
     mlflow.set_tracking_uri(url)
     mlflow.set_experiment("iris")
     return mlflow.MlflowClient()
@@ -22,19 +23,29 @@ def use(url: str) -> mlflow.MlflowClient:
 
 def log(
     name: str,
-    estimator: Any,
+    estimator: Any = None,
     rows: pd.DataFrame = ROWS,
     labels: Any = SPECIES,
-    extra_files: list[str] | None = None,
+    signed: pd.DataFrame | None = None,
+    **options: Any,
 ) -> None:
-    """Fit an estimator, and register it with the columns of the rows as its signature."""
-    estimator.fit(rows, labels)
+    """Fit an estimator, by default a logistic regression, and register it.
+
+    Args:
+        name: The name of the registered model.
+        estimator: An estimator that is not fitted.
+        rows: Fitted on.
+        labels: The same.
+        signed: Rows for the signature, if not the same.
+        options: More arguments of `mlflow.sklearn.log_model`.
+    """
+    estimator = estimator or LogisticRegression(max_iter=1000)
     with mlflow.start_run():
         mlflow.sklearn.log_model(
-            estimator,
+            estimator.fit(rows, labels),
             name="model",
             registered_model_name=name,
-            signature=mlflow.models.infer_signature(rows),
+            signature=mlflow.models.infer_signature(rows if signed is None else signed),
             pip_requirements=["scikit-learn"],
-            extra_files=extra_files,
+            **options,
         )

@@ -1,11 +1,10 @@
-"""The command line import_model.py in a process that has everything imported already.
+"""The command line import_model.py, forked from a process that has everything imported already.
 
-A new process spends seconds on importing mlflow and scikit-learn. A forked one has them, and is
-otherwise as good: its own signals, caches, output and exit status. Only its pauses between the
-tries of a request are short.
+A new process spends seconds on importing mlflow and scikit-learn. A forked one has them, and its
+own signals, caches, output and exit status like any other. Only the pauses between the retries of a
+request are shorter.
 """
 
-import hashlib
 import multiprocessing
 import os
 import resource
@@ -15,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import pytest
 from support import servers
 
 PRELOADED = [
-    "import_model",
+    "iris_api.importing.cli",
     "iris_api.model.loaded_model",
     "iris_api.compiling.conversion",
     "iris_api.importing.pipeline",
@@ -53,16 +53,61 @@ class Done:
         assert [line for line in lines if line.startswith("error:")] == lines[-1:], self.stderr
         return lines[-1].removeprefix("error: ")
 
+    @property
+    def last(self) -> str:
+        """The last line of standard error."""
+        return self.stderr.splitlines()[-1]
+
+
+Run = Callable[..., Done]
+"""Runs the command line with its arguments, and with variables as keywords."""
+
+Fails = Callable[..., Done]
+"""A `Run` that takes the `status` to fail with, too."""
+
+
+def runner(output: Path, env: Mapping[str, str]) -> Run:
+    """Return a function that runs import_model.py with its arguments and more variables."""
+    return lambda *arguments, **more: run(output, *arguments, env={**env, **more})
+
+
+def failing(run: Run, store: Path) -> Fails:
+    """Return a function that runs what must fail, and checks that it leaves the store as it was."""
+
+    def fail(*arguments: str, status: int = 1, **env: str) -> Done:
+        before = snapshot(store)
+        done = run(*arguments, **env)
+        assert done.status == status, done.stderr
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        assert snapshot(store) == before
+        assert staged(store) == []
+        return done
+
+    return fail
+
 
 def start(
-    output: Path, *arguments: str, env: Mapping[str, str], limit: int = resource.RLIM_INFINITY
+    output: Path,
+    *arguments: str,
+    env: Mapping[str, str],
+    limit: int = resource.RLIM_INFINITY,
+    user: int = 0,
 ) -> ForkServerProcess:
-    """Begin an import; its output goes to two files in a folder, files have a limit in bytes."""
-    return _start(_main, str(output), arguments, dict(env), limit)
+    """Start an import, whose output goes to two files in a folder.
+
+    Args:
+        output: The folder.
+        arguments: Those of the command line.
+        env: Its environment.
+        limit: The largest file that it may write, in bytes.
+        user: The user that it becomes, where root runs the tests.
+    """
+    return _start(_main, str(output), arguments, dict(env), limit, user)
 
 
 def read(output: Path, home: Path, *, once: bool = False) -> ForkServerProcess:
-    """Begin to read a store over and over, until SIGTERM; what is wrong with it ends it early."""
+    """Start to read a store over and over until SIGTERM; an error in the store ends it early."""
     return _start(_read, str(output), {"BENTOML_HOME": str(home)}, once)
 
 
@@ -80,14 +125,15 @@ def run(
     *arguments: str,
     env: Mapping[str, str],
     limit: int = resource.RLIM_INFINITY,
-    timeout: float = 60,
+    user: int = 0,
 ) -> Done:
     """Run an import to its end."""
-    return end(start(output, *arguments, env=env, limit=limit), output, timeout)
+    output.mkdir(exist_ok=True)
+    return end(start(output, *arguments, env=env, limit=limit, user=user), output)
 
 
 def end(process: ForkServerProcess, output: Path, timeout: float = 60) -> Done:
-    """Wait until a process ends, and tell how it did."""
+    """Wait until a process ends, and return how it did."""
     process.join(timeout)
     if process.exitcode is None:
         process.kill()
@@ -108,25 +154,32 @@ def check(home: Path, output: Path) -> None:
     assert not latest.exists() or (latest.parent / latest.read_text() / "model.yaml").is_file()
 
 
-def digest(folder: Path) -> str:
-    """Hash all names, kinds and contents below a BENTOML_HOME, but what the registry said last."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if folder / "registry" in (path, path.parent):
-            continue
-        content = path.read_bytes() if path.is_file() else b""
-        total.update(f"{path} {path.lstat().st_mode} {len(content)}\n".encode() + content)
-    return total.hexdigest()
+def snapshot(home: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a BENTOML_HOME, but of what the registry said last."""
+    return {
+        path.relative_to(home).as_posix(): sha256(path.read_bytes()).hexdigest()
+        for path in sorted(home.rglob("*"))
+        if path.is_file() and path.parent != home / "registry"
+    }
 
 
-def _main(output: str, arguments: tuple[str, ...], env: dict[str, str], limit: int) -> None:
+def staged(home: Path) -> list[Path]:
+    """Return what is left of imports that are over."""
+    return list((home / "staging").glob("*"))
+
+
+def _main(
+    output: str, arguments: tuple[str, ...], env: dict[str, str], limit: int, user: int
+) -> None:
     _become(output, env)
+    if user and os.geteuid() == 0:
+        os.seteuid(user)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    import import_model  # noqa: PLC0415
+    from iris_api.importing import cli  # noqa: PLC0415
     from iris_api.registry import client  # noqa: PLC0415
 
     client.BACKOFF_SECONDS = 0.01
-    sys.exit(import_model.main(arguments))
+    sys.exit(cli.main(arguments))
 
 
 def _read(output: str, env: dict[str, str], once: bool) -> None:

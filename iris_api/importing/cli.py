@@ -1,0 +1,245 @@
+"""The command line of import_model.py: its arguments, what it prints, and its exit status."""
+
+import argparse
+import json
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from iris_api.importing import child
+from iris_api.importing.outcome import Failed, Outcome, attempt
+from iris_api.model_uri import ModelURI, ModelURIError
+from iris_api.settings import settings
+
+if TYPE_CHECKING:
+    from iris_api.importing.pipeline import Importer
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 300
+"""Default limit of one import."""
+
+MAXIMUM_SECONDS = 365 * 24 * 3600
+"""A year; timers take numbers up to about 10**10."""
+
+DESCRIPTION = (
+    "Import a registered model from MLflow, through its artifact proxy, into the BentoML store."
+)
+
+EPILOG = """\
+environment:
+  MLFLOW_TRACKING_URI       the tracking server, such as http://127.0.0.1:5000
+  MLFLOW_TRACKING_USERNAME  and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN: the login
+  BENTOML_HOME              where the model store is (~/bentoml)
+  IRIS_MODEL_URI            the model URI where none is given
+  IRIS_IMPORT_MAX_BYTES     the largest model, such as 512MiB
+  IRIS_KEEP_VERSIONS        how many entries of the model --watch keeps (5)
+
+examples:
+  python import_model.py
+  python import_model.py models:/IrisModel@champion
+  TAG=$(python import_model.py models:/IrisModel/3)
+  python import_model.py --dry-run --json models:/IrisModel/3 | jq .proof
+  python import_model.py --list
+  python import_model.py --watch 10 models:/IrisModel@champion
+
+An import prints the tag on standard output and nothing else. Exit status: 0 imported or already
+there, 1 failed and the store is as it was, 2 wrong usage, 130 or 143 ended by Ctrl-C or SIGTERM.
+
+--watch prints the tag of each version that it activates. A version that is rejected is logged once
+and never activated. Ctrl-C or SIGTERM ends it, at once and with exit status 0.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    arguments = parse(argv)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries; ours are lines on standard error
+    _log_to_stderr()
+    outcome: Outcome[str]
+    with child.caught_signals() as signals:
+        if arguments.watch:
+            outcome = attempt(partial(_watch, arguments, signals))
+        elif arguments.dry_run:
+            outcome = _dry_run(arguments, signals)
+        else:
+            work = partial(_list if arguments.list else _import, arguments)
+            outcome = child.run(work, seconds=arguments.timeout, signals=signals)
+    if isinstance(outcome, Failed):
+        logger.error("error: %s", outcome.error)
+        return outcome.status
+    if outcome.result:
+        print(outcome.result)
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; wrong ones end the process with exit status 2."""
+    parser = argparse.ArgumentParser(
+        prog="import_model.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "model_uri",
+        nargs="?",
+        metavar="MODEL_URI",
+        help="models:/NAME/VERSION, /STAGE or /latest, or models:/NAME@ALIAS "
+        "(default: IRIS_MODEL_URI, else models:/IrisModel/Production)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "onnx", "sklearn"),
+        default="auto",
+        help="auto: ONNX where it is proved equal, else scikit-learn (default); "
+        "onnx: ONNX or fail; sklearn: scikit-learn",
+    )
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="open a pickled model, once, in a separate, limited process; "
+        "it can still read your files and logins, so trust its author",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be imported and what was found in it, and leave the store alone",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="print what the store has, without asking a server; * marks the active version",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the answer of --dry-run or --list as JSON"
+    )
+    parser.add_argument(
+        "--watch",
+        type=_seconds,
+        metavar="SECONDS",
+        help="poll the registry with so many seconds between, and import and activate what the "
+        "model URI means then",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT_SECONDS,
+        metavar="SECONDS",
+        help=f"limit of the whole import, with --watch of each (default: {TIMEOUT_SECONDS})",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.json and not (arguments.dry_run or arguments.list):
+        parser.error("--json goes with --dry-run or --list; an import prints the tag")
+    if arguments.list and (arguments.dry_run or arguments.model_uri):
+        parser.error("--list goes with neither --dry-run nor a model URI")
+    if arguments.watch and (arguments.dry_run or arguments.list):
+        parser.error("--watch goes with neither --dry-run nor --list")
+    return arguments
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a number of seconds") from None
+    if not 0 < value <= MAXIMUM_SECONDS:  # nor nan
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MAXIMUM_SECONDS}")
+    return value
+
+
+def _log_to_stderr() -> None:
+    """Send our own lines to standard error as they are."""
+    ours = logging.getLogger("iris_api")
+    ours.handlers = [logging.StreamHandler()]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+
+
+def _list(arguments: argparse.Namespace) -> str:
+    from iris_api.home import model_store  # noqa: PLC0415
+    from iris_api.importing.listing import list_entries, to_table  # noqa: PLC0415
+
+    rows = list_entries()
+    if not rows:
+        logger.info("nothing is imported in the model store %s", model_store())
+    return json.dumps(rows, indent=2) if arguments.json else to_table(rows)
+
+
+def _import(arguments: argparse.Namespace) -> str:
+    tag = import_version(arguments)
+    uri = arguments.model_uri
+    if uri and not _is_served(ModelURI.parse(uri).name):
+        logger.info("the service answers with it when IRIS_MODEL_URI=%s", shlex.quote(uri))
+    return tag
+
+
+def _is_served(name: str) -> bool:
+    """Return whether a service with the same settings answers with this registered model."""
+    try:
+        return ModelURI.parse(settings().model_uri).name == name
+    except ModelURIError:
+        return False
+
+
+def import_version(arguments: argparse.Namespace) -> str:
+    """Import what the arguments name, and return the tag."""
+    uri, importer = _begin(arguments, "importing {}")
+    return importer.run(uri)
+
+
+def _dry_run(arguments: argparse.Namespace, signals: child.Signals) -> Outcome[str]:
+    # Made and removed here, because the child may be killed.
+    with TemporaryDirectory(prefix="iris-import-") as folder:
+        work = partial(_examine, arguments, Path(folder))
+        return child.run(work, seconds=arguments.timeout, signals=signals)
+
+
+def _examine(arguments: argparse.Namespace, folder: Path) -> str:
+    uri, importer = _begin(arguments, "importing {}, as a dry run")
+    from iris_api.importing.listing import to_lines  # noqa: PLC0415
+
+    found = importer.dry_run(uri, folder)
+    return json.dumps(found, indent=2) if arguments.json else to_lines(found)
+
+
+def _watch(arguments: argparse.Namespace, signals: child.Signals) -> str:
+    """Follow the registry until a signal comes, which is how a watch is meant to end."""
+    # What is imported here, each child process has already.
+    uri, importer = _begin(arguments, f"watching {{}}, every {arguments.watch:g} s")
+    from iris_api.importing.watcher import Watcher  # noqa: PLC0415
+
+    watcher = Watcher(
+        importer,
+        uri,
+        interval=arguments.watch,
+        timeout=arguments.timeout,
+        keep=settings().keep_versions,
+        signals=signals,
+    )
+    logger.info("ended by %s", watcher.run().name)
+    return ""  # each tag was printed when it was activated
+
+
+def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importer]":
+    """Check what can be checked at once, log a line with the model URI, and import the rest."""
+    uri = ModelURI.parse(arguments.model_uri or settings().model_uri)
+    max_bytes = settings().import_max_bytes
+    logger.info("%s", line.format(uri.text))
+    # mlflow takes seconds to import: --help and a typing error need not wait.
+    from iris_api.importing.pipeline import Importer  # noqa: PLC0415
+    from iris_api.registry.client import TrackingServer  # noqa: PLC0415
+
+    # The libraries' log lines are of no use beside ours.
+    for name in ("", "mlflow", "bentoml"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    server = TrackingServer(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    return uri, Importer(server, arguments.engine, arguments.trust_pickle, max_bytes)
