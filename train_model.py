@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
@@ -33,6 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from iris_api.errors import IrisError, one_line
+from iris_api.registry.address import split_login
 from iris_api.schema import FEATURES
 from iris_api.vetting.archive import TRUSTED_TYPES
 from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
@@ -55,17 +55,27 @@ environment:
   MLFLOW_TRACKING_URI     the tracking server, started with --serve-artifacts
   MLFLOW_EXPERIMENT_NAME  the experiment (iris)
 
-The model URI of the new version is all that is printed on standard output.
+The model URI of the new version is printed on standard output, and nothing else.
 """
-
-
-class TrainingError(IrisError):
-    """The experiment or the server does not fit."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    arguments = _parse(argv)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--estimator", choices=sorted(ESTIMATORS), default="logistic", help="(default: logistic)"
+    )
+    parser.add_argument(
+        "--name", default="IrisModel", help="name of the registered model (default: IrisModel)"
+    )
+    parser.add_argument(
+        "--no-promote",
+        action="store_true",
+        help="register only: leave the stage Production and the alias champion where they are",
+    )
+    arguments = parser.parse_args(argv)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -73,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _hide_login()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # where MLflow prints links to the run
-            uri = train(arguments.estimator, arguments.name, promote=arguments.promote)
+            uri = train(arguments.estimator, arguments.name, promote=not arguments.no_promote)
     except (IrisError, MlflowException) as error:
         _report(f"error: {' '.join(str(error).split())}")
         return 1
@@ -84,39 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--estimator", choices=sorted(ESTIMATORS), default="logistic", help="(default: logistic)"
-    )
-    parser.add_argument(
-        "--name", default="IrisModel", help="of the registered model (default: IrisModel)"
-    )
-    parser.add_argument(
-        "--no-promote",
-        dest="promote",
-        action="store_false",
-        help="register only: leave the stage Production and the alias champion where they are",
-    )
-    return parser.parse_args(argv)
-
-
 def train(estimator: str, name: str, *, promote: bool) -> str:
-    """Train on all of the data set after a cross-validation.
-
-    Args:
-        estimator: a key of `ESTIMATORS`.
-        name: of the registered model.
-        promote: move the new version to stage Production and give it the alias champion.
-
-    Returns:
-        The model URI of the new version.
-
-    Raises:
-        TrainingError: the artifacts would not go through the tracking server's proxy.
-    """
+    """Cross-validate an estimator, fit it on all rows, register it, and return its model URI."""
     _use_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "iris"))
     bunch = load_iris()
     rows = pd.DataFrame(bunch.data, columns=list(FEATURES))
@@ -125,10 +104,8 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
     with mlflow.start_run():
         mlflow.log_input(from_pandas(rows.assign(species=labels), name="iris"))
-        mlflow.log_params({"estimator": estimator, "folds": FOLDS, "seed": SEED})
-        mlflow.log_params(
-            {key: one_line(value) for key, value in model.get_params(deep=False).items()}
-        )
+        parameters = {key: one_line(text) for key, text in model.get_params(deep=False).items()}
+        mlflow.log_params({"estimator": estimator, "folds": FOLDS, "seed": SEED} | parameters)
         metrics = _cross_validate(model, rows, labels, folds)
         mlflow.log_metrics(metrics)
         _report(
@@ -136,37 +113,34 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
             f"accuracy {metrics['accuracy_mean']:.3f} ± {metrics['accuracy_std']:.3f}, "
             f"log loss {metrics['log_loss_mean']:.3f} ± {metrics['log_loss_std']:.3f}"
         )
-        mlflow.log_figure(_confusion_matrix(model, rows, labels, folds), "confusion_matrix.png")
-        model.fit(rows, labels)
-        version = _register(model, rows, labels, name)
+        figure = Figure()  # of the predictions by the fold that was not trained on the flower
+        predicted = cross_val_predict(clone(model), rows, labels, cv=folds)
+        ConfusionMatrixDisplay.from_predictions(labels, predicted, ax=figure.subplots())
+        mlflow.log_figure(figure, "confusion_matrix.png")
+        version = _register(model.fit(rows, labels), rows, labels, name)
     if promote:
         _promote(name, version)
     return f"models:/{name}/{version}"
 
 
-def _address() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI", "")
-
-
 def _hide_login() -> None:
-    """Move a login from the tracking URI, which MLflow prints, to where it does not."""
-    parts = urlsplit(_address())
-    if parts.username:
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-        netloc = parts.netloc.rpartition("@")[2]
-        os.environ["MLFLOW_TRACKING_URI"] = parts._replace(netloc=netloc).geturl()
+    """Move a login from the tracking URI, which MLflow prints, to the variables for it."""
+    address, login = split_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if login:
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = login
+        os.environ["MLFLOW_TRACKING_URI"] = address.geturl()
 
 
 def _use_experiment(name: str) -> None:
-    location = mlflow.set_experiment(name).artifact_location
-    parts = urlsplit(location)
-    # Another host in it would get this server's login.
-    if parts.scheme != "mlflow-artifacts" or parts.netloc not in {"", urlsplit(_address()).netloc}:
-        location = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        raise TrainingError(
-            f"experiment {name} keeps its artifacts at {location}, outside of the artifact proxy; "
-            "set MLFLOW_EXPERIMENT_NAME to a new one on a server started with --serve-artifacts"
+    location, login = split_login(mlflow.set_experiment(name).artifact_location)
+    server, _ = split_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    # Another host would get this server's login.
+    is_here = location.netloc in {"", server.netloc} and not login
+    if location.scheme != "mlflow-artifacts" or not is_here:
+        raise IrisError(
+            f"experiment {name} keeps its artifacts at {location.geturl()}, outside of the "
+            "artifact proxy; set MLFLOW_EXPERIMENT_NAME to a new one on a server started with "
+            "--serve-artifacts"
         )
 
 
@@ -174,38 +148,17 @@ def _cross_validate(
     model: ClassifierMixin, rows: pd.DataFrame, labels: Any, folds: StratifiedKFold
 ) -> dict[str, float]:
     """Return mean and standard deviation over the folds of accuracy and log loss (in nats)."""
-    scores = cross_validate(
-        clone(model),
-        rows,
-        labels,
-        cv=folds,
-        scoring={"accuracy": "accuracy", "log_loss": "neg_log_loss"},
-    )
-    accuracy, log_loss = scores["test_accuracy"], -scores["test_log_loss"]
-    return {
-        "accuracy_mean": accuracy.mean(),
-        "accuracy_std": accuracy.std(),
-        "log_loss_mean": log_loss.mean(),
-        "log_loss_std": log_loss.std(),
+    scoring = {"accuracy": "accuracy", "log_loss": "neg_log_loss"}
+    scores = cross_validate(clone(model), rows, labels, cv=folds, scoring=scoring)
+    found = {"accuracy": scores["test_accuracy"], "log_loss": -scores["test_log_loss"]}
+    return {f"{name}_mean": values.mean() for name, values in found.items()} | {
+        f"{name}_std": values.std() for name, values in found.items()
     }
 
 
-def _confusion_matrix(
-    model: ClassifierMixin, rows: pd.DataFrame, labels: Any, folds: StratifiedKFold
-) -> Figure:
-    """Draw what each flower was taken for by the fold that had not seen it."""
-    figure = Figure()
-    ConfusionMatrixDisplay.from_predictions(
-        labels, cross_val_predict(clone(model), rows, labels, cv=folds), ax=figure.subplots()
-    )
-    return figure
-
-
 def _register(model: ClassifierMixin, rows: pd.DataFrame, labels: Any, name: str) -> str:
-    """Log the fitted model with its training profile; return its new version's number."""
-    profile = TrainingProfile.of(
-        {feature: rows[feature].to_numpy() for feature in FEATURES}, labels
-    )
+    """Register the fitted model with its training profile, and return the new version."""
+    profile = TrainingProfile.of({name: rows[name].to_numpy() for name in FEATURES}, labels)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE_NAME
         path.write_text(profile.model_dump_json(indent=2), encoding="utf-8")
@@ -217,7 +170,7 @@ def _register(model: ClassifierMixin, rows: pd.DataFrame, labels: Any, name: str
             serialization_format="skops",
             skops_trusted_types=sorted(TRUSTED_TYPES),
             extra_files=[str(path)],
-            # MLflow would start a process of its own to find out what is known here.
+            # MLflow would start another process to infer them.
             pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
         )
     return str(mlflow.register_model(info.model_uri, name).version)
@@ -225,7 +178,7 @@ def _register(model: ClassifierMixin, rows: pd.DataFrame, labels: Any, name: str
 
 def _promote(name: str, version: str) -> None:
     client = mlflow.MlflowClient()
-    # Stages are deprecated, and what many registries still go by.
+    # Stages are deprecated, but many registries still use them.
     client.transition_model_version_stage(
         name, version, stage="Production", archive_existing_versions=True
     )
