@@ -15,7 +15,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import RadiusNeighborsClassifier
 from support import registered, servers
-from support.inprocess import Fails, Run, runner
+from support.warm import Fails, Run, runner
 
 from iris_api.schema import FEATURES
 
@@ -29,19 +29,14 @@ def new_home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def import_model(
-    tracking: Tracking,
-    new_home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Give the command line, in this process, with an empty store."""
-    return runner(tracking.env | {"BENTOML_HOME": str(new_home)}, monkeypatch, capsys)
+def import_model(tracking: Tracking, new_home: Path, tmp_path: Path) -> Run:
+    """Return a function that runs the command line with an empty store."""
+    return runner(tmp_path / "output", tracking.env | {"BENTOML_HOME": str(new_home)})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def client(tracking: Tracking) -> mlflow.MlflowClient:
-    """Give MLflow's own client, and the fluent functions the same server."""
+    """Return MLflow's own client, and make its functions use the same server."""
     return registered.use(tracking.url)
 
 
@@ -113,7 +108,7 @@ def test_forms_of_the_uri(run: Run, store: Path, uri: str) -> None:
     done = run(uri)
 
     (entry,) = (store / "models" / "irismodel").glob("v1-*")
-    assert done.out == f"irismodel:{entry.name}\n"
+    assert done.stdout == f"irismodel:{entry.name}\n"
 
 
 def test_promotion(
@@ -123,12 +118,10 @@ def test_promotion(
 
     The second one has its columns in another order, and gets each value in its own column.
     """
-    registered.log("Promoted", LogisticRegression(max_iter=1000))
+    registered.log("Promoted")
     client.transition_model_version_stage("Promoted", "1", "Production")
     first = import_model("models:/Promoted/Production")
-    registered.log(
-        "Promoted", LogisticRegression(max_iter=1000), registered.ROWS[list(FEATURES[::-1])]
-    )
+    registered.log("Promoted", rows=registered.ROWS[list(FEATURES[::-1])])
     latest = import_model("models:/Promoted/latest")
     client.transition_model_version_stage("Promoted", "2", "Production", True)
     second = import_model("models:/Promoted/Production")
@@ -142,12 +135,12 @@ def test_promotion(
             f"{server.url}/predict", json={"instances": registered.IRIS.data.tolist()}
         )
 
-    assert first.err.splitlines()[-1] == (
+    assert first.stderr.splitlines()[-1] == (
         "the service answers with it when IRIS_MODEL_URI=models:/Promoted/Production"
     )
-    assert first.out.startswith("promoted:v1-")
-    assert latest.out == second.out
-    assert second.out.startswith("promoted:v2-")
+    assert first.stdout.startswith("promoted:v1-")
+    assert latest.stdout == second.stdout
+    assert second.stdout.startswith("promoted:v2-")
     assert told.text.startswith('{"name":"Promoted","stage":"Production","version":2,')
     assert told.json()["features"] == list(FEATURES[::-1])
     assert answer.headers["X-Model-Version"] == "2"
@@ -157,48 +150,28 @@ def test_promotion(
 
 @pytest.mark.filterwarnings("ignore:Operation with range:DeprecationWarning")  # of MLflow
 @pytest.mark.parametrize("engine", ["onnx", "sklearn"])
-def test_names_of_the_data_set(
-    client: mlflow.MlflowClient, import_model: Run, new_home: Path, engine: str
-) -> None:
+def test_names_of_the_data_set(import_model: Run, new_home: Path, engine: str) -> None:
     """A model of `load_iris(as_frame=True)`, its columns in another order, keeps its examples."""
-    del client
     frame = load_iris(as_frame=True).data
     rows = frame[["petal width (cm)", "sepal length (cm)", "petal length (cm)", "sepal width (cm)"]]
-    with mlflow.start_run():
-        mlflow.sklearn.log_model(
-            LogisticRegression(max_iter=1000).fit(rows, registered.SPECIES),
-            name="model",
-            registered_model_name="Original",
-            signature=mlflow.models.infer_signature(rows),
-            input_example=rows[50:52],
-            pip_requirements=["scikit-learn"],
-        )
+    registered.log("Original", rows=rows, input_example=rows[50:52])
     done = import_model("models:/Original/latest", "--engine", engine)
 
-    assert done.status == 0, done.err
-    found = _metadata(new_home, done.out.strip())
+    assert done.status == 0, done.stderr
+    found = _metadata(new_home, done.stdout.strip())
     assert found["features"] == ["petal_width", "sepal_length", "petal_length", "sepal_width"]
     assert found["example"]["rows"] == rows[50:52].to_numpy().tolist()
     assert found["example"]["labels"] == [1, 1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_order_of_the_signature(client: mlflow.MlflowClient, fails: Fails, engine: str) -> None:
+def test_order_of_the_signature(fails: Fails, engine: str) -> None:
     """A signature in another order than the estimator's is refused, whatever the engine."""
-    signature = mlflow.models.infer_signature(registered.ROWS[list(FEATURES[::-1])])
-    with mlflow.start_run():
-        mlflow.sklearn.log_model(
-            LogisticRegression(max_iter=1000).fit(registered.ROWS, registered.SPECIES),
-            name="model",
-            registered_model_name="Reordered",
-            signature=signature,
-            pip_requirements=["scikit-learn"],
-        )
+    registered.log("Reordered", signed=registered.ROWS[list(FEATURES[::-1])])
     done = fails("models:/Reordered/latest", "--engine", engine)
 
-    assert client.get_registered_model("Reordered").name == "Reordered"
-    assert done.last == (
-        "error: the estimator was fitted on the columns sepal_length, sepal_width, petal_length, "
+    assert done.error == (
+        "the estimator was fitted on the columns sepal_length, sepal_width, petal_length, "
         "petal_width, in another order than its signature; "
         "log it with infer_signature of the rows that it was fitted on"
     )
@@ -212,29 +185,25 @@ def test_folders_beside_the_store(run: Run, store: Path) -> None:
         (folder / "file").write_text("of somebody")
     done = run("models:/IrisModel/1")
 
-    assert done.status == 0, done.err
+    assert done.status == 0, done.stderr
     assert (others / "file").read_text() == "of somebody"
     assert not left.exists()
 
 
-def test_rollback(client: mlflow.MlflowClient, import_model: Run, new_home: Path) -> None:
+def test_rollback(import_model: Run, new_home: Path) -> None:
     """Importing an older version makes it the active one again."""
-    del client
     registered.log("Rolled", LogisticRegression(C=0.1))
     registered.log("Rolled", LogisticRegression(C=0.2))
-    tags = [import_model(f"models:/Rolled/{version}").out.strip() for version in (1, 2, 1)]
+    tags = [import_model(f"models:/Rolled/{version}").stdout.strip() for version in (1, 2, 1)]
 
     assert tags[0] == tags[2] != tags[1]
     active = (new_home / "models/rolled/latest").read_text("utf-8")
     assert tags[0] == f"rolled:{active}"
 
 
-def test_two_models_with_one_store_name(
-    client: mlflow.MlflowClient, run: Run, fails: Fails, store: Path
-) -> None:
+def test_two_models_with_one_store_name(run: Run, fails: Fails, store: Path) -> None:
     """A model whose name is another's in the store is refused before a look at the registry."""
-    del client
-    registered.log("irismodel", LogisticRegression(max_iter=1000))
+    registered.log("irismodel")
     (entry,) = (store / "models" / "irismodel").glob("v1-*")
     status = store / "registry/irismodel.json"
     before = status.read_text() if status.exists() else None
@@ -248,15 +217,14 @@ def test_two_models_with_one_store_name(
         "irismodel would be irismodel there as well; use another BENTOML_HOME for one of them, "
         "or rename it in the registry"
     )
-    assert done.err.splitlines() == ["importing models:/irismodel/1", line]
+    assert done.stderr.splitlines() == ["importing models:/irismodel/1", line]
     assert tried.last == line
     assert after == before
     assert again.status == 0
 
 
-def test_rows_that_scikit_learn_cannot_answer(client: mlflow.MlflowClient, fails: Fails) -> None:
+def test_rows_that_scikit_learn_cannot_answer(fails: Fails) -> None:
     """A model that fails for accepted rows is refused, whichever engine should serve it."""
-    del client
     registered.log("Near", RadiusNeighborsClassifier(radius=1.0, algorithm="brute"))
     told = {fails("--engine", engine, "models:/Near/1").last for engine in ENGINES}
 
@@ -286,71 +254,43 @@ def test_service_of_another_model(home: Path, plain_env: dict[str, str], tmp_pat
     )
 
 
-def test_without_a_training_profile(
-    client: mlflow.MlflowClient, import_model: Run, new_home: Path
-) -> None:
+def test_without_a_training_profile(import_model: Run, new_home: Path) -> None:
     """A model that train_model.py did not make is imported just the same."""
-    del client
-    registered.log("Foreign", LogisticRegression(max_iter=1000))
+    registered.log("Foreign")
     done = import_model("models:/Foreign/1")
 
     assert done.status == 0
-    entry = new_home / "models" / done.out.strip().replace(":", "/")
+    entry = new_home / "models" / done.stdout.strip().replace(":", "/")
     assert not list(entry.rglob("training_profile.json"))
-    assert _metadata(new_home, done.out.strip())["proof"]["rows"] > 1000
+    assert _metadata(new_home, done.stdout.strip())["proof"]["rows"] > 1000
 
 
-@pytest.mark.parametrize(
-    ("uri", "line"),
-    [
-        (
-            "IrisModel",
-            (
-                "error: 'IrisModel' is not a model URI; write models:/NAME/VERSION, "
-                "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"
-            ),
-        ),
-        (
-            "models:/IrisModel/champion",
-            (
-                "error: 'champion' is neither a version nor a stage; the stages are None, Staging, "
-                "Production, Archived, and an alias is written models:/IrisModel@ALIAS"
-            ),
-        ),
-        *(
-            (
-                f"models:/IrisModel/{version}",
-                (
-                    f"error: '{version[:80]}' is neither a version nor a stage; the stages are "
-                    "None, Staging, Production, Archived, and an alias is written "
-                    "models:/IrisModel@ALIAS"
-                ),
-            )
-            for version in ("9" * 5000, "\u0661", "\u00b2")
-        ),
-        *(
-            (
-                f"models:/Iris{odd}/1",
-                (
-                    "error: 'models:/Iris?/1' is not a model URI; write models:/NAME/VERSION, "
-                    "models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS"
-                ),
-            )
-            for odd in ("\udcff", "\x1b")
-        ),
-    ],
-    ids=[
-        *("no URI", "alias as stage", "5000 digits", "Arabic digit", "superscript"),
-        *("surrogate", "escape"),
-    ],
+NO_URI = (
+    "{!r} is not a model URI; write models:/NAME/VERSION, models:/NAME/STAGE, "
+    "models:/NAME/latest or models:/NAME@ALIAS"
 )
+NO_STAGE = (
+    "{!r} is neither a version nor a stage; the stages are None, Staging, Production, Archived, "
+    "and an alias is written models:/IrisModel@ALIAS"
+)
+WRONG_URIS = {
+    "no URI": ("IrisModel", NO_URI.format("IrisModel")),
+    "surrogate": ("models:/Iris\udcff/1", NO_URI.format("models:/Iris?/1")),
+    "escape": ("models:/Iris\x1b/1", NO_URI.format("models:/Iris?/1")),
+    "alias as stage": ("models:/IrisModel/champion", NO_STAGE.format("champion")),
+    "5000 digits": ("models:/IrisModel/" + "9" * 5000, NO_STAGE.format("9" * 80)),
+    "Arabic digit": ("models:/IrisModel/\u0661", NO_STAGE.format("\u0661")),
+    "superscript": ("models:/IrisModel/\u00b2", NO_STAGE.format("\u00b2")),
+}
+
+
+@pytest.mark.parametrize(("uri", "line"), WRONG_URIS.values(), ids=WRONG_URIS)
 def test_wrong_usage(import_model: Run, new_home: Path, uri: str, line: str) -> None:
-    """What is no model URI is a usage error, and nothing is made."""
+    """Text that is no model URI is a usage error, and no store is made."""
     done = import_model(uri)
 
-    assert done.status == 2
-    assert done.out == ""
-    assert done.last == line
+    assert (done.status, done.stdout) == (2, "")
+    assert done.error == line
     assert not new_home.exists()
 
 
@@ -368,15 +308,15 @@ def test_unknown_version(fails: Fails, tracking: Tracking, uri: str, message: st
     """A name, version, alias or stage that is not there is named."""
     done = fails(uri)
 
-    assert done.last == f"error: {uri} is not in the registry of {tracking.url}: {message}"
+    assert done.error == f"{uri} is not in the registry of {tracking.url}: {message}"
 
 
 def test_empty_stage(fails: Fails, tracking: Tracking) -> None:
     """A stage without a version is named, with what can be done."""
     done = fails("models:/IrisModel/Staging")
 
-    assert done.last == (
-        f"error: IrisModel has no version in stage Staging on {tracking.url}; promote one, "
+    assert done.error == (
+        f"IrisModel has no version in stage Staging on {tracking.url}; promote one, "
         "or name a version: models:/IrisModel/1"
     )
 
@@ -400,8 +340,8 @@ def test_same_version_at_another_address(run: Run, store: Path, tracking: Tracki
         file.write(b"x")
     tampered = run()
 
-    assert again.out == f"irismodel:{entry.name}\n"
-    assert f"irismodel:{entry.name} is in the store already, and active" in again.err
+    assert again.stdout == f"irismodel:{entry.name}\n"
+    assert f"irismodel:{entry.name} is in the store already, and active" in again.stderr
     assert told == other
     assert tampered.status == 1
     assert "model.onnx was changed after the import" in tampered.last
@@ -411,16 +351,16 @@ def test_changed_in_the_registry(
     tracking: Tracking, client: mlflow.MlflowClient, import_model: Run, new_home: Path
 ) -> None:
     """A version whose files changed behind its number is an alarm, and the store stays."""
-    registered.log("Changed", LogisticRegression(max_iter=1000))
-    tag = import_model("models:/Changed/1").out.strip()
+    registered.log("Changed")
+    tag = import_model("models:/Changed/1").stdout.strip()
     root = client.get_model_version_download_uri("Changed", "1").removeprefix("mlflow-artifacts:/")
     with (tracking.folder / "artifacts" / root / "requirements.txt").open("a") as file:
         file.write("# changed\n")
     done = import_model("models:/Changed/1")
 
     assert done.status == 1
-    assert done.last == (
-        f"error: version 1 of Changed changed in the registry since it was imported as {tag}; "
+    assert done.error == (
+        f"version 1 of Changed changed in the registry since it was imported as {tag}; "
         f"if that is meant, run bentoml models delete {tag} and import again"
     )
     assert [path.name for path in (new_home / "models/changed").glob("v*")] == [tag.split(":")[1]]

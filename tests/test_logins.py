@@ -1,4 +1,4 @@
-"""Every login that MLflow knows works, and none is ever to be seen."""
+"""Every login that MLflow knows works, and none is ever shown or stored."""
 
 import base64
 import contextlib
@@ -13,8 +13,8 @@ import pytest
 from conftest import Tracking
 from support import proxies, servers
 from support.guarded import ADMIN, guarded_server
-from support.inprocess import Run, runner, snapshot
 from support.proxies import Certificate
+from support.warm import Done, Fails, Run, failing, runner
 
 pytestmark = pytest.mark.thorough
 
@@ -23,6 +23,10 @@ PASSWORD = "hidden-pass/word@1 %"
 
 IN_AN_ADDRESS = "hidden-pass%2Fword%401%20%25"
 TOKEN = "hidden-token-0123456789"
+SET_A_LOGIN = (
+    "(HTTP 401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+    "or MLFLOW_TRACKING_TOKEN"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,33 +48,35 @@ def guarded(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Give the path of an empty BENTOML_HOME."""
+    """Return the path of a BENTOML_HOME that does not exist."""
     return tmp_path / "bentoml"
 
 
 @pytest.fixture
-def run(
-    plain_env: dict[str, str],
-    store: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Give the command line, in this process, with a store of its own and no login."""
+def run(plain_env: dict[str, str], store: Path, tmp_path: Path) -> Run:
+    """Return a function that runs the command line with that store and without a login."""
     env = plain_env | {"BENTOML_HOME": str(store), "HOME": str(tmp_path)}
-    return runner(env, monkeypatch, capsys)
+    return runner(tmp_path / "output", env)
+
+
+@pytest.fixture
+def fails(run: Run, store: Path) -> Fails:
+    """Return a function that runs a failing import, which shows no secret and makes no store."""
+    fail = failing(run, store)
+
+    def fail_in_secret(*arguments: str, **env: str) -> Done:
+        done = fail(*arguments, **env)
+        assert "hidden" not in done.stderr
+        assert not store.exists()
+        return done
+
+    return fail_in_secret
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """Give a self-signed certificate of the server."""
+    """Make a self-signed certificate of the server."""
     return proxies.make_certificate(tmp_path_factory.mktemp("tls"), "server")
-
-
-@pytest.fixture(scope="module")
-def client_certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """Give a certificate of a client."""
-    return proxies.make_certificate(tmp_path_factory.mktemp("tls"), "client")
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +94,13 @@ def test_username_and_password(run: Run, guarded: servers.Server) -> None:
         MLFLOW_TRACKING_PASSWORD=PASSWORD,
     )
 
-    assert done.status == 0, done.err
-    assert done.out.startswith("irismodel:v1-")
+    assert done.status == 0, done.stderr
+    assert done.stdout.startswith("irismodel:v1-")
 
 
-def test_file_of_credentials(run: Run, guarded: servers.Server, tmp_path: Path) -> None:
+def test_file_of_credentials(
+    run: Run, fails: Fails, guarded: servers.Server, tmp_path: Path
+) -> None:
     """MLflow's own file is read, and a broken one is not quoted."""
     path = tmp_path / ".mlflow" / "credentials"
     path.parent.mkdir()
@@ -102,182 +110,141 @@ def test_file_of_credentials(run: Run, guarded: servers.Server, tmp_path: Path) 
     )
     read = run("--dry-run", MLFLOW_TRACKING_URI=guarded.url)
     path.write_text(f"[mlflow]\nmlflow_tracking_password {PASSWORD}\n")
-    broken = run(MLFLOW_TRACKING_URI=guarded.url)
+    broken = fails(MLFLOW_TRACKING_URI=guarded.url)
 
-    assert read.status == 0, read.err
-    assert broken.status == 1
-    assert broken.last == "error: ~/.mlflow/credentials cannot be read; mend or remove it"
-    assert "hidden" not in broken.err
+    assert read.status == 0, read.stderr
+    assert broken.error == "~/.mlflow/credentials cannot be read; fix or remove it"
 
 
-def test_no_login(run: Run, guarded: servers.Server, store: Path) -> None:
-    """A server that asks for a login names the variables."""
-    done = run(MLFLOW_TRACKING_URI=guarded.url)
-
-    assert done.status == 1
-    assert done.out == ""
-    assert done.last == (
-        f"error: {guarded.url} asks for a login (HTTP 401); set MLFLOW_TRACKING_USERNAME and "
-        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-    )
-    assert not store.exists()
-
-
-def test_wrong_password(run: Run, guarded: servers.Server, store: Path) -> None:
-    """A refused login is not tried again."""
-    done = run(
-        MLFLOW_TRACKING_URI=guarded.url,
-        MLFLOW_TRACKING_USERNAME=ADMIN,
-        MLFLOW_TRACKING_PASSWORD="hidden-guess",
-    )
-
-    assert done.status == 1
-    assert done.out == ""
-    assert done.err.splitlines() == [
-        "importing models:/IrisModel/Production",
+@pytest.mark.parametrize(
+    ("username", "password", "line"),
+    [
+        ("", "", f"asks for a login {SET_A_LOGIN}"),
+        (ADMIN, "hidden-guess", f"refuses the login {SET_A_LOGIN}"),
         (
-            f"error: {guarded.url} refuses the login (HTTP 401); set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            "stranger",
+            PASSWORD,
+            (
+                "denies this login the access (HTTP 403); "
+                "ask for READ permission on the registered model and its experiment"
+            ),
         ),
+    ],
+    ids=["no login", "wrong password", "no permission"],
+)
+def test_denied(
+    fails: Fails, guarded: servers.Server, username: str, password: str, line: str
+) -> None:
+    """A login that is missing, wrong or does not suffice is reported at once."""
+    login = {"MLFLOW_TRACKING_USERNAME": username, "MLFLOW_TRACKING_PASSWORD": password}
+    done = fails(
+        MLFLOW_TRACKING_URI=guarded.url, **{key: text for key, text in login.items() if text}
+    )
+
+    assert done.stderr.splitlines() == [
+        "importing models:/IrisModel/Production",
+        f"error: {guarded.url} {line}",
     ]
-    assert not store.exists()
 
 
-def test_no_permission(run: Run, guarded: servers.Server, store: Path) -> None:
-    """A user who may not read the model."""
-    done = run(
-        MLFLOW_TRACKING_URI=guarded.url,
-        MLFLOW_TRACKING_USERNAME="stranger",
-        MLFLOW_TRACKING_PASSWORD=PASSWORD,
-    )
-
-    assert done.status == 1
-    assert done.out == ""
-    assert done.last == (
-        f"error: {guarded.url} denies this login the access (HTTP 403); "
-        "ask for READ permission on the registered model and its experiment"
-    )
-    assert not store.exists()
-
-
-def test_token(run: Run, tracking: Tracking) -> None:
+def test_token(run: Run, fails: Fails, tracking: Tracking) -> None:
     """A token is sent with each request, and another one is refused."""
     with proxies.proxy(tracking.url, authorization=f"Bearer {TOKEN}") as proxy:
+        other = fails(MLFLOW_TRACKING_URI=proxy.url, MLFLOW_TRACKING_TOKEN="hidden-other")
         done = run("--dry-run", MLFLOW_TRACKING_URI=proxy.url, MLFLOW_TRACKING_TOKEN=TOKEN)
-        other = run(MLFLOW_TRACKING_URI=proxy.url, MLFLOW_TRACKING_TOKEN="hidden-other")
 
-    assert done.status == 0, done.err
-    assert other.status == 1
-    assert other.last.startswith(f"error: {proxy.url} refuses the login (HTTP 401); set ")
-    assert "hidden" not in done.out + done.err + other.err
+    assert other.error == f"{proxy.url} refuses the login {SET_A_LOGIN}"
+    assert done.status == 0, done.stderr
+    assert "hidden" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("token", ["hidden\ntoken", "hidden€token"])
-def test_token_that_no_header_can_carry(run: Run, tracking: Tracking, token: str) -> None:
-    """A line break at the end of a copied token is told, without the token."""
-    done = run(MLFLOW_TRACKING_URI=tracking.url, MLFLOW_TRACKING_TOKEN=token)
+def test_token_that_no_header_can_carry(fails: Fails, tracking: Tracking, token: str) -> None:
+    """A line break at the end of a copied token is reported, without the token."""
+    done = fails(MLFLOW_TRACKING_URI=tracking.url, MLFLOW_TRACKING_TOKEN=token)
 
-    assert done.status == 1
-    assert done.last == (
-        "error: the login has characters that no HTTP header can carry, such as a line break; "
+    assert done.error == (
+        "the login has characters that no HTTP header can carry, such as a line break; "
         "look at MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
     )
-    assert "hidden" not in done.err
 
 
-def test_self_signed_certificate(run: Run, secure: proxies.Proxy, store: Path) -> None:
-    """A certificate that nobody vouches for is refused at once, and both variables are named."""
-    done = run(MLFLOW_TRACKING_URI=secure.url, MLFLOW_TRACKING_TOKEN=TOKEN)
+def test_self_signed_certificate(fails: Fails, secure: proxies.Proxy) -> None:
+    """An untrusted certificate is rejected at once, and both variables are named."""
+    done = fails(MLFLOW_TRACKING_URI=secure.url, MLFLOW_TRACKING_TOKEN=TOKEN)
 
-    assert done.status == 1
-    assert done.out == ""
-    assert done.last == (
-        f"error: the certificate of {secure.url} is not trusted (self-signed certificate); "
+    assert done.error == (
+        f"the certificate of {secure.url} is not trusted (self-signed certificate); "
         "set MLFLOW_TRACKING_SERVER_CERT_PATH to the authority that signed it, "
         "or MLFLOW_TRACKING_INSECURE_TLS=true to skip the check"
     )
-    assert "again" not in done.err
+    assert "again" not in done.stderr
     assert secure.asked == []
-    assert not store.exists()
 
 
-def test_server_certificate(run: Run, secure: proxies.Proxy, certificate: Certificate) -> None:
-    """The certificate of the server's authority is trusted."""
-    done = run(
-        "--dry-run",
-        MLFLOW_TRACKING_URI=secure.url,
-        MLFLOW_TRACKING_SERVER_CERT_PATH=str(certificate.certificate),
-    )
-
-    assert done.status == 0, done.err
-
-
-def test_insecure_tls(run: Run, secure: proxies.Proxy) -> None:
-    """The check can be skipped."""
-    done = run("--dry-run", MLFLOW_TRACKING_URI=secure.url, MLFLOW_TRACKING_INSECURE_TLS="true")
-
-    assert done.status == 0, done.err
-    assert "warning" not in done.err.lower()
-
-
-def test_variables_that_cannot_be(
-    run: Run, secure: proxies.Proxy, certificate: Certificate, tmp_path: Path
+@pytest.mark.parametrize("skip", [False, True], ids=["authority", "skip the check"])
+def test_server_certificate(
+    run: Run, secure: proxies.Proxy, certificate: Certificate, skip: bool
 ) -> None:
-    """Certificates that contradict, are not there, or are none."""
-    both = run(
-        MLFLOW_TRACKING_URI=secure.url,
+    """The certificate of the server's authority is trusted, and the check can be skipped."""
+    trust = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate.certificate)}
+    if skip:
+        trust = {"MLFLOW_TRACKING_INSECURE_TLS": "true"}
+    done = run("--dry-run", MLFLOW_TRACKING_URI=secure.url, **trust)
+
+    assert done.status == 0, done.stderr
+    assert "warning" not in done.stderr.lower()
+
+
+def test_wrong_certificates(
+    fails: Fails, secure: proxies.Proxy, certificate: Certificate, tmp_path: Path
+) -> None:
+    """Variables that contradict each other, a file that does not exist, and one that is no PEM."""
+    url, path = secure.url, tmp_path / "text.pem"
+    both = fails(
+        MLFLOW_TRACKING_URI=url,
         MLFLOW_TRACKING_INSECURE_TLS="true",
         MLFLOW_TRACKING_SERVER_CERT_PATH=str(certificate.certificate),
     )
-    missing = run(
-        MLFLOW_TRACKING_URI=secure.url, MLFLOW_TRACKING_SERVER_CERT_PATH=f"{tmp_path}/none.pem"
-    )
-    (tmp_path / "text.pem").write_text("text")
-    text = run(
-        MLFLOW_TRACKING_URI=secure.url, MLFLOW_TRACKING_SERVER_CERT_PATH=f"{tmp_path}/text.pem"
-    )
+    missing = fails(MLFLOW_TRACKING_URI=url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(path))
+    path.write_text("text")
+    text = fails(MLFLOW_TRACKING_URI=url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(path))
 
-    assert [done.status for done in (both, missing, text)] == [1, 1, 1]
-    assert both.last == (
-        "error: MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH contradict each "
+    assert both.error == (
+        "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH contradict each "
         "other; unset one of them"
     )
-    assert missing.last == (
-        "error: MLFLOW_TRACKING_SERVER_CERT_PATH names a file that is not there: "
-        f"{tmp_path}/none.pem"
+    assert missing.error == (
+        f"MLFLOW_TRACKING_SERVER_CERT_PATH names a file that does not exist: {path}"
     )
-    assert text.last.startswith(f"error: no TLS connection to {secure.url} (")
-    assert text.last.endswith("MLFLOW_TRACKING_CLIENT_CERT_PATH name PEM files?")
+    assert text.error.startswith(f"no TLS connection to {url} (")
+    assert text.error.endswith("MLFLOW_TRACKING_CLIENT_CERT_PATH name PEM files?")
 
 
-def test_https_of_a_server_that_speaks_http(run: Run, tracking: Tracking) -> None:
-    """No certificate is to blame where there is none."""
-    url = tracking.url.replace("http:", "https:")
-    done = run(MLFLOW_TRACKING_URI=url)
+def test_https_of_a_server_that_speaks_http(fails: Fails, tracking: Tracking) -> None:
+    """The address, and no certificate, is to blame."""
+    done = fails(MLFLOW_TRACKING_URI=tracking.url.replace("http:", "https:"))
 
-    assert done.status == 1
-    assert done.last == (f"error: the server speaks plain HTTP at this address; try {tracking.url}")
+    assert done.error == f"the server speaks plain HTTP at this address; try {tracking.url}"
 
 
 def test_client_certificate(
-    run: Run, tracking: Tracking, certificate: Certificate, client_certificate: Certificate
+    run: Run, fails: Fails, tracking: Tracking, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """A server that asks for a client certificate gets it, and without it the variable is named."""
-    tls = proxies.server_tls(certificate, client=client_certificate)
+    """A server that asks for a client certificate gets it; without one, the variable is named."""
+    own = proxies.make_certificate(tmp_path, "client")
+    tls = proxies.server_tls(certificate, client=own)
     with proxies.proxy(tracking.url, tls=tls) as proxy:
         env = {
             "MLFLOW_TRACKING_URI": proxy.url,
             "MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate.certificate),
         }
-        done = run(
-            "--dry-run", **env, MLFLOW_TRACKING_CLIENT_CERT_PATH=str(client_certificate.both)
-        )
-        without = run(**env)
+        without = fails(**env)
+        done = run("--dry-run", **env, MLFLOW_TRACKING_CLIENT_CERT_PATH=str(own.both))
 
-    assert done.status == 0, done.err
-    assert without.status == 1
-    assert without.last == (
-        f"error: {proxy.url} asks for a client certificate, or broke the connection; "
+    assert done.status == 0, done.stderr
+    assert without.error == (
+        f"{proxy.url} asks for a client certificate, or broke the connection; "
         "set MLFLOW_TRACKING_CLIENT_CERT_PATH to a file with the certificate and its key"
     )
 
@@ -288,11 +255,10 @@ def test_no_secret_anywhere(
     """A login in the address is in no output, file, metadata or process list."""
     home, temporary = tmp_path / "bentoml", tmp_path / "tmp"
     temporary.mkdir()
-    url = guarded.url.replace("://", f"://{ADMIN}:{IN_AN_ADDRESS}@")
     env = plain_env | {
         "BENTOML_HOME": str(home),
         "TMPDIR": str(temporary),
-        "MLFLOW_TRACKING_URI": url,
+        "MLFLOW_TRACKING_URI": guarded.url.replace("://", f"://{ADMIN}:{IN_AN_ADDRESS}@"),
     }
     processes: set[bytes] = set()
     with subprocess.Popen(
@@ -318,25 +284,18 @@ def test_no_secret_anywhere(
             assert secret not in place
 
 
-def test_no_secret_in_a_failure(
-    run: Run, guarded: servers.Server, store: Path, tmp_path: Path
-) -> None:
+def test_no_secret_in_a_failure(fails: Fails, guarded: servers.Server, tmp_path: Path) -> None:
     """No error repeats the login of the address, whether the server answers or not."""
-    closed = f"http://{ADMIN}:{IN_AN_ADDRESS}@127.0.0.1:{servers.free_port()}"
-    other = guarded.url.replace("://", f"://{ADMIN}:hidden-guess@")
     url = guarded.url.replace("://", f"://{ADMIN}:{IN_AN_ADDRESS}@")
-    failures = [
-        run(MLFLOW_TRACKING_URI=closed),
-        run(MLFLOW_TRACKING_URI=other),
-        run("models:/Nobody/1", MLFLOW_TRACKING_URI=url),
-        run(MLFLOW_TRACKING_URI=url.replace("http:", "https:")),
-        run(MLFLOW_TRACKING_URI=url.replace("http:", "ftp:")),
-        run(MLFLOW_TRACKING_URI=url, MLFLOW_TRACKING_CLIENT_CERT_PATH=str(tmp_path / "none")),
-    ]
-
-    assert [done.status for done in failures] == [1] * 6
-    assert all("hidden" not in done.out + done.err for done in failures)
-    assert snapshot(store) == {}
+    for address in (
+        f"http://{ADMIN}:{IN_AN_ADDRESS}@127.0.0.1:{servers.free_port()}",
+        guarded.url.replace("://", f"://{ADMIN}:hidden-guess@"),
+        url.replace("http:", "https:"),
+        url.replace("http:", "ftp:"),
+    ):
+        fails(MLFLOW_TRACKING_URI=address)
+    fails("models:/Nobody/1", MLFLOW_TRACKING_URI=url)
+    fails(MLFLOW_TRACKING_URI=url, MLFLOW_TRACKING_CLIENT_CERT_PATH=str(tmp_path / "none"))
 
 
 def _command_lines() -> set[bytes]:
