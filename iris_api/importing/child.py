@@ -110,7 +110,7 @@ def _prepare(parent: int) -> None:
     """Set up the child process; limits of its resources belong here.
 
     It has no terminal that could send it Ctrl-C, leaves the signals to its parent, ends with that,
-    and prints nothing on standard output.
+    and what libraries print does not mix with the command's own output.
     """
     os.setsid()
     for number in ENDING:
@@ -119,7 +119,6 @@ def _prepare(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it ended before this was set
-    os.dup2(2, 1)
     sys.stdout = sys.stderr
 
 
