@@ -372,6 +372,8 @@ NAMES = {
 }
 """Names that are not plain, and how each is shown."""
 
+FOLDER_A = {"path": "a", "is_dir": True}
+
 LISTINGS: dict[str, tuple[Attack, str]] = {
     **{f"name {n}": (_file(name), _listed(shown)) for n, (name, shown) in enumerate(NAMES.items())},
     "folder ..": (_lists({"path": "..", "is_dir": True}), _listed("..")),
@@ -395,6 +397,10 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
     "files is a number": (_says("list/", {"files": 7}), NO_MLFLOW),
     "files is null": (_says("list/", {"files": None}), NO_MLFLOW),
     "files is a mapping": (_says("list/", {"files": {"path": "MLmodel"}}), NO_MLFLOW),
+    "folder in itself": (
+        _all(*(_says("list/" + "/".join(["a"] * n), {"files": [FOLDER_A]}) for n in range(20))),
+        "the model's folders are deeper than 8; is it a model?",
+    ),
     "nothing": (
         _says("list/", {}),
         (
@@ -446,15 +452,6 @@ def test_listing_and_files(scene: Scene, attack: Attack, message: str) -> None:
     attack(scene)
 
     assert _refusal(scene) == message
-
-
-def test_cycle(scene: Scene) -> None:
-    """A folder that lists itself is followed to a bounded depth."""
-    endless_folder = {"files": [{"path": "again", "is_dir": True}]}
-    for depth in range(20):
-        scene.registry.answers["list/" + "/".join(["again"] * depth)] = endless_folder
-
-    assert _refusal(scene) == ("the model's folders are deeper than 8; is it a model?")
 
 
 def test_broad_cycle(scene: Scene) -> None:

@@ -43,11 +43,6 @@ class Proxy:
     authorization: str | None = None
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
-    @property
-    def port(self) -> int:
-        """Return the port that it listens on."""
-        return urlsplit(self.url).port or 0
-
 
 class Exchange(QuietHandler):
     """One request, to be answered by a fault or by the server."""
@@ -72,19 +67,11 @@ class Exchange(QuietHandler):
         self.wfile.write(body)
         return True
 
-    def relay(
-        self,
-        cut: int | None = None,
-        extra: bytes = b"",
-        *,
-        corrupt: bool = False,
-        length: bool = True,
-    ) -> bool:
+    def relay(self, cut: int | None = None, *, corrupt: bool = False, length: bool = True) -> bool:
         """Answer what the server answers.
 
         Args:
             cut: Break off after so many bytes of the body.
-            extra: Bytes to send after the body.
             corrupt: Invert the byte in the middle.
             length: Send the length of the whole body, so that the client can miss something.
         """
@@ -101,7 +88,7 @@ class Exchange(QuietHandler):
         with contextlib.closing(connection):
             connection.request("GET", path, headers=headers)
             found = connection.getresponse()
-            body = found.read() + extra
+            body = found.read()
         if corrupt:
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 0xFF]) + body[middle + 1 :]
@@ -139,12 +126,6 @@ def proxy(
 def on_files(act: Fault) -> Fault:
     """Make a fault of the downloads alone."""
     return lambda exchange: FILE in exchange.path and act(exchange)
-
-
-def first(times: int, act: Fault) -> Fault:
-    """Make a fault that goes away after some requests."""
-    left = iter(range(times))
-    return lambda exchange: next(left, None) is not None and act(exchange)
 
 
 def delayed(seconds: float) -> Fault:
