@@ -3,7 +3,7 @@
 import argparse
 import logging
 import os
-import signal
+import sys
 from functools import partial
 
 from iris_api.importing import child, cli
@@ -24,14 +24,14 @@ def import_at_start() -> bool:
     """Import the registry's model in a child process, so that this one never loads mlflow.
 
     Returns:
-        Whether it succeeded; the service's log says why not.
+        Whether it succeeded; the service's log says why not. Ctrl-C or SIGTERM ends the process.
     """
     arguments = cli.parse([])
     with child.caught_signals() as signals:
         work = partial(_import, arguments)
         outcome = child.run(work, seconds=arguments.timeout, signals=signals)
-    if ended := signals.received:
-        signal.raise_signal(ended)  # as if it had come without an import
+    if signals.received:
+        sys.exit(128 + signals.received)
     if isinstance(outcome, Done):
         return True
     logger.error("error: %s", outcome.error)
