@@ -1,4 +1,6 @@
-"""The pipeline from a model URI to the active entry of the store.
+"""The import: registry -> vetting -> compiling -> store.
 
-registry -> vetting -> compiling -> store, the watch that repeats it, and the command line.
+A model URI goes in; the tag of the active entry comes out. Here are the pipeline, the watch that
+repeats it, the child process in which both do their work, and the command line. Knows nothing of
+HTTP servers; the service only asks it to import at the start.
 """
