@@ -96,7 +96,8 @@ def test_signal(signals: child.Signals, tmp_path: Path) -> None:
     assert outcome == Failed("ended by SIGINT; the store is as it was", 130, transient=True)
     assert signals.received == signal.SIGINT
     assert time.monotonic() - started < 30
-    assert not [pid for pid in pids.read_text().split() if psutil.pid_exists(int(pid))]
+    for pid in map(int, pids.read_text().split()):
+        servers.wait_for(lambda pid=pid: not psutil.pid_exists(pid), 5)  # type: ignore[misc]
 
 
 def _interrupt_when(happened: Callable[[], bool]) -> None:

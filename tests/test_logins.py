@@ -14,7 +14,7 @@ from conftest import Tracking
 from support import proxies, servers
 from support.guarded import ADMIN, guarded_server
 from support.proxies import Certificate
-from support.warm import Done, Fails, Run, failing, runner
+from support.warm import Done, Fails, Run, failing, runner, snapshot
 
 pytestmark = pytest.mark.thorough
 
@@ -284,7 +284,9 @@ def test_no_secret_anywhere(
             assert secret not in place
 
 
-def test_no_secret_in_a_failure(fails: Fails, guarded: servers.Server, tmp_path: Path) -> None:
+def test_no_secret_in_a_failure(
+    run: Run, fails: Fails, guarded: servers.Server, store: Path, tmp_path: Path
+) -> None:
     """No error repeats the login of the address, whether the server answers or not."""
     url = guarded.url.replace("://", f"://{ADMIN}:{IN_AN_ADDRESS}@")
     for address in (
@@ -294,8 +296,12 @@ def test_no_secret_in_a_failure(fails: Fails, guarded: servers.Server, tmp_path:
         url.replace("http:", "ftp:"),
     ):
         fails(MLFLOW_TRACKING_URI=address)
-    fails("models:/Nobody/1", MLFLOW_TRACKING_URI=url)
     fails(MLFLOW_TRACKING_URI=url, MLFLOW_TRACKING_CLIENT_CERT_PATH=str(tmp_path / "none"))
+    answered = run("models:/Nobody/1", MLFLOW_TRACKING_URI=url)
+
+    assert answered.status == 1
+    assert "hidden" not in answered.stdout + answered.stderr
+    assert snapshot(store) == {}
 
 
 def _command_lines() -> set[bytes]:
