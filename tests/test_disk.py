@@ -41,7 +41,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("disk", ["16k", "44k"], indirect=True)
+@pytest.mark.parametrize("disk", ["16k", "40k"], indirect=True)
 def test_full_disk_at_the_first_import(env: dict[str, str], tmp_path: Path, disk: Path) -> None:
     """Without space for the download, or for the entry, nothing is left on the disk."""
     done = warm.run(tmp_path, env=env | {"BENTOML_HOME": str(disk)})

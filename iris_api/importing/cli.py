@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             work = partial(_list if arguments.list else _import, arguments)
             outcome = child.run(work, seconds=arguments.timeout, signals=signals)
     if isinstance(outcome, Failed):
-        logger.error("error: %s", outcome.error)
+        logger.error("%s", f"error: {outcome.error}")
         return outcome.status
     if outcome.result:
         print(outcome.result)

@@ -34,7 +34,7 @@ def import_at_start() -> bool:
         sys.exit(128 + signals.received)
     if isinstance(outcome, Done):
         return True
-    logger.error("error: %s", outcome.error)
+    logger.error("%s", f"error: {outcome.error}")
     return False
 
 

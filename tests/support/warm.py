@@ -30,7 +30,10 @@ PRELOADED = [
     "iris_api.importing.pipeline",
     "iris_api.vetting.pickles",
     "iris_api.vetting.estimator",
+    "iris_api.importing.listing",
     "iris_api.importing.watcher",
+    # An ordinary user may not read the folder of root's Python.
+    "multiprocessing.popen_fork",
     "mlflow.tracking.request_header.registry",
 ]
 
