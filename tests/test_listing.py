@@ -91,9 +91,9 @@ def test_list_after_a_rollback(run: Run, store: Path) -> None:
     """The star marks the version that was activated last, not the newest."""
     added = _add_version(store)
     (store / "models/irismodel/latest").write_text(added.split(":")[1], encoding="utf-8")
-    before = json.loads(run("--list", "--json").out)
+    before = json.loads(run("--list", "--json").stdout)
     run("models:/IrisModel/1")
-    after = json.loads(run("--list", "--json").out)
+    after = json.loads(run("--list", "--json").stdout)
 
     assert [row["tag"] for row in before if row["active"]] == [added]
     assert [row["tag"] for row in after if row["active"]] == [_tag(store)]
@@ -235,7 +235,7 @@ def test_dry_run_as_json(run: Run, store: Path) -> None:
 def test_dry_run_is_what_the_import_does(run: Run, tmp_path: Path) -> None:
     """The import stores the tag that a dry run prints."""
     home = str(tmp_path / "new")
-    said = json.loads(run("--dry-run", "--json", "--engine", "sklearn", BENTOML_HOME=home).out)
+    said = json.loads(run("--dry-run", "--json", "--engine", "sklearn", BENTOML_HOME=home).stdout)
     done = run("--engine", "sklearn", BENTOML_HOME=home)
 
     assert said["engine"] == "sklearn"
