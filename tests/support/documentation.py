@@ -1,7 +1,7 @@
 """The README and docs/ as the tests read them: pages, sections, tables, commands and links."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from support import servers
 
@@ -22,33 +22,23 @@ PAGES = {name: (servers.ROOT / name).read_text("utf-8") for name in NAMES}
 EVERYTHING = "\n".join(PAGES.values())
 
 
-@dataclass
-class Step:
+class Step(NamedTuple):
     """A command of a console block and the output that is printed below it."""
 
     page: str
     command: str
-    output: str = ""
+    output: str
 
 
 def steps() -> list[Step]:
     """Read the console blocks: a command after `$`, with its continued lines, then its output."""
-    found: list[Step] = []
-    for page, text in PAGES.items():
-        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-            lines = iter(block.splitlines())
-            for line in lines:
-                if not line.startswith("$ "):
-                    found[-1].output += line + "\n"
-                    continue
-                command = line.removeprefix("$ ")
-                while command.endswith("\\"):
-                    command += "\n" + next(lines)
-                if command.endswith("<<'EOF'"):
-                    while not command.endswith("\nEOF"):
-                        command += "\n" + next(lines)
-                found.append(Step(page, command))
-    return found
+    command = r"^\$ ((?:.*\\\n)*.*?(?:<<'EOF'\n(?:.*\n)*?EOF)?)\n((?:(?!\$ ).*\n)*)"
+    return [
+        Step(page, *found)
+        for page, text in PAGES.items()
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+        for found in re.findall(command, block, re.MULTILINE)
+    ]
 
 
 def shell_commands(text: str) -> list[str]:
@@ -82,15 +72,15 @@ def code(text: str) -> list[str]:
 
 def anchors(text: str) -> set[str]:
     """Return the anchors that a host of repositories makes of a page's headings."""
-    headings = re.findall(
-        r"^##* (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
-    )
+    headings = re.findall(r"^##* (.+)$", _without_blocks(text), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def links(text: str) -> list[tuple[str, str]]:
     """Return the path and the anchor, which may be empty, of each link within the project."""
-    found = re.findall(
-        r"\]\(([^)#]*)(?:#([^)]*))?\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    )
+    found = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", _without_blocks(text))
     return [(path, anchor) for path, anchor in found if not path.startswith(("http:", "https:"))]
+
+
+def _without_blocks(text: str) -> str:
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
