@@ -151,6 +151,8 @@ def _promote_under_load(rivals: Rivals, service: servers.Server, times: int) -> 
         async with asking(Ask(service.url, ROWS, EXPECTED), clients=32) as traffic:
             for number in range(times):
                 await asyncio.to_thread(rivals.promote, 2 - number % 2)
+                served = _all_answer_with(service, 2 - number % 2)
+                await asyncio.to_thread(servers.wait_for, served)
         return traffic
 
     traffic = asyncio.run(run())
@@ -160,7 +162,6 @@ def _promote_under_load(rivals: Rivals, service: servers.Server, times: int) -> 
     assert traffic.unconnected == traffic.closed == 0
     assert set(traffic.statuses) == {200}
     assert traffic.versions == {"1", "2"}
-    servers.wait_for(_all_answer_with(service, 2 - (times - 1) % 2))
 
 
 def test_promotions_under_load(rivals: Rivals, service: servers.Server) -> None:
