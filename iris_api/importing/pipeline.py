@@ -163,7 +163,7 @@ class Importer:
             if self.engine == "onnx":
                 raise
             logger.info("served by scikit-learn, which is slower: %s", error)
-            return vetted, NotCompiled(reason=str(error))
+            return vetted, NotCompiled(reason=f"The model was not compiled: {error}.")
         logger.info("compiled to ONNX and proved on %d rows", compiled.proof.rows)
         return vetted, compiled
 
