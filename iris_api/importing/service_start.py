@@ -1,12 +1,11 @@
 """The import before the workers of a served Bento start."""
 
-import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 
-from iris_api.importing import child, cli
 from iris_api.importing.outcome import Done
 
 logger = logging.getLogger("bentoml.service")
@@ -26,9 +25,12 @@ def import_at_start() -> bool:
     Returns:
         Whether it succeeded; the service's log says why not. Ctrl-C or SIGTERM ends the process.
     """
+    # A worker, which imports this module too, needs neither.
+    from iris_api.importing import child, cli  # noqa: PLC0415
+
     arguments = cli.parse([])
     with child.caught_signals() as signals:
-        work = partial(_import, arguments)
+        work = partial(_in_the_log, partial(cli.import_version, arguments))
         outcome = child.run(work, seconds=arguments.timeout, signals=signals)
     if signals.received:
         sys.exit(128 + signals.received)
@@ -38,6 +40,7 @@ def import_at_start() -> bool:
     return False
 
 
-def _import(arguments: argparse.Namespace) -> str:
-    logging.getLogger("iris_api").setLevel(logging.INFO)  # to the handlers of the service's log
-    return cli.import_version(arguments)
+def _in_the_log(work: Callable[[], str]) -> str:
+    """Log the steps of an import to the handlers of the service's log."""
+    logging.getLogger("iris_api").setLevel(logging.INFO)
+    return work()
