@@ -77,7 +77,7 @@ def test_same_answers(
     entry = Path(env["BENTOML_HOME"], "models", imported.stdout.strip().replace(":", "/"))
     metadata = yaml.safe_load((entry / "model.yaml").read_text("utf-8"))["metadata"]
     estimator: Any = open_estimator(entry / "mlflow_model", read_flavor(entry / "mlflow_model"))
-    rows = np.vstack([load_iris().data, sample_rows(estimator, RANGES, load_iris().data, seed=7)])
+    rows = sample_rows(estimator, RANGES, load_iris().data, seed=7)
     servers.wait_for(lambda: client.get("/model").json()["version"] == metadata["version"])
     body = {"instances": rows.tolist()}
     predicted = client.post("/predict", json=body)
