@@ -18,13 +18,11 @@ from iris_api.protocols import messages
 from iris_api.serving import page
 from iris_api.serving.messages import PredictRequest
 from iris_api.settings import SettingsError, bentoml_config, settings
-from iris_api.telemetry import logs
 
 try:
     SETTINGS = settings()
 except SettingsError as error:
     raise BentoMLException(str(error)) from None  # bentoml serve prints it without a traceback
-logs.configure(traced=bool(SETTINGS.otlp_endpoint))
 
 
 @bentoml.service(name="iris_api", service_class=LeanService, image=image(), **bentoml_config())

@@ -60,6 +60,11 @@ def _keep_listening() -> None:
     _replace(balancing, "balance_connections", lambda _server: None)
 
 
+def _keep_balancing() -> None:
+    """Never leave the connections to the loop's own server."""
+    _replace(balancing, "MANY", 10**9)
+
+
 def _reject_at_once() -> None:
     """Send each rejection as soon as its request is read."""
     _replace(connections, "REJECT_SECONDS", 0)
@@ -121,6 +126,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "the answer in one write": _write_twice,
     "deferred counting": _count_at_once,
     "balanced connections": _keep_listening,
+    "the loop's own server": _keep_balancing,
     "rejections in turn": _reject_at_once,
     "load shedding": _accept_all,
 }

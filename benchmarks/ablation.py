@@ -7,13 +7,14 @@ turn. The processor time of a request says most: other programs on the machine h
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from statistics import median
 
 import psutil
 
-from benchmarks.load import fire, require_wrk
+from benchmarks.load import Load, fire, require_wrk
 from benchmarks.models import Model, make, registry
 from benchmarks.peers import ABLATED, BENTOML, Peer
 from benchmarks.report import number, table
@@ -41,12 +42,14 @@ class Group:
             chance.
         connections: Numbers of connections of the load.
         pinned: Whether the servers have one core and wrk the others.
+        close: Whether each request has a connection of its own.
     """
 
     title: str
     peers: Sequence[Peer]
     connections: Sequence[int]
     pinned: bool = True
+    close: bool = False
 
 
 def _without(part: str, **env: str) -> Peer:
@@ -80,6 +83,13 @@ GROUPS = (
         pinned=False,
     ),
     Group(
+        "Two workers, 16 clients that connect for each request",
+        [_whole(**TWO), _without("the loop's own server", **TWO)],
+        (16,),
+        pinned=False,
+        close=True,
+    ),
+    Group(
         "Overload: 256 clients that do not wait after a 429, where 16 requests may wait",
         [_whole(**FULL), _without("rejections in turn", **FULL), _without("load shedding", **FULL)],
         (256,),
@@ -101,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="starts of all servers (default: 2)")
-    parser.add_argument("--turns", type=int, default=4, help="of each server (default: 4)")
+    parser.add_argument("--turns", type=int, default=3, help="of each server (default: 3)")
     arguments = parser.parse_args(argv)
     try:
         wrk = require_wrk()
@@ -145,7 +155,16 @@ def _measure(group: Group, model: Model, folder: Path, arguments: argparse.Names
             for turn in range(-1, arguments.turns):  # the first one warms up
                 names = names[1:] + names[:1]
                 for name, connections in itertools.product(names, group.connections):
-                    found = _turn(servers[name], body, connections, there)
+                    fired = functools.partial(
+                        fire,
+                        body=body,
+                        connections=connections,
+                        seconds=SECONDS,
+                        cores=there,
+                        overload=connections > 16,
+                        close=group.close,
+                    )
+                    found = _turn(servers[name], fired)
                     for measure, value in found.items() if turn >= 0 else ():
                         values[name, connections][measure].append(value)
         print(f"{group.title}: start {start + 1} of {arguments.rounds}", flush=True)
@@ -167,12 +186,9 @@ def _serving(
         yield server
 
 
-def _turn(server: Server, body: Path, connections: int, cores: Sequence[int]) -> dict[str, float]:
+def _turn(server: Server, fired: Callable[[str], Load]) -> dict[str, float]:
     before = _cpu_seconds(server)
-    url = f"http://127.0.0.1:{server.port}/predict"
-    load = fire(
-        url, body, connections=connections, seconds=SECONDS, cores=cores, overload=connections > 16
-    )
+    load = fired(f"http://127.0.0.1:{server.port}/predict")
     return {
         "rate": load.rate,
         "accepted": load.accepted,

@@ -50,6 +50,7 @@ def fire(  # noqa: PLR0913 (all of them by keyword)
     seconds: int,
     cores: Collection[int],
     overload: bool = False,
+    close: bool = False,
 ) -> Load:
     """Send the same body again and again, one request at a time on each connection.
 
@@ -60,6 +61,7 @@ def fire(  # noqa: PLR0913 (all of them by keyword)
         seconds: How long the load lasts.
         cores: The cores for wrk.
         overload: Whether the service may reject requests.
+        close: Whether each request has a connection of its own.
 
     Raises:
         BenchmarkError: A request failed, or none was answered.
@@ -67,7 +69,7 @@ def fire(  # noqa: PLR0913 (all of them by keyword)
     command = [
         *("wrk", "--threads", "1", "--connections", str(connections)),
         *("--duration", f"{seconds}s", "--timeout", f"{ANSWER_SECONDS}s"),
-        *("--script", str(SCRIPT), url, str(body)),
+        *("--script", str(SCRIPT), url, str(body), "close" if close else ""),
     ]
     done = subprocess.run(
         pinned(command, cores),

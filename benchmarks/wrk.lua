@@ -1,9 +1,13 @@
--- Posts the body in the file that is wrk's argument; prints one line of JSON in the end.
+-- Posts the body in the file that is the first argument, and prints one line of JSON at the end. With
+-- the second argument close each request has a connection of its own.
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
+  if args[2] == "close" then
+    wrk.headers["Connection"] = "close"
+  end
   wrk.body = file:read("*a")
   file:close()
 end

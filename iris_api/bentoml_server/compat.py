@@ -20,7 +20,7 @@ _METRICS = "bentoml._internal.server.http.instruments:RunnerTrafficMetricsMiddle
 
 NAMES = {
     "bentoml": {
-        "_bentoml_sdk.service:Service": "to_asgi apis config inner bento",
+        "_bentoml_sdk.service:Service": "to_asgi apis config bento",
         "bentoml._internal.configuration.containers:BentoMLContainer": "bentoml_home",
         "bentoml._internal.resource:NvidiaGpuResource": "from_system",
         "bentoml._internal.server.http.access:AccessLogMiddleware": "app",

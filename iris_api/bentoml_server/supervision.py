@@ -31,6 +31,7 @@ from iris_api.importing.service_start import follows_registry, import_at_start
 from iris_api.serving.api_keys import read_keys
 from iris_api.settings import Settings
 from iris_api.store import active_version
+from iris_api.telemetry import logs
 
 POLL_SECONDS = 1
 """Time between two checks of the workers."""
@@ -71,6 +72,7 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
     Raises:
         IrisError: The service cannot start.
     """
+    logs.configure(traced=False)
     check_names()
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
