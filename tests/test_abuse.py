@@ -40,10 +40,7 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     "high bytes in the path": (b"GET /\xff\xfe HTTP/1.1\r\n" + END, [400]),
     "broken escape": (b"GET /%zz%u0000 HTTP/1.1\r\n" + END, [404]),
     "way out": (b"GET /static_content/../../../../etc/passwd HTTP/1.1\r\n" + END, [404]),
-    "way out, escaped": (
-        b"GET /static_content/%2e%2e%2f%2e%2e%2fetc/passwd HTTP/1.1\r\n" + END,
-        [404],
-    ),
+    "way out, escaped": (b"GET /static_content/%2e%2e%2f%2e%2e%2fetc HTTP/1.1\r\n" + END, [404]),
     "long path": (b"GET /" + b"a" * 100_000, [400]),
     "huge header": (b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000, [400]),
     "many headers": (b"GET /health HTTP/1.1\r\n" + b"X: a\r\n" * 20_000, [400]),
@@ -56,10 +53,7 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
         [405],
     ),
     "upgrade, and a request for a body": (
-        POST
-        + UPGRADE
-        + b"Content-Length: 37\r\n\r\n"
-        + b"GET /model HTTP/1.1\r\nHost: x\r\nX: y\r\n\r\n",
+        POST + UPGRADE + b"Content-Length: 32\r\n\r\nGET /model HTTP/1.1\r\nHost: x\r\n\r\n",
         [400],
     ),
     "upgrades without end": ((POST + UPGRADE + b"\r\n") * 2000, []),
@@ -67,10 +61,7 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     "negative length": (POST + b"Content-Length: -1\r\n\r\n{}", [400]),
     "no number as length": (POST + b"Content-Length: 2x\r\n\r\n{}", [400]),
     "length without end": (POST + b"Content-Length: " + b"9" * 40 + b"\r\n\r\n{}", [400]),
-    "length and chunks": (
-        POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        [400],
-    ),
+    "length and chunks": (CHUNKED[:-2] + b"Content-Length: 3\r\n\r\n0\r\n\r\n", [400]),
     "unknown encoding": (POST + b"Transfer-Encoding: gzip\r\n\r\n{}", [400]),
     "chunked is not last": (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", [400]),
     "no number as chunk": (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", [400]),
@@ -80,10 +71,7 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     "trailers without end": (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: a\r\n" * 20_000, []),
     "pipelining": (WHOLE * 50 + b"GET /health HTTP/1.1\r\n" + END, [200] * 51),
     "pipelining without end": (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000, []),
-    "head that ends too late": (
-        b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n" + END,
-        [400],
-    ),
+    "late end of a head": (b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n" + END, [400]),
     "pipelining of garbage": (WHOLE + b"\0\0\0", [400]),
 }
 """What is sent, and the statuses of the answers; none if the connection is only closed."""
@@ -102,7 +90,7 @@ def _attack(server: servers.Server, sent: bytes) -> list[int]:
 
 def _is_well(server: servers.Server) -> bool:
     answer = httpx.post(f"{server.url}/predict", content=ROW, timeout=5)
-    return answer.status_code == 200 and answer.json() == {"predictions": ["setosa"]}
+    return answer.is_success and answer.json() == {"predictions": ["setosa"]}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
