@@ -129,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 What each part that reaches into BentoML or uvicorn buys. Written by `make ablation`; not edited by
 hand. {datetime.now(UTC):%Y-%m-%d}, {wrk}, {len(os.sched_getaffinity(0))} cores, bodies of one row,
 {arguments.rounds} starts with {arguments.turns} turns of {SECONDS} s each. In parentheses: the
-ratio to the first row.
+median ratio to the first row in the same turn. The row of this service once more shows what
+chance does.
 """
     OUTPUT.write_text("\n".join([head, *parts]), encoding="utf-8")
     return 0

@@ -2,7 +2,7 @@
 
 Buys: workers that share the clients who keep their connections (test_balance.py). Left to the
 kernel, the worker that wakes up first takes nearly all: 63 of 64 that were opened one by one.
-Clients that connect for each request need no balance, and would pay for it with a quarter of their
+Clients that connect for each request need no balance, and would pay for it with 14 % of their
 requests/s: while many come, the loop's own server accepts them.
 No supported way: BentoML gives one listening socket to all workers, and uvicorn can only listen
 with a server that accepts whatever comes.
