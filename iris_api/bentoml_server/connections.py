@@ -1,8 +1,8 @@
 """Connections that are safe without a proxy in front, and that reject requests under overload.
 
 Buys: slow and hostile clients, idle connections and too many requests cost the others nothing
-(tests: test_abuse.py, test_overload.py), and 1.2 times the requests/s (`benchmarks/ABLATION.md`), 7 %
-of them by `OneWrite`.
+(tests: test_abuse.py, test_overload.py), and 1.2 times the requests/s, 7 % of them by `OneWrite`
+(`benchmarks/ABLATION.md`).
 No supported way: uvicorn limits neither the time of a client nor the size of a request's head, and
 its `limit_concurrency` counts idle connections, too.
 Relies on: `HttpToolsProtocol` and `RequestResponseCycle` of uvicorn, and their attributes.
