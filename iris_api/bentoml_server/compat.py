@@ -6,7 +6,6 @@ one after the other.
 """
 
 import dis
-import functools
 import importlib
 import inspect
 from importlib.metadata import version
@@ -79,18 +78,16 @@ def _has(path: str, name: str) -> bool:
         found = getattr(importlib.import_module(module), owner)
     except (ImportError, AttributeError):
         return False
-    return not name or hasattr(found, name) or name in _assigned(found)
+    return not name or hasattr(found, name) or _assigns(found, name)
 
 
-@functools.cache
-def _assigned(owner: Any) -> set[str]:
-    """Return the attributes that the methods of a class assign."""
+def _assigns(owner: Any, name: str) -> bool:
+    """Return whether a method of a class assigns an attribute of its instances."""
     classes = getattr(owner, "__mro__", ())
     methods = (inspect.unwrap(value) for cls in classes for value in vars(cls).values())
-    return {
-        instruction.argval
+    return any(
+        instruction.opname == "STORE_ATTR" and instruction.argval == name
         for method in methods
-        if inspect.isfunction(method)
+        if inspect.isfunction(method) and name in method.__code__.co_names
         for instruction in dis.get_instructions(method)
-        if instruction.opname == "STORE_ATTR"
-    }
+    )
