@@ -1,7 +1,8 @@
 """The metrics of one worker, beside BentoML's request counts and times.
 
 A request only queues its rows and answer. Up to 50 ms later numpy counts all that are queued at
-once, where a dozen counters would be updated for each.
+once. A dozen counters updated for each request would halve the requests/s
+(`benchmarks/ABLATION.md`: deferred counting).
 """
 
 import asyncio
