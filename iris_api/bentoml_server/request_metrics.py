@@ -148,4 +148,9 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
             except HTTPException as error:
                 await error_response(error.status_code, error.detail)(scope, receive, send)
             else:
-                await self.app(scope, receive, send)
+
+                async def release_and_send(message: Message) -> None:
+                    stack.close()  # the page is rendered: no slow client may hold the lock
+                    await send(message)
+
+                await self.app(scope, receive, release_and_send)
