@@ -67,6 +67,10 @@ class Traced:
         """Parse the log, each line of which must be an object."""
         return [json.loads(line) for line in self.server.log.read_text().splitlines()]
 
+    def content(self) -> str:
+        """Return the log without its times, which may contain any digits."""
+        return str([line | {"time": ""} for line in self.lines()])
+
 
 @pytest.fixture(scope="module")
 def traced(
@@ -138,7 +142,7 @@ def test_lines_of_the_log(traced: Traced) -> None:
     (ready,) = [line for line in lines if line["message"] == "Service iris_api initialized"]
     assert ready["model_version"] == 1
     assert "trace_id" not in ready
-    assert "5.123" not in traced.server.log.read_text()
+    assert "5.123" not in traced.content()
 
 
 def test_a_fault(traced: Traced) -> None:
@@ -159,7 +163,7 @@ def test_a_fault(traced: Traced) -> None:
     assert "in write_answer" in line["exception"]
     assert line["trace_id"] == trace_id
     assert line["model_version"] == 1
-    assert "6.5" not in traced.server.log.read_text("utf-8")
+    assert "6.5" not in traced.content()
 
 
 def test_lines_on_a_terminal(plain_env: dict[str, str], tmp_path: Path) -> None:
