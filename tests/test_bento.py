@@ -71,6 +71,18 @@ def test_same_answers_elsewhere(
     assert found == _answers(service.url)
 
 
+def test_model_in_the_bento(bento_home: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+    """A Bento with its model inside it, as in an image, needs no model store."""
+    (built,) = (path.parent for path in bento_home.glob("bentos/iris_api/*/bento.yaml"))
+    bento = shutil.copytree(built, tmp_path / "bento")
+    shutil.copytree(bento_home / "models", bento / "models")
+    env = plain_env | {"BENTOML_HOME": str(tmp_path / "other")}
+    with servers.bentoml_service(tmp_path / "log", env=env, target=str(bento)) as server:
+        model = httpx.get(f"{server.url}/model").json()
+
+    assert model["origin"] == "bento"
+
+
 @pytest.mark.thorough
 def test_pointed_at_a_registry(
     tracking: Tracking, bento_home: Path, plain_env: dict[str, str], tmp_path: Path

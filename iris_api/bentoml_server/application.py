@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from iris_api.home import bento_model_store
 from iris_api.serving.responses import error_page, server_error
 from iris_api.store import entry
 from iris_api.telemetry import logs
@@ -46,7 +47,7 @@ class LeanService(bentoml.Service):
     def carried_model(self) -> entry.Entry | None:
         """Return the model that a Bento carries, if this is a Bento and carries one."""
         carried = [model.tag for model in self.bento.info.all_models] if self.bento else []
-        return entry.get(carried[0]) if carried else None
+        return entry.get(carried[0], bento_model_store()) if carried else None
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's application, and keep the middleware that is needed."""

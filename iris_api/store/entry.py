@@ -16,7 +16,7 @@ from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
 from iris_api.errors import IrisError, one_line
-from iris_api.home import bento_model_store, model_store, staging
+from iris_api.home import model_store, staging
 from iris_api.store.digests import digest_files
 from iris_api.store.metadata import EntryMetadata, Example, ModelCard, Provenance
 
@@ -132,11 +132,6 @@ def entries(name: str | None = None) -> list[Entry]:
             found.append(get(bentoml.Tag(path.parent.parent.name, path.parent.name)))
     ours = [entry for entry in found if name in {None, entry.metadata.name}]
     return sorted(ours, key=lambda entry: entry.created)
-
-
-def get_carried(tag: bentoml.Tag) -> Entry:
-    """Return an entry that the served Bento carries; the exceptions are those of `get`."""
-    return get(tag, bento_model_store())
 
 
 def get(tag: bentoml.Tag, store: Path | None = None) -> Entry:
