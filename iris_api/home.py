@@ -56,9 +56,6 @@ def new_metrics_folder() -> Path:
     BentoML has one folder for all services of a BENTOML_HOME and empties it whenever one starts,
     even one that then finds its port in use: the counts of a running service would be lost. This
     folder is locked until this process ends, and removed when the next service starts.
-
-    Raises:
-        OSError: it cannot be made or locked, such as in a read-only home.
     """
     # The handle is never closed, so that the lock ends with this process and not before.
     locked, _ = _new_folder(bentoml_home() / "metrics", METRICS_PREFIX)
@@ -89,11 +86,7 @@ def clear_staging() -> None:
 def _new_folder(base: Path, prefix: str) -> tuple[Path, int]:
     """Make and lock a folder, and remove those of the same prefix whose process has ended.
 
-    Returns:
-        The folder, and the handle that holds its lock until it is closed or the process ends.
-
-    Raises:
-        OSError: it cannot be made or locked.
+    Closing the returned handle, or the end of the process, releases the lock.
     """
     base.mkdir(parents=True, exist_ok=True)
     # No other process may remove folders between the making of this one and its locking.

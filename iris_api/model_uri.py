@@ -9,7 +9,7 @@ STAGES = {stage.lower(): stage for stage in ("None", "Staging", "Production", "A
 
 
 class ModelURIError(IrisError):
-    """A model URI in none of the four forms."""
+    """A text that is no model URI."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,7 @@ class ModelURI:
 
     @classmethod
     def parse(cls, text: str) -> "ModelURI":
-        """Parse a model URI.
-
-        Raises:
-            ModelURIError: The text has none of the four forms.
-        """
+        """Parse a model URI, or raise a ModelURIError."""
         match = re.fullmatch(r"models:/([^/@:]+)(?:/([^/@]+)|@([^/@]+))", text)
         # A lone surrogate, for one, can be neither sent nor printed.
         if not match or not text.isprintable():

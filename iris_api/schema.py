@@ -3,12 +3,7 @@
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 """The columns of every array of rows in this project, in this order, in centimetres."""
 
-SKLEARN_NAMES = {
-    "sepal length (cm)": "sepal_length",
-    "sepal width (cm)": "sepal_width",
-    "petal length (cm)": "petal_length",
-    "petal width (cm)": "petal_width",
-}
+SKLEARN_NAMES = {f"{feature.replace('_', ' ')} (cm)": feature for feature in FEATURES}
 """The names that `sklearn.datasets.load_iris` gives to the four features."""
 
 MINIMUM_CM, MAXIMUM_CM = 0, 100

@@ -51,11 +51,7 @@ class Settings(BaseModel):
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process.
-
-    Raises:
-        SettingsError: A variable has an invalid value; the message names the first one.
-    """
+    """Return the settings of this process, or raise a SettingsError for the first wrong one."""
     try:
         # An empty variable counts as unset.
         return Settings.model_validate({name: text for name, text in os.environ.items() if text})
@@ -70,11 +66,7 @@ def bentoml_config() -> dict[str, Any]:
         "http": {"port": settings().port},
         # One worker a core; in a container, one for each core that it may use.
         "workers": settings().workers or "cpu_count",
-        "metrics": {
-            "enabled": True,
-            "namespace": "bentoml_service",
-            "duration": {"buckets": DURATION_BUCKETS},
-        },
+        "metrics": {"duration": {"buckets": DURATION_BUCKETS}},
         "logging": {"access": {"enabled": settings().access_log}},
     }
     if settings().otlp_endpoint:

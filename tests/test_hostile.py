@@ -278,7 +278,7 @@ CONTENTS: dict[str, tuple[Attack, str]] = {
     ),
     "loader that grows": (
         _grows("[boom]", "[{}]", "*l9"),
-        f"loader_module of the python_function flavor should be a string; {AGAIN}",
+        f"the MLmodel file cannot be used: loader_module: Input should be a valid string; {AGAIN}",
     ),
     "merge that grows": (_grows("{a: 1}", "{{<<: [{}]}}", "mlflow.sklearn"), NO_YAML),
     "long list of flavors": (

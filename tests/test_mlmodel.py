@@ -67,15 +67,20 @@ def test_columns(copied: Copy, columns: tuple[str, ...], features: tuple[str, ..
     assert json.loads(flavor.signature["inputs"])[0]["name"] == columns[0]
 
 
-NO_FLAVORS = f"flavors in the MLmodel file should be a mapping; {AGAIN}"
-NO_STRING = f"of the sklearn flavor should be a string; {AGAIN}"
+WRONG = "the MLmodel file cannot be used: "
+NO_INPUTS = f"the model has no signature with inputs; {SIGN}"
+NO_NAMES = f"the signature's inputs are not a list of columns with names; {SIGN}"
+NO_STRING = f"Input should be a valid string; {AGAIN}"
 
 
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (lambda d: d.clear(), NO_FLAVORS),
-        (lambda d: d.update(flavors=[1]), NO_FLAVORS),
+        (lambda d: d.clear(), f"{WRONG}flavors: Field required; {AGAIN}"),
+        (
+            lambda d: d.update(flavors=[1]),
+            f"{WRONG}flavors: Input should be a valid dictionary; {AGAIN}",
+        ),
         (
             lambda d: d.update(flavors={"keras": {}, "on\x1bnx": {}}),
             f"the model has no sklearn flavor (it has: keras, on?nx); {AGAIN}",
@@ -92,18 +97,18 @@ NO_STRING = f"of the sklearn flavor should be a string; {AGAIN}"
         (pyfunc_flavor(code="code"), CODE),
         (pyfunc_flavor(model_code_path="model.py"), CODE),
         (lambda d: d["flavors"].update(own={"code_paths": ["a.py"]}), CODE),
-        (sklearn_flavor(pickled_model=7), f"pickled_model {NO_STRING}"),
-        (sklearn_flavor(sklearn_version=1.9), f"sklearn_version {NO_STRING}"),
+        (sklearn_flavor(pickled_model=7), f"{WRONG}pickled_model: {NO_STRING}"),
+        (sklearn_flavor(sklearn_version=1.9), f"{WRONG}sklearn_version: {NO_STRING}"),
         (
             sklearn_flavor(serialization_format="torch"),
             f"the serialization format torch is not known; {AS_SKOPS}",
         ),
-        (lambda d: d.update(signature=None), f"the model has no signature; {SIGN}"),
-        (_inputs(None), f"the signature has no inputs; {SIGN}"),
-        (_inputs("{"), f"the signature's inputs are not a list of columns; {SIGN}"),
+        (lambda d: d.update(signature=None), NO_INPUTS),
+        (_inputs(None), NO_INPUTS),
+        (_inputs("{"), NO_NAMES),
         (
             _inputs('[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 4]}}]'),
-            f"the signature's columns have no names; {SIGN}",
+            NO_NAMES,
         ),
     ],
 )

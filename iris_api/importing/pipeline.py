@@ -66,7 +66,7 @@ class Importer:
             card = _describe(version, digest, vetted, compiled, metrics)
             example = record_example(vetted.estimator, vetted.examples)
             tag = store.stage(folder, model, _files(vetted, compiled), card, example)
-            entry = active_version.publish(folder, tag, digest)
+            entry = active_version.publish(folder, tag)
         logger.info("%s is stored", entry.tag)
         return str(entry.tag)
 

@@ -7,16 +7,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-_FATAL = 4
-"""Highest severity of ONNX Runtime's log; errors are raised anyway, and the log adds nothing."""
-
 
 class Answer(NamedTuple):
     """What a model answers to n rows.
 
     Attributes:
-        labels: class indices, shape (n,).
-        probabilities: shape (n, k), columns in the order of the classes; None where the model has
+        labels: Class indices, shape (n,).
+        probabilities: Shape (n, k), columns in the order of the classes; None where the model has
             none, or where they were not asked for and would have taken a second run.
     """
 
@@ -35,13 +32,10 @@ class Engine(Protocol):
 
 
 def open_session(model: bytes) -> Any:
-    """Open a compiled model in onnxruntime, on one thread.
+    """Open a serialized ONNX model in onnxruntime, on one thread.
 
     A graph for four features has no work to share out: a second thread costs its hand-over and
     takes a core from the other workers.
-
-    Args:
-        model: serialized ONNX without external data.
 
     Raises:
         Exception: onnxruntime has one type for each kind of bad model, without a common base.
@@ -55,7 +49,7 @@ def open_session(model: bytes) -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _FATAL
+    options.log_severity_level = 4  # fatal; errors are raised anyway, and the log adds nothing
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -14,24 +14,14 @@ from iris_api.vetting.training_profile import TrainingProfile
 
 
 class Model:
-    """One version of a registered model.
-
-    Attributes:
-        tag: of its entry in the model store.
-        version: in the registry.
-        classes: the labels, in the order of the probabilities' columns.
-        metadata: what the import recorded.
-        origin: where the entry was, in the model store of BENTOML_HOME or in the served Bento.
-        has_probabilities: whether they can be asked for.
-        profile: of the training rows, where the model came with one.
-    """
+    """One version of a registered model."""
 
     def __init__(self, entry: Entry, engine: Engine, origin: Literal["store", "bento"]) -> None:
         self.tag = str(entry.tag)
         self.metadata = entry.metadata
         self.version = entry.metadata.version
-        self.classes = entry.metadata.classes
-        self.origin = origin
+        self.classes = entry.metadata.classes  # in the order of the probabilities' columns
+        self.origin = origin  # the model store of BENTOML_HOME, or the served Bento
         self._labels = np.array(self.classes, dtype=object)
         order = [FEATURES.index(feature) for feature in entry.metadata.features]
         self._order = None if order == sorted(order) else order
@@ -44,10 +34,8 @@ class Model:
         """Verify an entry, open its model and have it answer its example.
 
         Raises:
-            StoreError: its files, or its answers, are not those of the import, or it cannot be
-                opened.
-            VettingError: its training profile or its estimator cannot be used.
-            OSError: a file cannot be read.
+            IrisError: Its files or answers are not those of the import, or it cannot be opened.
+            OSError: A file cannot be read.
         """
         try:
             verify(entry)
@@ -63,12 +51,7 @@ class Model:
             raise damaged(entry, problem) from error
 
     def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
-        """Classify rows.
-
-        Args:
-            rows: shape (n, 4), in centimetres, columns in the order of `FEATURES`.
-            probabilities: whether they are wanted, of a model that has them.
-        """
+        """Classify rows of shape (n, 4), in centimetres, columns in the order of `FEATURES`."""
         ordered = rows if self._order is None else rows[:, self._order]
         return self._engine.answer(ordered, probabilities=probabilities)
 

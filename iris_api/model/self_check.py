@@ -22,8 +22,8 @@ def check_example(engine: Engine, entry: Entry) -> None:
     """Compare an engine's answers with those of the import.
 
     Raises:
-        StoreError: a label differs, or a probability by more than the tolerance.
-        ValueError: only one of the two has probabilities.
+        StoreError: A label differs, or a probability by more than the tolerance.
+        ValueError: Only one of the two has probabilities.
     """
     expected = entry.metadata.example
     found = _ask(engine, np.array(expected.rows, dtype=np.float64))

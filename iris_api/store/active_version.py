@@ -22,12 +22,7 @@ PREVIOUS = "previous"
 
 
 def active(name: str) -> Entry:
-    """Return the active entry of a registered model.
-
-    Raises:
-        StoreError: nothing is imported yet, the `latest` file is damaged, or it names no entry, or
-            one of another model with the same store name.
-    """
+    """Return the active entry of a registered model, or raise a StoreError."""
     store, tag = model_store(), bentoml.Tag(store_name(name), LATEST)
     found = _read(store / tag.latest_path())
     if found is None:
@@ -41,11 +36,7 @@ def active(name: str) -> Entry:
 
 
 def previous(name: str) -> Entry:
-    """Return the entry that was active before, for when the active one cannot be used.
-
-    Raises:
-        StoreError: there is none, or it is one of another model with the same store name.
-    """
+    """Return the entry that was active before, for when the active one cannot be used."""
     found = _read(model_store() / store_name(name) / PREVIOUS)
     if not _is_version(found):
         raise StoreError(f"no version of {name} was active before")
@@ -53,55 +44,45 @@ def previous(name: str) -> Entry:
 
 
 def pointer(name: str) -> tuple[str, int] | None:
-    """Return which version is active and since when, from one small file.
-
-    Returns:
-        The version part of the tag, or whatever a damaged file has, and the time of its activation
-        in ns; None without an active version.
-    """
+    """Return the content of `latest` and when it was written, in ns; None without the file."""
     path = model_store() / store_name(name) / LATEST
     try:
-        return _text(path), path.stat().st_mtime_ns
+        return _read(path) or "", path.stat().st_mtime_ns
     except OSError:
         return None
 
 
 def is_active(entry: Entry) -> bool:
     """Return whether an entry is the active one."""
-    return _names(LATEST, entry)
+    return _read(entry.path.parent / LATEST) == entry.tag.version
 
 
 def is_needed(entry: Entry) -> bool:
     """Return whether the service answers with an entry, or falls back to it."""
-    return is_active(entry) or _names(PREVIOUS, entry)
+    return is_active(entry) or _read(entry.path.parent / PREVIOUS) == entry.tag.version
 
 
-def publish(folder: Path, tag: bentoml.Tag, digest: str) -> Entry:
-    """Move a staged entry into the store and make it the active one: two renames.
+def publish(folder: Path, tag: bentoml.Tag) -> Entry:
+    """Move the entry of a staging folder into the store and make it the active one: two renames.
 
-    Args:
-        folder: where it was staged.
-        tag: from `entry.stage`.
-        digest: of the model's files, whole.
-
-    Returns:
-        The entry; where another import of the same version was faster, that one's.
+    Where another import of the same version was faster, its entry stays.
 
     Raises:
-        StoreError: another content has this tag already.
+        StoreError: Another content has this tag already.
     """
     target = model_store() / tag.path()
     target.parent.mkdir(parents=True, exist_ok=True)
     with lock(target.parent):
         written = _write_pointers(folder, tag)  # first, because it fails on a full disk
+        staged = get(tag, folder / "models")
         try:
-            (folder / "models" / tag.path()).rename(target)
+            staged.path.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
             verify(get(tag))
         entry = get(tag)
-        if entry.metadata.digest != digest:
+        if entry.metadata.digest != staged.metadata.digest:
             raise StoreError(
                 f"{target} has other files in it; remove this folder, then import the version again"
             )
@@ -110,14 +91,10 @@ def publish(folder: Path, tag: bentoml.Tag, digest: str) -> Entry:
 
 
 def activate(entry: Entry) -> None:
-    """Make an entry the active one, as one step.
-
-    Raises:
-        StoreError: it was removed just now.
-    """
+    """Make an entry the active one, as one step."""
     # The lock keeps out `retention`, which spares the active entry, and other activations.
     with staging() as folder, lock(entry.path.parent):
-        get(entry.tag)
+        get(entry.tag)  # it may have been removed just now
         _move_pointers(_write_pointers(folder, entry.tag), entry.path.parent)
 
 
@@ -132,21 +109,13 @@ def _entry_of(name: str, version: str) -> Entry:
     return entry
 
 
-def _names(file: str, entry: Entry) -> bool:
-    return _read(model_store() / entry.tag.name / file) == entry.tag.version
-
-
 def _read(path: Path) -> str | None:
     """Return the content of a file that names a version; None where there is no such file."""
     try:
-        return _text(path)
+        # After a power failure it may be zeros, or no text at all.
+        return path.read_text("utf-8", errors="replace").strip()
     except FileNotFoundError:
         return None
-
-
-def _text(path: Path) -> str:
-    # After a power failure it may be zeros, or no text at all.
-    return path.read_text("utf-8", errors="replace").strip()
 
 
 def _is_version(text: str | None) -> TypeGuard[str]:
@@ -168,7 +137,7 @@ def _write_pointers(folder: Path, tag: bentoml.Tag) -> Path:
 
 
 def _move_pointers(written: Path, models: Path) -> None:
-    # The former one first, so that whoever sees the new version can fall back.
+    # The former one first, so that a service that reads the new version can fall back.
     for name in (PREVIOUS, LATEST):
         if (written / name).exists():
             (written / name).replace(models / name)

@@ -18,13 +18,10 @@ def digest_directory(directory: Path) -> str:
 
 def digest_files(directory: Path) -> dict[str, str]:
     """Return the SHA-256 of each file below a directory by its POSIX path, sorted by path."""
-    files = sorted(
-        (path.relative_to(directory).as_posix(), path)
-        for path in directory.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    )
     digests = {}
-    for name, path in files:
-        with path.open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    for path in directory.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[path.relative_to(directory).as_posix()] = digest
+    return dict(sorted(digests.items()))

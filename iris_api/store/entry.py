@@ -41,14 +41,7 @@ class StoreError(IrisError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One imported model version in a model store.
-
-    Attributes:
-        tag: its name and version in the store.
-        path: its folder.
-        created: when the import wrote it.
-        metadata: what the import recorded.
-    """
+    """One imported model version in a model store."""
 
     tag: bentoml.Tag
     path: Path
@@ -72,11 +65,11 @@ def stage(
     """Write a whole entry into a staging folder; `active_version.publish` moves it to the store.
 
     Args:
-        folder: from `staging()`.
-        model: the directory as the registry served it, inside the folder; it is moved.
-        derived: file name and content of what the import made from it.
-        card: what the import found out.
-        example: what the service checks itself with.
+        folder: The staging folder.
+        model: The directory as the registry served it, inside the folder; it is moved.
+        derived: Name and content of each file that the import made from it.
+        card: What the import found out.
+        example: What the service checks itself with.
     """
     tag = tag_of(card.name, card.version, card.digest)
     entry = folder / "models" / tag.path()
@@ -101,11 +94,7 @@ def stage(
 
 
 def update(entry: Entry, provenance: Provenance) -> bool:
-    """Change what an entry says about its version, such as the stage after a promotion.
-
-    Returns:
-        Whether anything had to be changed.
-    """
+    """Change the provenance of an entry where it differs, and return whether it did."""
     metadata = entry.metadata.model_copy(update=dict(provenance))
     if metadata == entry.metadata:
         return False
@@ -135,15 +124,11 @@ def entries(name: str | None = None) -> list[Entry]:
 
 
 def get(tag: bentoml.Tag, store: Path | None = None) -> Entry:
-    """Return an entry of a model store.
-
-    Args:
-        tag: with its version; `active_version.active` resolves `latest`.
-        store: the folder of the model store, by default that of BENTOML_HOME.
+    """Return an entry of a model store, by default that of BENTOML_HOME.
 
     Raises:
-        StoreError: it is not in the store, or cannot be read.
-        OSError: the file system does not give it.
+        StoreError: It is not in the store, or its `model.yaml` is damaged.
+        OSError: Its `model.yaml` cannot be read.
     """
     store = store or model_store()
     path = store / tag.path()
@@ -171,17 +156,18 @@ def verify(entry: Entry) -> None:
     """Compare every file of an entry with the digests of its import.
 
     Raises:
-        StoreError: a file was changed, removed or added; the message names it.
+        StoreError: A file was changed, removed or added; the message names it.
     """
     expected = entry.metadata.files
     found = digest_files(entry.path)
     found.pop(_INFO_FILE, None)
     for file in sorted(expected.keys() | found.keys()):
-        if expected.get(file) != found.get(file):
-            change = "is missing" if file not in found else "was changed after the import"
-            if file not in expected:
-                change = "was added after the import"
-            raise damaged(entry, f"{file} {change}")
+        if file not in found:
+            raise damaged(entry, f"{file} is missing")
+        if file not in expected:
+            raise damaged(entry, f"{file} was added after the import")
+        if expected[file] != found[file]:
+            raise damaged(entry, f"{file} was changed after the import")
 
 
 def damaged(entry: Entry, problem: str) -> StoreError:

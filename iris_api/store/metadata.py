@@ -20,6 +20,8 @@ from pydantic import (
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from iris_api.errors import first_problem
+
 SKLEARN_CHOSEN = "The model was imported with --engine sklearn, so it was not compiled."
 
 Timestamp = Annotated[
@@ -141,16 +143,11 @@ class EntryMetadata(ModelCard):
 
     @classmethod
     def read(cls, metadata: Mapping[str, Any]) -> "EntryMetadata":
-        """Read what BentoML has as an entry's metadata.
-
-        Raises:
-            ValueError: a key is missing or has another type; the message names the first.
-        """
+        """Read an entry's metadata; a ValueError names the first key that is wrong."""
         try:
             return cls.model_validate(dict(metadata))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise ValueError(first_problem(error)) from None
 
     def to_plain(self) -> dict[str, Any]:
         """Return the plain values that BentoML takes as metadata, which cannot be None."""

@@ -1,7 +1,6 @@
 """What the registry answered last, recorded for the service, which never asks it."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,10 +14,9 @@ class RegistryStatus(BaseModel):
     """The result of the last poll of the registry.
 
     Attributes:
-        checked_at: when the registry last answered; None before its first answer. Earlier versions
-            wrote the Unix time in seconds.
-        version: the version that the model URI meant then; None where it meant none.
-        error: one line that says why the last poll failed; None where it did not.
+        checked_at: When the registry last answered; earlier versions wrote the Unix time.
+        version: The version that the model URI meant then; None where it meant none.
+        error: One line that says why the last poll failed; None where it did not.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -34,17 +32,14 @@ def read(name: str) -> RegistryStatus | None:
     It is written whole or not at all, so only another program can make it unreadable.
     """
     try:
-        return RegistryStatus.model_validate_json(_file(name).read_bytes())
+        path = registry_status_file(store_name(name))
+        return RegistryStatus.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
 
 
 def record_answer(name: str, version: int | None) -> None:
-    """Record that the registry answered just now.
-
-    Raises:
-        OSError: the disk is full or read-only; the former status stays.
-    """
+    """Record that the registry answered just now."""
     _write(name, RegistryStatus(checked_at=datetime.now(UTC), version=version))
 
 
@@ -52,25 +47,17 @@ def record_failure(name: str, error: object) -> None:
     """Record that the registry did not answer; its last answer is kept.
 
     Without a model store nothing is written: an import that fails leaves everything as it was.
-
-    Raises:
-        OSError: as in `record_answer`.
     """
-    if not model_store().is_dir():
-        return
-    known = read(name) or RegistryStatus()
-    _write(name, known.model_copy(update={"error": one_line(error, 400)}))
+    if model_store().is_dir():
+        known = read(name) or RegistryStatus()
+        _write(name, known.model_copy(update={"error": one_line(error, 400)}))
 
 
 def _write(name: str, status: RegistryStatus) -> None:
     """Replace the status of a registered model, as one step."""
-    path = _file(name)
+    path = registry_status_file(store_name(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     with staging() as folder:
         written = folder / path.name
         written.write_text(status.model_dump_json() + "\n", encoding="utf-8")
         written.replace(path)
-
-
-def _file(name: str) -> Path:
-    return registry_status_file(store_name(name))

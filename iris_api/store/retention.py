@@ -10,13 +10,9 @@ from iris_api.store.entry import entries
 def prune(name: str, keep: int) -> list[bentoml.Tag]:
     """Remove the oldest entries of a registered model, and return their tags.
 
-    A service that is loading an entry at that moment finds all of it or nothing.
-
-    Args:
-        name: of the registered model; entries of other models, and of other programs, stay.
-        keep: how many of the entries imported last stay. The active one, the one before it, which
-            a service falls back to, and those that a Bento of the same home names stay as well:
-            `bentoml build` does not copy its model.
+    The `keep` entries imported last stay. So do the active one, the one before it, which a service
+    falls back to, and those that a Bento of the same home names: `bentoml build` does not copy its
+    model. A service that is loading an entry at that moment finds all of it or nothing.
     """
     old = entries(name)[:-keep]
     if not old:

@@ -86,13 +86,8 @@ NODE_TYPES: dict[str, frozenset[str] | None] = {
     "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
     "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
     # skops itself checks the types of these nodes, and does not call what they name.
-    "FunctionNode": None,
-    "JsonNode": None,
-    "LossNode": None,
-    "MaskedArrayNode": None,
-    "NdArrayNode": None,
-    "ObjectNode": None,
-    "TypeNode": None,
+    **dict.fromkeys(("FunctionNode", "JsonNode", "LossNode", "MaskedArrayNode"), None),
+    **dict.fromkeys(("NdArrayNode", "ObjectNode", "TypeNode"), None),
 }
 """The kinds of skops nodes that a classifier needs, and the types that each may construct.
 
@@ -103,14 +98,10 @@ size; CachedNode, which skops does not write.
 
 
 def open_archive(data: bytes) -> Any:
-    """Construct the object in a skops archive.
-
-    Args:
-        data: the content of the file, so that the bytes that are checked are those that are opened.
+    """Construct the object in a skops archive, once all of it is checked.
 
     Raises:
-        VettingError: it is not a skops archive, it is too large, or it contains a type that is not
-            trusted. Nothing in it has been constructed then.
+        VettingError: it is no skops archive, is too large, or contains a type that is not trusted.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -177,15 +168,17 @@ def _check_nodes(part: Any, known: dict[Any, tuple[int, Any]], untrusted: set[st
     if not isinstance(part, dict):
         return 0
     size = 1 + sum(_check_nodes(item, known, untrusted) for item in part.values())
-    is_node = isinstance(part.get("__loader__"), str)
-    identity = part.get("__id__")
-    if is_node:
-        loader, name = part["__loader__"], f"{part['__module__']}.{part['__class__']}"
+    loader, identity = part.get("__loader__"), part.get("__id__")
+    if isinstance(loader, str):
+        name = f"{part['__module__']}.{part['__class__']}"
         allowed = NODE_TYPES.get(loader, frozenset())
         if allowed is not None and name not in allowed:
             untrusted.add(f"{name} as {loader}")
     if isinstance(identity, int):
         scalars = {key: value for key, value in part.items() if isinstance(value, str)}
-        if not is_node or known.setdefault(identity, (size, scalars)) != (size, scalars):
+        if not isinstance(loader, str) or known.setdefault(identity, (size, scalars)) != (
+            size,
+            scalars,
+        ):
             raise ValueError("two different objects have the same id")
     return size

@@ -1,4 +1,4 @@
-"""From an untrusted model directory to a fitted classifier."""
+"""The way from an untrusted model directory to a fitted classifier."""
 
 import warnings
 from dataclasses import dataclass
@@ -37,36 +37,24 @@ MAXIMUM_LABEL = 100
 
 @dataclass(frozen=True)
 class Vetted:
-    """A model that can be used.
+    """A model that can be used."""
 
-    Attributes:
-        estimator: a fitted classifier, whose `classes_` are sorted strings or integers.
-        features: the columns of its rows in the estimator's order, a permutation of `FEATURES`.
-        signature: the signature's parts (`inputs`, `outputs`, …), each JSON text.
-        sklearn_version: the version of scikit-learn that the model was saved with.
-        profile: the training profile, if the model came with one.
-        examples: rows in centimetres, shape (n, 4) with n >= 1, in the order of `features`.
-        skops: the skops file that a pickle was converted to, or None for a model without a pickle.
-    """
-
-    estimator: ClassifierMixin
-    features: tuple[str, ...]
-    signature: dict[str, str]
-    sklearn_version: str
+    estimator: ClassifierMixin  # fitted; its classes_ are sorted strings or integers
+    features: tuple[str, ...]  # a permutation of FEATURES, in the estimator's order
+    signature: dict[str, str]  # its parts (inputs, outputs, …), each JSON text
+    sklearn_version: str  # that the model was saved with
     profile: TrainingProfile | None
-    examples: NDArray[np.float64]
-    skops: bytes | None
+    examples: NDArray[np.float64]  # rows in centimetres, shape (n, 4) with n >= 1, as `features`
+    skops: bytes | None  # the file that a pickle was converted to
 
 
 def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
-    """Open a model directory as the registry served it.
+    """Open a model directory as the registry served it, without changing a file.
 
-    Args:
-        directory: the files that `mlflow.sklearn.log_model` wrote; they are only read.
-        trust_pickle: convert a pickle in a process of its own, in place of rejecting it.
+    With `trust_pickle` a pickle is converted in a process of its own, in place of being rejected.
 
     Raises:
-        VettingError: the model must not be opened, or cannot be served.
+        VettingError: The model must not be opened, or cannot be served.
     """
     flavor = read_flavor(directory)
     skops = None
@@ -84,12 +72,7 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
 
 
 def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) -> ClassifierMixin:
-    """Open the skops file of a model directory, or the one that its pickle was converted to.
-
-    Raises:
-        VettingError: it is not skops, contains a type that is not trusted, is damaged, or is not a
-            fitted classifier of the flavor's features.
-    """
+    """Open the skops file of a model directory, or the one that its pickle was converted to."""
     if skops is None and flavor.serialization_format != "skops":
         raise VettingError(
             f"the model is a {flavor.serialization_format}, which can run any code when it is "
@@ -136,7 +119,11 @@ def _check_classifier(estimator: Any, features: tuple[str, ...]) -> None:
     labels = classes.tolist() if classes.ndim == 1 else [None]
     if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (
         all(type(label) is int and -(2**63) <= label < 2**63 for label in labels)
-        or all(type(label) is str and _is_writable(label) for label in labels)
+        # A lone surrogate, for example, is not printable and cannot be encoded as UTF-8.
+        or all(
+            type(label) is str and label.isprintable() and len(label) <= MAXIMUM_LABEL
+            for label in labels
+        )
     ):
         raise VettingError(
             "the model's classes are not one row of 2 to "
@@ -146,11 +133,6 @@ def _check_classifier(estimator: Any, features: tuple[str, ...]) -> None:
     # scikit-learn sorts them, and finds labels in them by bisection.
     if labels != sorted(set(labels)):
         raise VettingError("the model's classes are not sorted and unique; train it again")
-
-
-def _is_writable(label: str) -> bool:
-    # A lone surrogate, for example, is not printable and cannot be encoded as UTF-8.
-    return label.isprintable() and len(label) <= MAXIMUM_LABEL
 
 
 def _check_order(columns: list[Any], features: tuple[str, ...]) -> None:

@@ -7,13 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM, feature_of
-from iris_api.vetting.mlmodel import VettingError, read_file
+from iris_api.vetting.mlmodel import MAXIMUM_TEXT_BYTES, VettingError, read_file
 
 EXAMPLE_ROWS = 100
 """Most rows that are kept of an example."""
-
-MAXIMUM_EXAMPLE_BYTES = 1024**2
-"""Largest `input_example.json`, in bytes; a hundred rows take about five kilobytes."""
 
 TYPICAL_CM = dict(zip(FEATURES, (5.8, 3.1, 3.8, 1.2), strict=True))
 """About the mean of each feature in the iris data set, in centimetres."""
@@ -22,15 +19,13 @@ TYPICAL_CM = dict(zip(FEATURES, (5.8, 3.1, 3.8, 1.2), strict=True))
 def read_examples(directory: Path, features: tuple[str, ...]) -> NDArray[np.float64]:
     """Read the input example of a model, or return one typical row in its place.
 
-    MLflow writes a data frame as `{"columns": […], "data": [[…], …]}`. An example is only a
-    question to the model, so that one in any other form is ignored.
+    MLflow writes a data frame as `{"columns": […], "data": [[…], …]}`. Any other form is ignored.
 
     Returns:
-        Rows in centimetres, shape (n, 4) with n from 1 to `EXAMPLE_ROWS`, in the order of
-        `features`.
+        1 to `EXAMPLE_ROWS` rows in centimetres, in the order of `features`.
     """
     try:
-        content = json.loads(read_file(directory, "input_example.json", MAXIMUM_EXAMPLE_BYTES))
+        content = json.loads(read_file(directory, "input_example.json", MAXIMUM_TEXT_BYTES))
         columns = [feature_of(column) for column in content["columns"]]
         table = np.array(content["data"][:EXAMPLE_ROWS], dtype=np.float64)
         rows = table[:, [columns.index(feature) for feature in features]]

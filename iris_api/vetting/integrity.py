@@ -33,7 +33,7 @@ def check(estimator: Any) -> None:
     prediction, and a model must not decide how many processes the service starts or what it prints.
 
     Raises:
-        ValueError: something is inconsistent; the message names the class.
+        ValueError: Something is inconsistent; the message names the class.
     """
     for part in reachable(estimator):
         if isinstance(part, BaseEstimator):
@@ -44,7 +44,7 @@ def reachable(root: Any) -> Iterator[Any]:
     """Yield each object once that containers, object arrays and attributes lead to.
 
     Raises:
-        ValueError: an archive stands in the place of an array, or an array has elements of no size.
+        ValueError: An archive stands in the place of an array, or an array has elements of no size.
     """
     seen: dict[int, Any] = {}
     stack = [root]
@@ -127,8 +127,7 @@ def _trees(estimator: Any, trees: Any) -> Iterator[bool]:
 def _gradient_boosting(estimator: Any) -> Iterator[bool]:
     trees = estimator.estimators_
     columns = 1 if len(estimator.classes_) == 2 else len(estimator.classes_)
-    yield trees.ndim == 2
-    yield trees.shape[1] == columns == estimator.n_trees_per_iteration_
+    yield trees.shape[1:] == (columns,) == (estimator.n_trees_per_iteration_,)
     yield from _trees(estimator, trees.ravel())
     for tree in trees.ravel():
         yield tree.tree_.max_n_classes == 1
@@ -178,11 +177,9 @@ def _libsvm(estimator: Any) -> Iterator[bool]:
 def _neighbors(estimator: Any) -> Iterator[bool]:
     data = estimator._fit_X  # noqa: SLF001
     yield isinstance(data, np.ndarray)
-    yield data.ndim == 2
-    yield data.shape[1] == estimator.n_features_in_
-    yield estimator.metric in METRICS
+    yield data.shape[1:] == (estimator.n_features_in_,)
+    yield {estimator.metric, estimator.effective_metric_} <= set(METRICS)
     yield estimator.metric_params is None
-    yield estimator.effective_metric_ in METRICS
     # Weights of a distance would need the length of a row.
     yield all(k == "p" or v is None for k, v in estimator.effective_metric_params_.items())
     if hasattr(estimator, "weights"):
@@ -203,8 +200,7 @@ def _ball_or_kd_tree(tree: Any, shape: tuple[int, int]) -> Iterator[bool]:
     yield np.array_equal(np.sort(order), np.arange(len(data)))
     yield 0 < n_nodes == len(nodes)
     yield bounds.shape == (2 if isinstance(tree, KDTree) else 1, n_nodes, shape[1])
-    yield _within(nodes["idx_start"], len(data) + 1)
-    yield _within(nodes["idx_end"], len(data) + 1)
+    yield _within(np.stack([nodes["idx_start"], nodes["idx_end"]]), len(data) + 1)
     inner = np.flatnonzero(nodes["is_leaf"] == 0)
     yield bool((2 * inner + 2 < n_nodes).all())
     yield isinstance(distance, DistanceMetric)

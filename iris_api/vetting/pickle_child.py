@@ -10,11 +10,11 @@ import resource
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 
-def limit(memory: int, file_size: int, seconds: int) -> None:
-    """Limit this process and its children: memory and files in bytes, processor time in seconds."""
+def main() -> None:
+    """Convert the file, unless another minor version of scikit-learn made it."""
+    memory, file_size, seconds = map(int, sys.argv[2:])
     for kind, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, file_size),
@@ -23,22 +23,13 @@ def limit(memory: int, file_size: int, seconds: int) -> None:
         (resource.RLIMIT_NPROC, 0),  # no other process or thread; the kernel exempts root
     ):
         resource.setrlimit(kind, (most, most))
-
-
-def load(serialization_format: str) -> Any:
-    """Open the pickle, which runs any code that it contains."""
-    if serialization_format == "joblib":
-        return importlib.import_module("joblib").load("model")
-    with Path("model").open("rb") as file:
-        return pickle.load(file)  # noqa: S301
-
-
-def main() -> None:
-    """Convert the file, unless another minor version of scikit-learn made it."""
-    limit(*map(int, sys.argv[2:]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        estimator = load(sys.argv[1])
+        # Either runs any code that the pickle contains.
+        if sys.argv[1] == "joblib":
+            estimator = importlib.import_module("joblib").load("model")
+        else:
+            estimator = pickle.loads(Path("model").read_bytes())  # noqa: S301
     # Imported here, because they take seconds, which only a sound pickle needs.
     import skops.io  # noqa: PLC0415
     from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415

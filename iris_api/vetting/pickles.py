@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from iris_api.errors import one_line
+from iris_api.vetting import pickle_child
 from iris_api.vetting.mlmodel import (
     LOG_AS_SKOPS,
     MAXIMUM_BYTES,
@@ -27,8 +28,6 @@ from iris_api.vetting.mlmodel import (
 
 logger = logging.getLogger(__name__)
 
-CHILD = Path(__file__).with_name("pickle_child.py")
-
 MEMORY_BYTES = 4 * 1024**3
 """Address space of the process, in bytes; scikit-learn with its libraries takes about 1 GiB."""
 
@@ -36,13 +35,10 @@ TIMEOUT_SECONDS = 120
 """Limit of the wall time and of the processor time; the imports alone take several seconds."""
 
 
-def convert_pickle(directory: Path, flavor: Flavor, *, timeout: float = TIMEOUT_SECONDS) -> bytes:
+def convert_pickle(directory: Path, flavor: Flavor) -> bytes:
     """Open a pickled estimator in a separate process, and return it as a skops file.
 
-    The result is no more trusted than any other skops file; `estimator.open_estimator` opens it.
-
-    Raises:
-        VettingError: the pickle was not converted within the limits.
+    The result is no more trusted than any other skops file.
     """
     check_version(flavor.sklearn_version)
     data = read_file(directory, flavor.model_file)
@@ -51,17 +47,17 @@ def convert_pickle(directory: Path, flavor: Flavor, *, timeout: float = TIMEOUT_
     with tempfile.TemporaryDirectory(prefix="iris-unpickle-", dir=directory.parent) as name:
         folder = Path(name)
         (folder / "model").write_bytes(data)
-        if problem := _run(folder, flavor.serialization_format, timeout):
+        if problem := _run(folder, flavor.serialization_format):
             raise VettingError(f"the pickle was not converted: {problem}; {LOG_AS_SKOPS}")
         return read_file(folder, "model.skops")
 
 
-def _run(folder: Path, serialization_format: str, timeout: float) -> str:
+def _run(folder: Path, serialization_format: str) -> str:
     """Run the process to its end, and return what went wrong, or an empty string."""
-    limits = [str(n) for n in (MEMORY_BYTES, MAXIMUM_BYTES, max(1, round(timeout + 0.5)))]
+    limits = [str(limit) for limit in (MEMORY_BYTES, MAXIMUM_BYTES, TIMEOUT_SECONDS + 1)]
     with (folder / "stderr").open("w+b") as stderr:
         child = subprocess.Popen(
-            [sys.executable, "-I", str(CHILD), serialization_format, *limits],
+            [sys.executable, "-I", pickle_child.__file__, serialization_format, *limits],
             cwd=folder,
             # Nothing of this process's environment, which contains the registry's credentials.
             env={
@@ -79,19 +75,17 @@ def _run(folder: Path, serialization_format: str, timeout: float) -> str:
             start_new_session=True,
         )
         try:
-            status = child.wait(timeout)
+            status = child.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            return f"it took longer than {timeout:g} s"
+            return f"it took longer than {TIMEOUT_SECONDS} s"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         if status < 0:
             return f"its process was killed by signal {-status}"
-        return _last_line(stderr.fileno()) if status else ""
-
-
-def _last_line(descriptor: int) -> str:
-    size = os.fstat(descriptor).st_size
-    text = os.pread(descriptor, 4096, max(0, size - 4096)).decode(errors="replace").strip()
-    return one_line(text.splitlines()[-1]) if text else "its process failed without a message"
+        if not status:
+            return ""
+        stderr.seek(-min(stderr.seek(0, os.SEEK_END), 4096), os.SEEK_END)
+        text = stderr.read().decode(errors="replace").strip()
+        return one_line(text.splitlines()[-1]) if text else "its process failed without a message"

@@ -8,20 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from iris_api.errors import one_line
+from iris_api.errors import first_problem
 from iris_api.schema import FEATURES
-from iris_api.vetting.mlmodel import VettingError, read_file
+from iris_api.vetting.mlmodel import MAXIMUM_TEXT_BYTES, VettingError, read_file
 
 FILE_NAME = "training_profile.json"
 
-FOLDER = "extra_files"
-"""Where MLflow puts a model's extra files."""
-
 BINS = 10
 """Number of quantile bins: deciles are usual for a population stability index."""
-
-MAXIMUM_BYTES = 1024 * 1024
-"""Largest training profile, in bytes; one of the iris data set takes about two kilobytes."""
 
 
 class FeatureProfile(BaseModel):
@@ -74,31 +68,23 @@ class TrainingProfile(BaseModel):
     ) -> "TrainingProfile":
         """Describe training data: n values of each feature, in centimetres, and n labels."""
         names, counts = np.unique(np.asarray(labels), return_counts=True)
+        shares = (counts / len(labels)).tolist()
         return cls(
             features={feature: _describe(np.asarray(rows[feature])) for feature in FEATURES},
-            classes={
-                str(name): count / counts.sum()
-                for name, count in zip(names.tolist(), counts.tolist(), strict=True)
-            },
+            classes={str(name): share for name, share in zip(names, shares, strict=True)},
         )
 
     @classmethod
     def read(cls, directory: Path) -> "TrainingProfile | None":
-        """Read the profile in a model directory, or return None where the model has none.
-
-        Raises:
-            VettingError: the profile cannot be used.
-        """
-        if not (directory / FOLDER / FILE_NAME).is_file():
+        """Read the profile in a model directory, or return None where the model has none."""
+        name = f"extra_files/{FILE_NAME}"  # where MLflow puts a model's extra files
+        if not (directory / name).is_file():
             return None
         try:
-            content = read_file(directory, f"{FOLDER}/{FILE_NAME}", MAXIMUM_BYTES)
-            return cls.model_validate_json(content)
+            return cls.model_validate_json(read_file(directory, name, MAXIMUM_TEXT_BYTES))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = one_line(".".join(map(str, first["loc"])))
             raise VettingError(
-                f"{FILE_NAME} cannot be used: {place and place + ': '}{first['msg']}; "
+                f"{FILE_NAME} cannot be used: {first_problem(error)}; "
                 "log the model again with a right one, or without"
             ) from None
 
