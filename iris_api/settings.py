@@ -15,9 +15,6 @@ DURATION_BUCKETS = [
 ]
 """Histogram buckets of request durations, in seconds; those of BentoML start at 5 ms."""
 
-MAXIMUM_WORKERS = 1024
-"""More cores than a machine has. BentoML builds a list of this length, which must stay small."""
-
 
 class SettingsError(IrisError):
     """An environment variable with an invalid value."""
@@ -35,7 +32,7 @@ class Settings(BaseModel):
     model_uri: str = "models:/IrisModel/Production"
     port: int = Field(default=8000, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
-    workers: int | None = Field(default=None, ge=1, le=MAXIMUM_WORKERS)
+    workers: int | None = Field(default=None, ge=1, le=1024)  # BentoML builds a list this long
     reload_seconds: float = Field(default=5, ge=0, allow_inf_nan=False)
     drain_seconds: float = Field(default=8, gt=0, allow_inf_nan=False)
     access_log: bool = False

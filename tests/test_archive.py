@@ -19,12 +19,10 @@ from support.saved_models import (
     Copy,
     Edit,
     X,
-    bomb,
     edited,
     logistic,
     node,
     problem,
-    sklearn_flavor,
     text_node,
     tuple_node,
     untrusted,
@@ -121,17 +119,6 @@ def test_id_of_different_objects(copied: Copy, edit: Edit) -> None:
     assert time.monotonic() - start < 5
 
 
-def test_pickle_that_claims_to_be_skops(
-    copied: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pickle under the name of skops is not an archive, and nothing falls back to pickle."""
-    monkeypatch.chdir(tmp_path)
-    directory = copied(model=bomb("open('marker', 'w')"))
-
-    assert problem(directory) == f"{NOT_SOUND}(BadZipFile: File is not a zip file){AGAIN}"
-    assert not (tmp_path / "marker").exists()
-
-
 TOUCH = tuple_node(text_node("touch marker"))
 PARTIAL = {
     "func": node("FunctionNode", "os.system"),
@@ -185,17 +172,6 @@ def test_schema_that_names_code(
 
     assert problem(directory) == untrusted(expected)
     assert not (tmp_path / "marker").exists()
-
-
-def test_model_does_not_vouch_for_itself(copied: Copy) -> None:
-    """The list of trusted types in MLmodel is not used."""
-    system = node("FunctionNode", "os.system")
-    directory = copied(
-        edit=sklearn_flavor(skops_trusted_types=["os.system"]),
-        model=edited(logistic(), lambda state: state.update(penalty=system)),
-    )
-
-    assert problem(directory) == untrusted("os.system")
 
 
 def test_many_untrusted_types_are_counted(copied: Copy) -> None:

@@ -1,6 +1,5 @@
 """Which estimators are opened, and why others are rejected."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,13 +42,10 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from support.irises import CLASSIFIERS, fit, kind
 from support.saved_models import (
-    AS_SKOPS,
     HERE,
-    SIGN,
     SPECIES,
     Copy,
     X,
-    bomb,
     edited,
     logistic,
     node,
@@ -61,12 +57,14 @@ from support.saved_models import (
 )
 
 from iris_api.schema import FEATURES
+from iris_api.vetting.mlmodel import SIGN_AGAIN
 
 LABELS = (
     "the model's classes are not one row of 2 to 1000 printable strings of up to 100 "
     "characters or 64-bit numbers; train it with such labels"
 )
 
+FITTED_ON = "; log it with infer_signature of the rows that it was fitted on"
 
 VARIANTS = [
     RidgeClassifierCV(),
@@ -114,35 +112,22 @@ def test_classifier_is_opened(copied: Copy, classifier: Any, labels: Any) -> Non
     assert estimator.classes_.tolist() == sorted(set(labels.tolist()))
 
 
-def test_number_of_jobs_is_not_taken_from_the_file(copied: Copy) -> None:
-    """A model cannot make the service start threads or processes, in any of its parts."""
-    voting = VotingClassifier([("a", RandomForestClassifier(2))])
+def test_parameters_that_are_not_taken_from_the_file(
+    copied: Copy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model cannot make the service start threads or print, in any of its parts."""
+    voting = VotingClassifier([("a", RandomForestClassifier(2, verbose=2))])
     pipeline = make_pipeline(StandardScaler(), voting).fit(X, SPECIES)
     voting.estimators[0][1].n_jobs = voting.estimators_[0].n_jobs = voting.n_jobs = 5000
-
-    estimator = opened(copied(model=skops.io.dumps(pipeline)))
-
-    assert estimator[-1].n_jobs is None
-    assert estimator[-1].estimators_[0].n_jobs is None
-    assert estimator[-1].estimators[0][1].n_jobs is None
-
-
-def test_estimators_are_quiet(copied: Copy, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that printed its progress in training predicts without any output."""
-    forest = RandomForestClassifier(2, verbose=2)
-    pipeline = make_pipeline(StandardScaler(), VotingClassifier([("a", forest)]))
-    directory = copied(model=skops.io.dumps(pipeline.fit(X, SPECIES)))
+    directory = copied(model=skops.io.dumps(pipeline))
     capsys.readouterr()
 
-    opened(directory).predict(X)
+    estimator = opened(directory)
+    estimator.predict(X)
 
+    last = estimator[-1]
+    assert last.n_jobs is last.estimators_[0].n_jobs is last.estimators[0][1].n_jobs is None
     assert capsys.readouterr() == ("", "")
-
-
-SEVERAL_LABELS = (
-    "DecisionTreeClassifier has indices or shapes that do not fit each other; "
-    "train and register it again"
-)
 
 
 def _not_classifier(name: str) -> str:
@@ -162,12 +147,18 @@ def _not_classifier(name: str) -> str:
         (SVC(), "the model is a SVC that is not fitted; fit it first"),
         (
             GaussianNB().fit(X[:, :3], y),
-            f"the model was fitted on 3 features and its signature has 4; {SIGN}",
+            f"the model was fitted on 3 features and its signature has 4; {SIGN_AGAIN}",
         ),
         (GaussianNB().fit(X, y == 1), LABELS),
         (DummyClassifier().fit(X, np.zeros(150)), LABELS),
         (GaussianNB().fit(np.ones((1001, 4)), np.arange(1001)), LABELS),
-        (DecisionTreeClassifier().fit(X, np.eye(3)[y]), SEVERAL_LABELS),
+        (
+            DecisionTreeClassifier().fit(X, np.eye(3)[y]),
+            (
+                "DecisionTreeClassifier has indices or shapes that do not fit each other; "
+                "train and register it again"
+            ),
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The number of unique classes")
@@ -219,8 +210,7 @@ def test_order_of_the_columns(copied: Copy, estimator: Any) -> None:
     assert opened(same).classes_.tolist() == ["setosa", "versicolor", "virginica"]
     assert problem(copied(model=skops.io.dumps(another))) == (
         "the estimator was fitted on the columns petal_width, petal_length, sepal_width, "
-        "sepal_length, in another order than its signature; "
-        "log it with infer_signature of the rows that it was fitted on"
+        f"sepal_length, in another order than its signature{FITTED_ON}"
     )
 
 
@@ -248,8 +238,8 @@ def test_other_columns_than_the_signature(copied: Copy, columns: Any, shown: str
     estimator.feature_names_in_ = np.array(columns, dtype=object)
 
     assert problem(copied(model=skops.io.dumps(estimator))) == (
-        f"the estimator was fitted on the columns {shown}, which are not those of its signature; "
-        "log it with infer_signature of the rows that it was fitted on"
+        f"the estimator was fitted on the columns {shown}, which are not those of its signature"
+        f"{FITTED_ON}"
     )
 
 
@@ -260,51 +250,36 @@ def _other_version(made_by: str) -> str:
     )
 
 
+def _made_by(version: object) -> bytes:
+    return edited(logistic(), lambda state: state.update(_sklearn_version=text_node(version)))
+
+
 def test_version_in_mlmodel(copied: Copy) -> None:
     """An estimator of another minor version of scikit-learn is not opened."""
     assert problem(copied(edit=sklearn_flavor(sklearn_version="1.2.2"))) == _other_version("1.2.2")
 
 
-@pytest.mark.parametrize("made_by", ["1.2.2", 7])
-def test_version_in_the_estimator(copied: Copy, made_by: object) -> None:
+@pytest.mark.parametrize("version", ["1.2.2", 7])
+def test_version_in_the_estimator(copied: Copy, version: object) -> None:
     """The estimator's own record of its version decides."""
-    model = edited(logistic(), lambda state: state.update(_sklearn_version=text_node(made_by)))
-
-    assert problem(copied(model=model)) == _other_version(str(made_by))
+    assert problem(copied(model=_made_by(version))) == _other_version(str(version))
 
 
 def test_patch_release_in_the_estimator(copied: Copy) -> None:
     """Another patch release of the same minor version is accepted."""
-    made_by = text_node(HERE.rsplit(".", 1)[0] + ".77")
-    model = edited(logistic(), lambda state: state.update(_sklearn_version=made_by))
+    model = _made_by(HERE.rsplit(".", 1)[0] + ".77")
 
     assert opened(copied(model=model)).predict(X[:1]).tolist() == ["setosa"]
 
 
-@pytest.mark.parametrize("name", ["pickle", "cloudpickle"])
-def test_pickle_is_not_opened(copied: Copy, tmp_path: Path, name: str) -> None:
-    """A pickle is rejected before any of it is unpickled."""
-    directory = copied(name, model=bomb(f"open({str(tmp_path / 'marker')!r}, 'w')"))
-
-    assert problem(directory) == (
-        f"the model is a {name}, which can run any code when it is opened; {AS_SKOPS}, "
-        "or import it with --trust-pickle if you trust its author"
-    )
-    assert not (tmp_path / "marker").exists()
-
-
-def _rename_last(state: dict[str, Any], name: str, value: dict[str, Any]) -> None:
-    state.popitem()
-    state[name] = value
-
-
 def test_attribute_that_hides_a_method(copied: Copy) -> None:
     """A fitted attribute cannot take the place of predict."""
-    ufunc = node("FunctionNode", "numpy.absolute")
-    # Under the last name, because each name of a dictionary goes with a type in another list.
-    directory = copied(model=edited(logistic(), lambda s: _rename_last(s, "predict", ufunc)))
 
-    assert problem(directory) == (
+    def hide(state: dict[str, Any]) -> None:
+        state.popitem()  # each name of a dictionary goes with a type in another list
+        state["predict"] = node("FunctionNode", "numpy.absolute")
+
+    assert problem(copied(model=edited(logistic(), hide))) == (
         "LogisticRegression has an attribute that hides its method predict; "
         "train and register it again"
     )

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import cloudpickle
 import joblib
-import pandas as pd
 import pytest
 from support.saved_models import (
     AGAIN,
     AS_SKOPS,
     HERE,
-    SPECIES,
     Copy,
     X,
     bomb,
@@ -24,19 +22,9 @@ from support.saved_models import (
     untrusted,
 )
 
-from iris_api.schema import FEATURES
 from iris_api.vetting import pickles
 from iris_api.vetting.estimator import vet
 from iris_api.vetting.mlmodel import read_flavor
-
-
-@pytest.mark.thorough
-def test_order_of_a_pickle(copied: Copy) -> None:
-    """A pickle that was fitted in another order than its signature is rejected as well."""
-    frame = pd.DataFrame(X, columns=list(FEATURES))[list(FEATURES[::-1])]
-    directory = copied("pickle", model=pickle.dumps(logistic().fit(frame, SPECIES)))
-
-    assert "in another order than its signature" in problem(directory, trust_pickle=True)
 
 
 @pytest.mark.parametrize(

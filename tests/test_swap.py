@@ -28,7 +28,7 @@ EXPECTED = {
     "1": ["setosa", "versicolor", "virginica"],
     "2": ["versicolor", "virginica", "setosa"],
 }
-"""The labels of the rows by version: the second one was taught the name of the next species."""
+"""The labels of the rows by version; version 2 was trained with the next species' name."""
 
 URI = f"models:/{NAME}@champion"
 
@@ -53,18 +53,12 @@ sys.meta_path.insert(0, Soon)
 
 @dataclass(frozen=True)
 class Rivals:
-    """Two registered versions that disagree on every row, both imported, the first one active.
-
-    Attributes:
-        env: of an import.
-        home: BENTOML_HOME.
-        plain: environment of a service, without a tracking server.
-    """
+    """Two registered versions that disagree on every row, both imported, the first one active."""
 
     client: mlflow.MlflowClient
-    env: dict[str, str]
+    env: dict[str, str]  # of an import
     home: Path
-    plain: dict[str, str]
+    plain: dict[str, str]  # the environment of a service, without a tracking server
 
     def promote(self, version: int) -> None:
         """Move the alias and import the version, as a watch does."""
@@ -146,7 +140,10 @@ def _all_answer_with(server: servers.Server, version: int) -> Callable[[], bool]
     return lambda: all(_version(server) == version for _ in range(20))
 
 
-def _promote_under_load(rivals: Rivals, service: servers.Server, times: int) -> None:
+@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.thorough)])
+def test_promotions_under_load(rivals: Rivals, service: servers.Server, times: int) -> None:
+    """Promotions back and forth under 32 requests at once lose none and mix no two versions."""
+
     async def run() -> Any:
         async with asking(Ask(service.url, ROWS, EXPECTED), clients=32) as traffic:
             for number in range(times):
@@ -162,17 +159,6 @@ def _promote_under_load(rivals: Rivals, service: servers.Server, times: int) -> 
     assert traffic.unconnected == traffic.closed == 0
     assert set(traffic.statuses) == {200}
     assert traffic.versions == {"1", "2"}
-
-
-def test_promotions_under_load(rivals: Rivals, service: servers.Server) -> None:
-    """Promotions back and forth lose no request, and no answer mixes two versions."""
-    _promote_under_load(rivals, service, times=3)
-
-
-@pytest.mark.thorough
-def test_fifty_promotions_under_load(rivals: Rivals, service: servers.Server) -> None:
-    """Fifty promotions lose no request either, with 32 requests at once."""
-    _promote_under_load(rivals, service, times=50)
 
 
 def test_metrics_of_a_swap(rivals: Rivals, service: servers.Server) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,6 @@ class Answer(NamedTuple):
 
     labels: NDArray[np.int64]
     probabilities: NDArray[np.floating[Any]] | None
-
-
-class Engine(Protocol):
-    """Computes answers; the columns of the rows are in the model's own order."""
-
-    has_probabilities: bool
-
-    def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
-        """Return labels, and probabilities where they are asked for or cost nothing."""
-        ...
 
 
 def open_session(model: bytes) -> Any:
@@ -48,7 +38,6 @@ def open_session(model: bytes) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # fatal; errors are raised anyway, and the log adds nothing
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
@@ -87,3 +76,7 @@ class SklearnEngine:
             return Answer(found.argmax(axis=1), found)
         labels = self._estimator.predict(rows)
         return Answer(np.searchsorted(self._estimator.classes_, labels), None)
+
+
+Engine = OnnxEngine | SklearnEngine
+"""Both take rows whose columns are in the model's own order."""

@@ -22,8 +22,6 @@ from typing_extensions import TypedDict
 
 from iris_api.errors import first_problem
 
-SKLEARN_CHOSEN = "The model was imported with --engine sklearn, so it was not compiled."
-
 Timestamp = Annotated[
     AwareDatetime,
     Field(strict=False),
@@ -91,7 +89,7 @@ class NotCompiled(_Record):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = SKLEARN_CHOSEN
+    reason: str = "The model was imported with --engine sklearn, so it was not compiled."
 
 
 class Example(_Record):

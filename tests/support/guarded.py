@@ -13,15 +13,7 @@ ADMIN = "keeper"
 def guarded_server(
     folder: Path, password: str, *, env: Mapping[str, str], database: Path, host: str = "127.0.0.1"
 ) -> Iterator[servers.Server]:
-    """Run a tracking server with --app-name basic-auth and the models of another one.
-
-    Args:
-        folder: for the log and the users.
-        password: of `ADMIN`, its one user.
-        env: of the process.
-        database: of the other server.
-        host: address of this machine to listen on.
-    """
+    """Run a tracking server with a login and with the database of another one."""
     settings = folder / "auth.ini"
     settings.write_text(
         "[mlflow]\n"

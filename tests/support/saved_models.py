@@ -26,11 +26,6 @@ SPECIES = load_iris().target_names[y]
 HERE = sklearn.__version__
 AGAIN = "log the model again with mlflow.sklearn.log_model"
 AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
-SIGN = "log the model again with a signature of " + ", ".join(FEATURES)
-FIT = (
-    "rename the columns to " + ", ".join(FEATURES) + ", fit again, "
-    "and log the model with infer_signature of those rows"
-)
 CODE = (
     "the model brings its own Python code, which is never run here; log it again without code_paths"
 )
@@ -154,7 +149,7 @@ def both_files(path: str) -> Edit:
 
 
 class Code:
-    """Runs an expression when it is unpickled."""
+    """A value that runs an expression when it is unpickled."""
 
     def __init__(self, expression: str) -> None:
         self.expression = expression
