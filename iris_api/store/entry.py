@@ -112,11 +112,8 @@ def entries(name: str | None = None) -> list[Entry]:
 
     Entries that other programs put into the store, and ones that cannot be read, are left out.
     """
-    store = model_store()
-    if not store.is_dir():
-        return []
     found = []
-    for path in sorted(store.glob(f"{store_name(name) if name else '*'}/*/{_INFO_FILE}")):
+    for path in sorted(model_store().glob(f"{store_name(name) if name else '*'}/*/{_INFO_FILE}")):
         with contextlib.suppress(StoreError):
             found.append(get(bentoml.Tag(path.parent.parent.name, path.parent.name)))
     ours = [entry for entry in found if name in {None, entry.metadata.name}]

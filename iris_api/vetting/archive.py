@@ -101,7 +101,7 @@ def open_archive(data: bytes) -> Any:
     """Construct the object in a skops archive, once all of it is checked.
 
     Raises:
-        VettingError: it is no skops archive, is too large, or contains a type that is not trusted.
+        VettingError: It is no skops archive, is too large, or contains a type that is not trusted.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -175,10 +175,7 @@ def _check_nodes(part: Any, known: dict[Any, tuple[int, Any]], untrusted: set[st
         if allowed is not None and name not in allowed:
             untrusted.add(f"{name} as {loader}")
     if isinstance(identity, int):
-        scalars = {key: value for key, value in part.items() if isinstance(value, str)}
-        if not isinstance(loader, str) or known.setdefault(identity, (size, scalars)) != (
-            size,
-            scalars,
-        ):
+        content = size, {key: value for key, value in part.items() if isinstance(value, str)}
+        if not isinstance(loader, str) or known.setdefault(identity, content) != content:
             raise ValueError("two different objects have the same id")
     return size

@@ -148,16 +148,11 @@ def both_files(path: str) -> Edit:
     )
 
 
-class Code:
-    """A value that runs an expression when it is unpickled."""
+def bomb(code: str) -> bytes:
+    """Pickle something that runs code when it is unpickled."""
 
-    def __init__(self, expression: str) -> None:
-        self.expression = expression
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return exec, (code,)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return exec, (self.expression,)
-
-
-def bomb(expression: str) -> bytes:
-    """Pickle something that runs an expression when it is unpickled."""
-    return pickle.dumps(Code(expression))
+    return pickle.dumps(Bomb())
