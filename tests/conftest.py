@@ -14,8 +14,6 @@ import httpx
 import pytest
 from support import servers
 
-from iris_api.schema import FEATURES
-
 if TYPE_CHECKING:
     from support.saved_models import Copy
     from support.warm import Fails, Run
@@ -49,35 +47,19 @@ def plain_env() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return a logistic regression as mlflow.sklearn saves it: file contents by file name."""
-    import mlflow.sklearn  # noqa: PLC0415 (seconds, and most tests need none of it)
-    import pandas as pd  # noqa: PLC0415
-    from mlflow.models import infer_signature  # noqa: PLC0415
-    from sklearn.datasets import load_iris  # noqa: PLC0415
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-
-    bunch = load_iris()
-    rows = pd.DataFrame(bunch.data, columns=list(FEATURES))
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    mlflow.sklearn.save_model(
-        LogisticRegression(max_iter=1000).fit(rows, bunch.target_names[bunch.target]),
-        folder,
-        serialization_format="skops",
-        signature=infer_signature(rows),
-        pip_requirements=["scikit-learn"],
-    )
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with one saved model for each serialization format."""
-    from support import saved_models  # noqa: PLC0415 (seconds, as above)
+    from support import saved_models  # noqa: PLC0415 (seconds, and most tests need none of it)
 
     folder = tmp_path_factory.mktemp("saved")
     saved_models.save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_files(saved: Path) -> dict[str, bytes]:
+    """Return a logistic regression as mlflow.sklearn saves it: file contents by file name."""
+    return {path.name: path.read_bytes() for path in (saved / "skops").iterdir()}
 
 
 @pytest.fixture

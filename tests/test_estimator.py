@@ -8,7 +8,6 @@ import pytest
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
@@ -212,15 +211,6 @@ def test_order_of_the_columns(copied: Copy, estimator: Any) -> None:
         "the estimator was fitted on the columns petal_width, petal_length, sepal_width, "
         f"sepal_length, in another order than its signature{FITTED_ON}"
     )
-
-
-def test_signature_of_renamed_columns(copied: Copy) -> None:
-    """The column names of scikit-learn's data set stand for the features of the signature."""
-    estimator = LogisticRegression(max_iter=300).fit(load_iris(as_frame=True).data, SPECIES)
-
-    found = opened(copied(model=skops.io.dumps(estimator)))
-
-    assert found.feature_names_in_[0] == "sepal length (cm)"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,9 @@
 """The service opens no pickle, with either engine and with a pickle in its store."""
 
-import pickle
 from pathlib import Path
 
 import httpx
 import pytest
-import skops.io
-import yaml
 from support import servers, warm
 from support.fake_registry import fake_registry
 
@@ -15,29 +12,11 @@ pytestmark = pytest.mark.thorough
 ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 
 
-def _as_pickle(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Return the same model as mlflow writes it with cloudpickle."""
-    document = yaml.safe_load(files["MLmodel"])
-    document["flavors"]["sklearn"].update(
-        pickled_model="model.pkl", serialization_format="cloudpickle"
-    )
-    document["flavors"]["python_function"].update(model_path="model.pkl")
-    kept = {name: content for name, content in files.items() if name != "model.skops"}
-    return kept | {
-        "MLmodel": yaml.safe_dump(document).encode(),
-        "model.pkl": pickle.dumps(skops.io.loads(files["model.skops"], trusted=[])),
-    }
-
-
 @pytest.mark.parametrize(
     ("engine", "pickled"), [("onnx", False), ("sklearn", False), ("sklearn", True)]
 )
 def test_service_opens_no_pickle(
-    tmp_path: Path,
-    model_files: dict[str, bytes],
-    plain_env: dict[str, str],
-    engine: str,
-    pickled: bool,
+    tmp_path: Path, saved: Path, plain_env: dict[str, str], engine: str, pickled: bool
 ) -> None:
     """No process of the service unpickles anything, from its start through its answers.
 
@@ -49,7 +28,9 @@ def test_service_opens_no_pickle(
     """
     env = plain_env | {"BENTOML_HOME": str(tmp_path / "home")}
     options = ["--engine", engine, *(["--trust-pickle"] if pickled else [])]
-    with fake_registry(_as_pickle(model_files) if pickled else model_files) as registry:
+    folder = saved / ("cloudpickle" if pickled else "skops")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with fake_registry(files) as registry:
         importing = env | {"MLFLOW_TRACKING_URI": registry.url}
         done = warm.run(tmp_path, "models:/IrisModel/1", *options, env=importing)
     assert done.status == 0, done.stderr
