@@ -78,7 +78,6 @@ def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) 
             f"the model is a {flavor.serialization_format}, which can run any code when it is "
             f"opened; {LOG_AS_SKOPS}, or import it with --trust-pickle if you trust its author"
         )
-    check_version(flavor.sklearn_version)
     data = read_file(directory, flavor.model_file) if skops is None else skops
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

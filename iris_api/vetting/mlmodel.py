@@ -102,6 +102,7 @@ def read_flavor(directory: Path) -> Flavor:
         raise VettingError(
             f"the serialization format {one_line(format_, 40)} is not known; {LOG_AS_SKOPS}"
         )
+    check_version(sklearn.sklearn_version)
     signature = {key: text for key, text in (document.signature or {}).items() if text is not None}
     if "inputs" not in signature:
         raise VettingError(f"the model has no signature with inputs; {SIGN_AGAIN}")

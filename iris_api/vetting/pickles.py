@@ -22,7 +22,6 @@ from iris_api.vetting.mlmodel import (
     MAXIMUM_BYTES,
     Flavor,
     VettingError,
-    check_version,
     read_file,
 )
 
@@ -40,7 +39,6 @@ def convert_pickle(directory: Path, flavor: Flavor) -> bytes:
 
     The result is no more trusted than any other skops file.
     """
-    check_version(flavor.sklearn_version)
     data = read_file(directory, flavor.model_file)
     logger.info("opening %s, a %s, once", flavor.model_file, flavor.serialization_format)
     # Beside the model, where it is cleared away if this process is killed.
