@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 class Answer(NamedTuple):
     """What a model answers to n rows.
 
-    Attributes:
-        labels: Class indices, shape (n,).
-        probabilities: Shape (n, k), columns in the order of the classes; None where the model has
-            none, or where they were not asked for and would have taken a second run.
+    Probabilities are None where the model has none, or where they were not asked for and would have
+    taken a second run.
     """
 
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.floating[Any]] | None
+    labels: NDArray[np.int64]  # class indices, shape (n,)
+    probabilities: NDArray[np.floating[Any]] | None  # shape (n, k), in the order of the classes
 
 
 def open_session(model: bytes) -> Any:

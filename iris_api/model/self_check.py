@@ -19,12 +19,7 @@ def record_example(estimator: Any, rows: NDArray[np.float64]) -> Example:
 
 
 def check_example(engine: Engine, entry: Entry) -> None:
-    """Compare an engine's answers with those of the import.
-
-    Raises:
-        StoreError: A label differs, or a probability by more than the tolerance.
-        ValueError: Only one of the two has probabilities.
-    """
+    """Raise an error if an engine's answers differ from those of the import."""
     expected = entry.metadata.example
     found = _ask(engine, np.array(expected.rows, dtype=np.float64))
     if found.labels != expected.labels or not np.allclose(

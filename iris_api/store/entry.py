@@ -64,12 +64,8 @@ def stage(
 ) -> bentoml.Tag:
     """Write a whole entry into a staging folder; `active_version.publish` moves it to the store.
 
-    Args:
-        folder: The staging folder.
-        model: The directory as the registry served it, inside the folder; it is moved.
-        derived: Name and content of each file that the import made from it.
-        card: What the import found out.
-        example: What the service checks itself with.
+    `model` is the directory as the registry served it, inside the folder, and is moved; `derived`
+    has the name and content of each file that the import made from it.
     """
     tag = tag_of(card.name, card.version, card.digest)
     entry = folder / "models" / tag.path()

@@ -11,19 +11,13 @@ from iris_api.store.metadata import Timestamp, Version
 
 
 class RegistryStatus(BaseModel):
-    """The result of the last poll of the registry.
-
-    Attributes:
-        checked_at: When the registry last answered; earlier versions wrote the Unix time.
-        version: The version that the model URI meant then; None where it meant none.
-        error: One line that says why the last poll failed; None where it did not.
-    """
+    """The result of the last poll of the registry."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    checked_at: Timestamp | None = None
-    version: Version | None = None
-    error: str | None = None
+    checked_at: Timestamp | None = None  # the last answer; earlier versions wrote the Unix time
+    version: Version | None = None  # what the model URI meant then
+    error: str | None = None  # one line that says why the last poll failed
 
 
 def read(name: str) -> RegistryStatus | None:

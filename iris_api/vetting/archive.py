@@ -98,11 +98,7 @@ size; CachedNode, which skops does not write.
 
 
 def open_archive(data: bytes) -> Any:
-    """Construct the object in a skops archive, once all of it is checked.
-
-    Raises:
-        VettingError: It is no skops archive, is too large, or contains a type that is not trusted.
-    """
+    """Construct the object in a skops archive, once its members and its types are checked."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check_members(archive.infolist())

@@ -52,9 +52,7 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     """Open a model directory as the registry served it, without changing a file.
 
     With `trust_pickle` a pickle is converted in a process of its own, in place of being rejected.
-
-    Raises:
-        VettingError: The model must not be opened, or cannot be served.
+    A model that must not be opened, or cannot be served, is a VettingError.
     """
     flavor = read_flavor(directory)
     skops = None

@@ -17,12 +17,10 @@ TYPICAL_CM = dict(zip(FEATURES, (5.8, 3.1, 3.8, 1.2), strict=True))
 
 
 def read_examples(directory: Path, features: tuple[str, ...]) -> NDArray[np.float64]:
-    """Read the input example of a model, or return one typical row in its place.
+    """Return the rows of a model's input example, in cm, in the order of `features`.
 
-    MLflow writes a data frame as `{"columns": […], "data": [[…], …]}`. Any other form is ignored.
-
-    Returns:
-        1 to `EXAMPLE_ROWS` rows in centimetres, in the order of `features`.
+    MLflow writes a data frame as `{"columns": […], "data": [[…], …]}`. For any other form, one
+    typical row is returned.
     """
     try:
         content = json.loads(read_file(directory, "input_example.json", MAXIMUM_TEXT_BYTES))

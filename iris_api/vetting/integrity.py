@@ -41,11 +41,7 @@ def check(estimator: Any) -> None:
 
 
 def reachable(root: Any) -> Iterator[Any]:
-    """Yield each object once that containers, object arrays and attributes lead to.
-
-    Raises:
-        ValueError: An archive stands in the place of an array, or an array has elements of no size.
-    """
+    """Yield each object once that containers, object arrays and attributes lead to."""
     seen: dict[int, Any] = {}
     stack = [root]
     while stack:
