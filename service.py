@@ -12,7 +12,6 @@ from starlette.responses import Response
 from iris_api.bentoml_server.application import LeanService
 from iris_api.bentoml_server.image import image
 from iris_api.errors import IrisError
-from iris_api.importing.service_start import follows_registry
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
 from iris_api.serving import page
@@ -40,7 +39,7 @@ class IrisClassifier:
         name, carried = _model_name(), _service().carried_model()
         # A Bento serves the model that it carries. With a registry it serves, as the source tree
         # does, the active version of the store.
-        follows = carried is None or follows_registry()
+        follows = carried is None or bool(SETTINGS.tracking_uri)
         self._reload_seconds = SETTINGS.reload_seconds if follows else 0
         self._metrics = Metrics(name, follows=follows)
         self.models = HotSwap(name, carried=carried, follows=follows, metrics=self._metrics)

@@ -21,7 +21,7 @@ class SettingsError(IrisError):
 
 
 class Settings(BaseModel):
-    """The variables of this project; MLflow and BentoML read their own.
+    """The variables that this project reads; MLflow and BentoML read more of their own.
 
     The alias of each field is the name of its variable. pydantic-settings would do the same, but
     costs every process 0.1 s and 6 MB.
@@ -36,6 +36,7 @@ class Settings(BaseModel):
     reload_seconds: float = Field(default=5, ge=0, allow_inf_nan=False)
     drain_seconds: float = Field(default=8, gt=0, allow_inf_nan=False)
     access_log: bool = False
+    tracking_uri: str = Field(default="", alias="MLFLOW_TRACKING_URI")
     otlp_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     max_body_bytes: ByteSize = Field(default=ByteSize(16 * 1024**2), gt=0)
     max_rows: int = Field(default=100_000, ge=1)

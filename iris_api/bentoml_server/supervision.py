@@ -27,7 +27,6 @@ from iris_api.bentoml_server.compat import check_names
 from iris_api.bentoml_server.shutdown import PARENT
 from iris_api.errors import IrisError
 from iris_api.home import METRICS_VARIABLE, new_metrics_folder, ready_file
-from iris_api.importing.service_start import follows_registry, import_at_start
 from iris_api.serving.api_keys import read_keys
 from iris_api.settings import Settings
 from iris_api.store import active_version
@@ -79,7 +78,9 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
     _supervise(settings.drain_seconds)
     if service.bento is None:
         return
-    imported = not follows_registry() or import_at_start()
+    from iris_api.importing.cli import import_at_start  # noqa: PLC0415 (no worker needs it)
+
+    imported = not settings.tracking_uri or import_at_start()
     if service.carried_model() is None and active_version.pointer(name) is None:
         raise NoModelError(
             "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "

@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import shlex
 import sys
 import warnings
@@ -14,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from iris_api.importing import child
-from iris_api.importing.outcome import Failed, Outcome, attempt
-from iris_api.model_uri import ModelURI, ModelURIError
+from iris_api.importing.outcome import Done, Failed, Outcome, attempt
+from iris_api.model_uri import ModelURI
 from iris_api.settings import settings
 
 if TYPE_CHECKING:
@@ -28,10 +27,6 @@ TIMEOUT_SECONDS = 300
 
 MAXIMUM_SECONDS = 365 * 24 * 3600
 """A year; timers take numbers up to about 10**10."""
-
-DESCRIPTION = (
-    "Import a registered model from MLflow, through its artifact proxy, into the BentoML store."
-)
 
 EPILOG = """\
 environment:
@@ -63,16 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries; ours are lines on standard error
-    _log_to_stderr()
+    ours = logging.getLogger("iris_api")
+    ours.handlers = [logging.StreamHandler()]  # our own lines go to standard error as they are
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
     outcome: Outcome[str]
     with child.caught_signals() as signals:
+        run = partial(child.run, seconds=arguments.timeout, signals=signals)
         if arguments.watch:
             outcome = attempt(partial(_watch, arguments, signals))
         elif arguments.dry_run:
-            outcome = _dry_run(arguments, signals)
+            # The folder is removed here, because the child may be killed.
+            with TemporaryDirectory(prefix="iris-import-") as folder:
+                outcome = run(partial(_dry_run, arguments, Path(folder)))
         else:
-            work = partial(_list if arguments.list else _import, arguments)
-            outcome = child.run(work, seconds=arguments.timeout, signals=signals)
+            outcome = run(partial(_list if arguments.list else _import, arguments))
     if isinstance(outcome, Failed):
         logger.error("%s", f"error: {outcome.error}")
         return outcome.status
@@ -81,11 +81,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def import_at_start() -> bool:
+    """Import the registry's model before a served Bento starts its workers.
+
+    It happens in a child process, so that this one never loads mlflow.
+
+    Returns:
+        Whether it succeeded; the service's log says why not. Ctrl-C or SIGTERM ends the process.
+    """
+    arguments = parse([])
+    logging.getLogger("iris_api").setLevel(logging.INFO)
+    with child.caught_signals() as signals:
+        work = partial(import_version, arguments)
+        outcome = child.run(work, seconds=arguments.timeout, signals=signals)
+    if signals.received:
+        sys.exit(128 + signals.received)
+    if isinstance(outcome, Failed):
+        logger.error("%s", f"error: {outcome.error}")
+    return isinstance(outcome, Done)
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; wrong ones end the process with exit status 2."""
     parser = argparse.ArgumentParser(
         prog="import_model.py",
-        description=DESCRIPTION,
+        description="Import a registered model from MLflow, through its artifact proxy, into the "
+        "BentoML store.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -109,29 +130,30 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="open a pickled model, once, in a separate, limited process; "
         "it can still read your files and logins, so trust its author",
     )
-    parser.add_argument(
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument(
         "--dry-run",
         action="store_true",
         help="print what would be imported and what was found in it, and leave the store alone",
     )
-    parser.add_argument(
+    modes.add_argument(
         "--list",
         action="store_true",
         help="print what the store has, without asking a server; * marks the active version",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the answer of --dry-run or --list as JSON"
-    )
-    parser.add_argument(
+    modes.add_argument(
         "--watch",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="poll the registry with so many seconds between, and import and activate what the "
         "model URI means then",
     )
     parser.add_argument(
+        "--json", action="store_true", help="print the answer of --dry-run or --list as JSON"
+    )
+    parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=TIMEOUT_SECONDS,
         metavar="SECONDS",
         help=f"limit of the whole import, with --watch of each (default: {TIMEOUT_SECONDS})",
@@ -139,29 +161,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.json and not (arguments.dry_run or arguments.list):
         parser.error("--json goes with --dry-run or --list; an import prints the tag")
-    if arguments.list and (arguments.dry_run or arguments.model_uri):
-        parser.error("--list goes with neither --dry-run nor a model URI")
-    if arguments.watch and (arguments.dry_run or arguments.list):
-        parser.error("--watch goes with neither --dry-run nor --list")
+    if arguments.list and arguments.model_uri:
+        parser.error("--list does not go with a model URI")
     return arguments
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be a number of seconds") from None
+def seconds(text: str) -> float:
+    """Read a number of seconds; argparse shows this function's name where it is no number."""
+    value = float(text)
     if not 0 < value <= MAXIMUM_SECONDS:  # nor nan
         raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MAXIMUM_SECONDS}")
     return value
-
-
-def _log_to_stderr() -> None:
-    """Send our own lines to standard error as they are."""
-    ours = logging.getLogger("iris_api")
-    ours.handlers = [logging.StreamHandler()]
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
 
 
 def _list(arguments: argparse.Namespace) -> str:
@@ -176,34 +186,20 @@ def _list(arguments: argparse.Namespace) -> str:
 
 def _import(arguments: argparse.Namespace) -> str:
     tag = import_version(arguments)
-    uri = arguments.model_uri
-    if uri and not _is_served(ModelURI.parse(uri).name):
-        logger.info("the service answers with it when IRIS_MODEL_URI=%s", shlex.quote(uri))
+    if uri := arguments.model_uri:
+        model = f"models:/{ModelURI.parse(uri).name}"
+        if not settings().model_uri.startswith((f"{model}/", f"{model}@")):
+            logger.info("the service answers with it when IRIS_MODEL_URI=%s", shlex.quote(uri))
     return tag
 
 
-def _is_served(name: str) -> bool:
-    """Return whether a service with the same settings answers with this registered model."""
-    try:
-        return ModelURI.parse(settings().model_uri).name == name
-    except ModelURIError:
-        return False
-
-
 def import_version(arguments: argparse.Namespace) -> str:
-    """Import what the arguments name, and return the tag."""
+    """Import the version that the arguments name, and return its tag."""
     uri, importer = _begin(arguments, "importing {}")
     return importer.run(uri)
 
 
-def _dry_run(arguments: argparse.Namespace, signals: child.Signals) -> Outcome[str]:
-    # Made and removed here, because the child may be killed.
-    with TemporaryDirectory(prefix="iris-import-") as folder:
-        work = partial(_examine, arguments, Path(folder))
-        return child.run(work, seconds=arguments.timeout, signals=signals)
-
-
-def _examine(arguments: argparse.Namespace, folder: Path) -> str:
+def _dry_run(arguments: argparse.Namespace, folder: Path) -> str:
     uri, importer = _begin(arguments, "importing {}, as a dry run")
     from iris_api.importing.listing import to_lines  # noqa: PLC0415
 
@@ -217,22 +213,16 @@ def _watch(arguments: argparse.Namespace, signals: child.Signals) -> str:
     uri, importer = _begin(arguments, f"watching {{}}, every {arguments.watch:g} s")
     from iris_api.importing.watcher import Watcher  # noqa: PLC0415
 
-    watcher = Watcher(
-        importer,
-        uri,
-        interval=arguments.watch,
-        timeout=arguments.timeout,
-        keep=settings().keep_versions,
-        signals=signals,
-    )
+    keep = settings().keep_versions
+    watcher = Watcher(importer, uri, arguments.watch, arguments.timeout, keep, signals)
     logger.info("ended by %s", watcher.run().name)
     return ""  # each tag was printed when it was activated
 
 
 def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importer]":
     """Check what can be checked at once, log a line with the model URI, and import the rest."""
-    uri = ModelURI.parse(arguments.model_uri or settings().model_uri)
-    max_bytes = settings().import_max_bytes
+    current = settings()
+    uri = ModelURI.parse(arguments.model_uri or current.model_uri)
     logger.info("%s", line.format(uri.text))
     # mlflow takes seconds to import: --help and a typing error need not wait.
     from iris_api.importing.pipeline import Importer  # noqa: PLC0415
@@ -241,5 +231,5 @@ def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importe
     # The libraries' log lines are of no use beside ours.
     for name in ("", "mlflow", "bentoml"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    server = TrackingServer(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    return uri, Importer(server, arguments.engine, arguments.trust_pickle, max_bytes)
+    server, trust = TrackingServer(current.tracking_uri), arguments.trust_pickle
+    return uri, Importer(server, arguments.engine, trust, current.import_max_bytes)
