@@ -387,7 +387,7 @@ def test_state_that_cannot_be_written(imported: Import, tmp_path: Path) -> None:
 
     assert done.stdout.startswith("watched:v1-")
     assert done.stderr.splitlines()[1] == (
-        f"what the registry said is not written down: {home}/registry: File exists"
+        f"the answer of the registry cannot be recorded: {home}/registry: File exists"
     )
 
 
@@ -395,8 +395,8 @@ def test_state_that_cannot_be_written(imported: Import, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--watch", "0"], "argument --watch: must be more than 0"),
-        (["--watch", "5", "--dry-run"], "--watch goes with neither --dry-run nor --list"),
-        (["--watch", "5", "--list"], "--watch goes with neither --dry-run nor --list"),
+        (["--watch", "5", "--dry-run"], "argument --dry-run: not allowed with argument --watch"),
+        (["--watch", "5", "--list"], "argument --list: not allowed with argument --watch"),
         (["--watch", "5", "--json"], "--json goes with --dry-run or --list"),
         (["--watch", "5", "models:/A/B/C"], "'models:/A/B/C' is not a model URI"),
     ],

@@ -21,7 +21,7 @@ from iris_api.importing.outcome import Failed, Outcome, T, attempt
 ENDING = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what an orchestrator sends."""
 
-# A forked child has all that its parent imported. Beside Linux, system libraries do not survive it.
+# A forked child has all that its parent imported. Only on Linux do system libraries survive it.
 _context = (
     multiprocessing.get_context("fork")
     if sys.platform == "linux"
@@ -45,13 +45,9 @@ class Signals:
         self.descriptor, self.writer = os.pipe()
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal; this is its handler."""
+        """Record a signal; this is its handler."""
         self.received = self.received or signal.Signals(number)
         os.write(self.writer, b"!")
-
-    def wait(self, seconds: float) -> None:
-        """Wait for a signal, but not longer than so many seconds."""
-        wait([self.descriptor], seconds)
 
 
 @contextlib.contextmanager
@@ -74,7 +70,7 @@ def run(work: Callable[[], T], *, seconds: float, signals: Signals) -> Outcome[T
     Args:
         work: Its result, and it itself where processes cannot be forked, can be pickled.
         seconds: Limit of the wall time.
-        signals: Those that end the work early.
+        signals: The signals that end the work early.
 
     Returns:
         The outcome of the work, or how its process ended. Nothing of it runs any more.
@@ -84,33 +80,25 @@ def run(work: Callable[[], T], *, seconds: float, signals: Signals) -> Outcome[T
     process.start()
     sender.close()
     outcome: Outcome[T] | None = None
-    try:
+    with receiver:
         wait([receiver, signals.descriptor], seconds)
-        if receiver.poll():
-            with contextlib.suppress(EOFError):  # it ended without an outcome
-                outcome = receiver.recv()
-            if outcome is None:
-                process.join()
-    finally:
-        status = process.exitcode
-        if outcome is None:
-            _kill_all_that_it_started(process)
-        process.kill()
-        process.join()
-        receiver.close()
+        try:
+            outcome = receiver.recv() if receiver.poll() else None
+        except EOFError:  # it ended without an outcome
+            process.join()
+    status = process.exitcode
+    if outcome is None:
+        _kill_all_that_it_started(process)
+    process.kill()
+    process.join()
     return outcome or _explain(status, seconds, signals)
 
 
 def _main(work: Callable[[], T], sender: Connection, parent: int) -> None:
-    _prepare(parent)
-    sender.send(attempt(work))
+    """Do the work; limits of its resources belong here.
 
-
-def _prepare(parent: int) -> None:
-    """Set up the child process; limits of its resources belong here.
-
-    It has no terminal that could send it Ctrl-C, leaves the signals to its parent, ends with that,
-    and what libraries print does not mix with the command's own output.
+    The process has no terminal that could send it Ctrl-C, leaves the signals to its parent, ends
+    with that, and what libraries print does not mix with the command's own output.
     """
     os.setsid()
     for number in ENDING:
@@ -120,6 +108,7 @@ def _prepare(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(1)  # it ended before this was set
     sys.stdout = sys.stderr
+    sender.send(attempt(work))
 
 
 def _kill_all_that_it_started(process: BaseProcess) -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any
 
 from iris_api.errors import one_line
 from iris_api.store.active_version import is_active
 from iris_api.store.entry import entries
 
 HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
+
+KEYS = {"name", "version", "stage", "aliases", "engine", "estimator", "imported_at"}
+"""What is listed of the metadata of an entry."""
 
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 """Seconds in each unit, the largest first."""
@@ -17,50 +20,23 @@ SIZES = ((1024**2, "MiB"), (1024, "KiB"), (1, "B"))
 """Bytes in each unit, the largest first."""
 
 
-class ListedEntry(TypedDict):
-    """One entry of the model store, as `--list --json` prints it.
-
-    `bytes` is all that the entry takes on disk; `age` is in seconds since its import.
-    """
-
-    tag: str
-    active: bool
-    name: str
-    version: int
-    stage: str
-    aliases: list[str]
-    engine: str
-    estimator: str
-    imported_at: str | None
-    bytes: int
-    age: int
-
-
-def list_entries() -> list[ListedEntry]:
-    """Return what was imported, newest last."""
+def list_entries() -> list[dict[str, Any]]:
+    """Return what was imported, newest last: `bytes` on disk, `age` in seconds since the import."""
     found = []
     for entry in entries():
-        known = entry.metadata
         files = (path for path in entry.path.rglob("*") if path.is_file())
         found.append(
-            ListedEntry(
-                tag=str(entry.tag),
-                active=is_active(entry),
-                name=known.name,
-                version=known.version,
-                stage=known.stage,
-                aliases=known.aliases,
-                engine=known.engine,
-                estimator=known.estimator,
-                imported_at=known.imported_at.isoformat() if known.imported_at else None,
-                bytes=sum(path.stat().st_size for path in files),
-                age=round((datetime.now(UTC) - entry.created).total_seconds()),
-            )
+            {"tag": str(entry.tag), "active": is_active(entry)}
+            | entry.metadata.model_dump(mode="json", include=KEYS)
+            | {
+                "bytes": sum(path.stat().st_size for path in files),
+                "age": round((datetime.now(UTC) - entry.created).total_seconds()),
+            }
         )
     return found
 
 
-def to_table(rows: Sequence[ListedEntry]) -> str:
+def to_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Lay out entries in columns, with a star before the active ones."""
     lines: list[tuple[str, ...]] = [HEADER]
     for row in rows:
@@ -77,10 +53,8 @@ def to_table(rows: Sequence[ListedEntry]) -> str:
 
 
 def _in_units(value: int, units: Sequence[tuple[int, str]]) -> str:
-    for size, unit in units:
-        if value >= size:
-            return f"{value // size} {unit}"
-    return f"0 {units[-1][1]}"
+    size, unit = next((unit for unit in units if value >= unit[0]), units[-1])
+    return f"{value // size} {unit}"
 
 
 def to_lines(found: Mapping[str, Any]) -> str:
@@ -89,15 +63,15 @@ def to_lines(found: Mapping[str, Any]) -> str:
 
 
 def _to_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value in ([], {}):
+        return "none"
     if isinstance(value, dict):
         if value.keys() == {"reason"}:
             return str(value["reason"])
-        return ", ".join(f"{key} {_nested(part)}" for key, part in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(_nested, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
+        return ", ".join(f"{key} {_nested(part)}" for key, part in value.items())
+    return ", ".join(map(_nested, value)) if isinstance(value, list) else str(value)
 
 
 def _nested(value: Any) -> str:

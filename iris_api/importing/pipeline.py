@@ -1,6 +1,7 @@
 """One import: from a model URI to the active entry of the model store."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+IDENTITY = ("name", "version", "tracking_uri", "run_id", "model_id")
+"""The metadata that says whether an entry is this version of this registry."""
+
 
 class ImportRejectedError(IrisError):
     """A model that is too large, or not the one that was imported before under its name."""
@@ -32,7 +36,7 @@ class ImportRejectedError(IrisError):
 
 @dataclass(frozen=True)
 class Importer:
-    """What all imports have in common.
+    """Imports models from one tracking server.
 
     Attributes:
         server: The tracking server.
@@ -47,11 +51,7 @@ class Importer:
     max_bytes: int
 
     def run(self, uri: ModelURI) -> str:
-        """Resolve, fetch, vet, compile, store and activate a model; return its tag.
-
-        Raises:
-            IrisError: What is wrong and how to fix it; the store is as it was.
-        """
+        """Resolve, fetch, vet, compile, store and activate a model; return its tag."""
         version = self._resolve(uri)
         with staging() as folder:
             model = folder / "fetched"
@@ -65,17 +65,16 @@ class Importer:
             metrics = read_metrics(self.server, version)
             card = _describe(version, digest, vetted, compiled, metrics)
             example = record_example(vetted.estimator, vetted.examples)
-            tag = store.stage(folder, model, _files(vetted, compiled), card, example)
+            files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
+            if not isinstance(compiled, NotCompiled):
+                files[store.ONNX_FILE] = compiled.model
+            tag = store.stage(folder, model, files, card, example)
             entry = active_version.publish(folder, tag)
         logger.info("%s is stored", entry.tag)
         return str(entry.tag)
 
     def dry_run(self, uri: ModelURI, folder: Path) -> dict[str, Any]:
-        """Resolve, fetch, vet and compile a model below a folder; return what would be stored.
-
-        Raises:
-            IrisError: What is wrong and how to fix it.
-        """
+        """Resolve, fetch, vet and compile a model below a folder; return what would be stored."""
         check_name(uri.name)
         version = resolve(self.server, uri)
         model = folder / "fetched"
@@ -94,40 +93,38 @@ class Importer:
         try:
             version = resolve(self.server, uri)
         except IrisError as error:
-            _warn(record(uri.name, Failed(str(error), transient=error.transient)))
+            failed = Failed(str(error), transient=error.transient)
+            record(uri.name, failed, warn=logger.warning)
             raise
-        _warn(record(uri.name, Done(version)))
+        record(uri.name, Done(version), warn=logger.warning)
         return version
 
     def _fetch(self, version: ModelVersion, model: Path) -> str:
         """Download the files of a version into a folder, and return their digest."""
         logger.info("%s is version %d, stage %s", version.model_uri, version.version, version.stage)
         files = artifacts.list_files(self.server, version.root)
-        total = sum(file.size for file in files)
         if not files:
             raise ImportRejectedError(
                 f"the proxy lists no file for {version.name} version {version.version}; "
                 "was its run or its artifact folder deleted? log and register the model again"
             )
+        total = sum(file.size for file in files)
         if total > self.max_bytes:
             raise ImportRejectedError(
                 f"the model has {total} bytes and IRIS_IMPORT_MAX_BYTES allows {self.max_bytes}; "
                 "raise it if the model is meant to be this large"
             )
-        logger.info(
-            "fetching %d files, %d bytes, through %s", len(files), total, self.server.address
-        )
+        count, address = len(files), self.server.address
+        logger.info("fetching %d files, %d bytes, through %s", count, total, address)
         model.mkdir()
         artifacts.fetch(self.server, version.root, files, model)
         return digest_directory(model)
 
     def _find(self, version: ModelVersion, digest: str) -> store.Entry | None:
-        """Find this version in the store, and raise an alarm if its content changed.
+        """Find this version in the store, and reject it if its content changed.
 
-        Unlike in a watch, the location of the files does not count: the person who changed them
-        may have moved them, too.
+        Unlike in a watch, the location of the files does not count: they may have been moved, too.
         """
-        same = ("name", "version", "tracking_uri", "run_id", "model_id")
         for entry in store.entries(version.name):
             known = entry.metadata
             if (known.version, known.digest) == (version.version, digest):
@@ -139,7 +136,7 @@ class Importer:
                     )
                 store.verify(entry)
                 return entry
-            if all(getattr(known, key) == getattr(version, key) for key in same):
+            if all(getattr(known, key) == getattr(version, key) for key in IDENTITY):
                 raise ImportRejectedError(
                     f"version {version.version} of {version.name} changed in the registry "
                     f"since it was imported as {entry.tag}; if that is meant, "
@@ -196,44 +193,24 @@ def _describe(
     )
 
 
-def _files(vetted: "Vetted", compiled: "Compiled | NotCompiled") -> dict[str, bytes]:
-    """Return the files that the import made, by their names in an entry."""
-    files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
-    if not isinstance(compiled, NotCompiled):
-        files[store.ONNX_FILE] = compiled.model
-    return files
-
-
-def record(name: str, outcome: Outcome[ModelVersion]) -> str:
+def record(name: str, found: Outcome[ModelVersion], *, warn: Callable[[str], None]) -> None:
     """Record for the service what the registry answered, or that it did not answer.
 
-    Returns:
-        Why that failed, or an empty string. It is no reason to end an import, which has its own
-        error for a full disk.
+    A failure of that is a warning. It must not end an import, which reports a full disk itself.
     """
     try:
-        if isinstance(outcome, Done):
-            registry_status.record_answer(name, outcome.result.version)
-        elif outcome.transient:
-            registry_status.record_failure(name, outcome.error)
+        if isinstance(found, Done):
+            registry_status.record_answer(name, found.result.version)
+        elif found.transient:
+            registry_status.record_failure(name, found.error)
         else:
             registry_status.record_answer(name, None)
     except OSError as error:
-        return f"what the registry said is not written down: {explain(error)}"
-    return ""
-
-
-def _warn(line: str) -> None:
-    if line:
-        logger.warning("%s", line)
+        warn(f"the answer of the registry cannot be recorded: {explain(error)}")
 
 
 def check_name(name: str) -> None:
-    """Keep two registered models apart: `latest` of one would be served as the other.
-
-    Raises:
-        ImportRejectedError: The store has another registered model under the same store name.
-    """
+    """Reject a registered model whose store name another one has: `latest` would be ambiguous."""
     shared = store.store_name(name)
     for entry in store.entries():
         other = entry.metadata.name

@@ -7,10 +7,11 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import wait
 
 from iris_api.importing import child
 from iris_api.importing.outcome import Done, Failed, Outcome, T, attempt, explain
-from iris_api.importing.pipeline import Importer, check_name, provenance_of, record
+from iris_api.importing.pipeline import IDENTITY, Importer, check_name, provenance_of, record
 from iris_api.model_uri import ModelURI
 from iris_api.registry.client import TrackingServer
 from iris_api.registry.versions import ModelVersion, resolve
@@ -24,12 +25,6 @@ logger = logging.getLogger(__name__)
 POLL_MAXIMUM_SECONDS = 60
 """Longest pause between two polls after failures, unless the watch's own interval is longer."""
 
-IDENTITY = ("name", "version", "tracking_uri", "run_id", "model_id", "source")
-"""The metadata that says whether an entry is this very version of this very registry.
-
-Unlike in an import, `source` counts: where the files were moved, their content must be compared.
-"""
-
 
 @dataclass
 class Watcher:
@@ -38,12 +33,12 @@ class Watcher:
     Each poll and each import is a child process with a time limit. The same problem is logged once.
 
     Attributes:
-        importer: Knows the registry, and imports a new version.
+        importer: Imports a new version.
         uri: The model URI to follow.
         interval: Seconds between two polls.
         timeout: Limit of a poll, and of an import, in seconds.
         keep: How many entries stay in the store.
-        signals: Those that end the watch.
+        signals: The signals that end the watch.
     """
 
     importer: Importer
@@ -54,7 +49,6 @@ class Watcher:
     signals: child.Signals
 
     def __post_init__(self) -> None:
-        self._failures = 0
         self._is_away = False
         # What the last problem was about, and whether it may pass.
         self._problem: tuple[object, bool] | None = None
@@ -62,27 +56,26 @@ class Watcher:
 
     def run(self) -> signal.Signals:
         """Follow the registry until a signal comes, and return that."""
-        while not self.signals.received:
-            self._failures = 0 if self._poll() else self._failures + 1
-            self.signals.wait(self._pause())
-        return self.signals.received
-
-    def _pause(self) -> float:
-        if not self._failures:
-            return self.interval
         longest = max(self.interval, POLL_MAXIMUM_SECONDS)
-        pause = min(self.interval * 2.0 ** min(self._failures, 16), longest)
-        return pause * random.uniform(0.5, 1)  # noqa: S311 (many watches poll one server)
+        pause = seconds = self.interval
+        while not self.signals.received:
+            if self._poll():
+                pause = seconds = self.interval
+            else:
+                pause = min(pause * 2, longest)
+                seconds = pause * random.uniform(0.5, 1)  # noqa: S311 (many watches poll one server)
+            wait([self.signals.descriptor], seconds)
+        return self.signals.received
 
     def _poll(self) -> bool:
         """Ask the registry once, and act on the answer; false means that the next poll may wait."""
         named = attempt(partial(check_name, self.uri.name))
         if isinstance(named, Failed):
-            return self._failed(named.error, f"error: {named.error}", transient=False)
+            return self._failed(named.error)
         found = self._in_child(partial(_resolve, self.importer.server, self.uri))
         if self.signals.received:
             return True
-        self._log_once(record(self.uri.name, found))
+        record(self.uri.name, found, warn=self._log_once)
         if isinstance(found, Failed) and found.transient:
             if not self._is_away:
                 logger.warning("the registry is away: %s", found.error)
@@ -92,21 +85,22 @@ class Watcher:
             logger.info("the registry is back")
         self._is_away = False
         if isinstance(found, Failed):  # there is no such version, or its files are out of reach
-            return self._failed(found.error, f"error: {found.error}", transient=False)
+            return self._failed(found.error)
         return self._follow(found.result)
 
     def _in_child(self, work: Callable[[], T]) -> Outcome[T]:
         return child.run(work, seconds=self.timeout, signals=self.signals)
 
     def _log_once(self, line: str) -> None:
-        if line and line != self._logged:
+        if line != self._logged:
             logger.warning("%s", line)
             self._logged = line
 
-    def _failed(self, about: object, line: str, *, transient: bool) -> bool:
-        if self._problem != (about, transient):
-            logger.error("%s", line)
-        self._problem = (about, transient)
+    def _failed(self, line: str, about: object = None, *, transient: bool = False) -> bool:
+        problem = (about or line, transient)
+        if self._problem != problem:
+            logger.error("%s", f"error: {line}")
+        self._problem = problem
         return not transient
 
     def _follow(self, version: ModelVersion) -> bool:
@@ -123,8 +117,8 @@ class Watcher:
                 return True
         if isinstance(outcome, Failed):
             yet = " yet" if outcome.transient else ""
-            line = f"error: version {version.version} is not activated{yet}: {outcome.error}"
-            return self._failed(about, line, transient=outcome.transient)
+            line = f"version {version.version} is not activated{yet}: {outcome.error}"
+            return self._failed(line, about, transient=outcome.transient)
         self._problem = None
         if outcome.result:
             print(outcome.result, flush=True)
@@ -141,10 +135,13 @@ class Watcher:
             Its tag, an empty string if it is active already, or None if it is not in the store.
         """
         entries = store.entries(self.uri.name)
-        with contextlib.suppress(store.StoreError):  # the active one first: it nearly always is it
+        with contextlib.suppress(store.StoreError):  # first, because it nearly always is this one
             entries.insert(0, active_version.active(self.uri.name))
-        entry = next((entry for entry in entries if self._is(entry, wanted)), None)
-        if entry is None:
+        for entry in entries:
+            engine = self.importer.engine in {"auto", entry.metadata.engine}
+            if engine and _identity(entry.metadata) == _identity(wanted):
+                break
+        else:
             return None
         active = active_version.is_active(entry)
         if not active:
@@ -156,10 +153,6 @@ class Watcher:
             return ""
         logger.info("%s is active again", entry.tag)
         return str(entry.tag)
-
-    def _is(self, entry: store.Entry, wanted: Provenance) -> bool:
-        engine = self.importer.engine in {"auto", entry.metadata.engine}
-        return engine and _identity(entry.metadata) == _identity(wanted)
 
     def _prune(self) -> None:
         try:
@@ -182,4 +175,5 @@ def _import(importer: Importer, uri: ModelURI, *, quiet: bool) -> str | None:
 
 
 def _identity(provenance: Provenance) -> tuple[object, ...]:
-    return tuple(getattr(provenance, key) for key in IDENTITY)
+    # Unlike in an import, the source counts: files that were moved must be compared.
+    return tuple(getattr(provenance, key) for key in (*IDENTITY, "source"))
