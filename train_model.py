@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from iris_api.errors import IrisError, one_line
-from iris_api.registry.address import split_login
+from iris_api.registry.client import split_login
 from iris_api.schema import FEATURES
 from iris_api.vetting.archive import TRUSTED_TYPES
 from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
@@ -85,10 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):  # where MLflow prints links to the run
             uri = train(arguments.estimator, arguments.name, promote=not arguments.no_promote)
     except (IrisError, MlflowException) as error:
-        _report(f"error: {' '.join(str(error).split())}")
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        _report("interrupted")
+        print("interrupted", file=sys.stderr)
         return 130
     print(uri)
     return 0
@@ -108,10 +108,11 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
         mlflow.log_params({"estimator": estimator, "folds": FOLDS, "seed": SEED} | parameters)
         metrics = _cross_validate(model, rows, labels, folds)
         mlflow.log_metrics(metrics)
-        _report(
+        print(
             f"{estimator}, mean and deviation of {FOLDS} folds: "
             f"accuracy {metrics['accuracy_mean']:.3f} ± {metrics['accuracy_std']:.3f}, "
-            f"log loss {metrics['log_loss_mean']:.3f} ± {metrics['log_loss_std']:.3f}"
+            f"log loss {metrics['log_loss_mean']:.3f} ± {metrics['log_loss_std']:.3f}",
+            file=sys.stderr,
         )
         figure = Figure()  # of the predictions by the fold that was not trained on the flower
         predicted = cross_val_predict(clone(model), rows, labels, cv=folds)
@@ -119,7 +120,12 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
         mlflow.log_figure(figure, "confusion_matrix.png")
         version = _register(model.fit(rows, labels), rows, labels, name)
     if promote:
-        _promote(name, version)
+        client = mlflow.MlflowClient()
+        # Stages are deprecated, but many registries still use them.
+        client.transition_model_version_stage(name, version, "Production", True)
+        client.set_registered_model_alias(name, "champion", version)
+        promoted = f"version {version} of {name} is in stage Production and has the alias champion"
+        print(promoted, file=sys.stderr)
     return f"models:/{name}/{version}"
 
 
@@ -148,11 +154,14 @@ def _cross_validate(
     model: ClassifierMixin, rows: pd.DataFrame, labels: Any, folds: StratifiedKFold
 ) -> dict[str, float]:
     """Return mean and standard deviation over the folds of accuracy and log loss (in nats)."""
-    scoring = {"accuracy": "accuracy", "log_loss": "neg_log_loss"}
+    scoring = ("accuracy", "neg_log_loss")
     scores = cross_validate(clone(model), rows, labels, cv=folds, scoring=scoring)
-    found = {"accuracy": scores["test_accuracy"], "log_loss": -scores["test_log_loss"]}
-    return {f"{name}_mean": values.mean() for name, values in found.items()} | {
-        f"{name}_std": values.std() for name, values in found.items()
+    accuracy, log_loss = scores["test_accuracy"], -scores["test_neg_log_loss"]
+    return {
+        "accuracy_mean": accuracy.mean(),
+        "accuracy_std": accuracy.std(),
+        "log_loss_mean": log_loss.mean(),
+        "log_loss_std": log_loss.std(),
     }
 
 
@@ -174,20 +183,6 @@ def _register(model: ClassifierMixin, rows: pd.DataFrame, labels: Any, name: str
             pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
         )
     return str(mlflow.register_model(info.model_uri, name).version)
-
-
-def _promote(name: str, version: str) -> None:
-    client = mlflow.MlflowClient()
-    # Stages are deprecated, but many registries still use them.
-    client.transition_model_version_stage(
-        name, version, stage="Production", archive_existing_versions=True
-    )
-    client.set_registered_model_alias(name, "champion", version)
-    _report(f"version {version} of {name} is in stage Production and has the alias champion")
-
-
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

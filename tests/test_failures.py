@@ -22,7 +22,7 @@ NO_SERVER = (
     "with --serve-artifacts, because the model is fetched through it"
 )
 NO_MLFLOW = "URL does not answer like an MLflow tracking server; is MLFLOW_TRACKING_URI right?"
-TRY_AGAIN = "import again, or look into the server's log"
+TRY_AGAIN = "import again, or read the server's log"
 
 
 @pytest.fixture(scope="module")

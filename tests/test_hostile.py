@@ -46,7 +46,7 @@ LONGER = (
     "MLmodel is longer than the 900 bytes that the proxy lists; "
     "was the model changed just now? import again, or log it again"
 )
-LOOK = "import again, or look into the server's log"
+LOOK = "import again, or read the server's log"
 MANY = "the model has more than 1000 files; is it a model?"
 EXPERIMENT = "log the model again in a new experiment"
 NO_MLFLOW = "URL does not answer like an MLflow tracking server; is MLFLOW_TRACKING_URI right?"

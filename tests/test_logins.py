@@ -165,7 +165,7 @@ def test_token_that_no_header_can_carry(fails: Fails, tracking: Tracking, token:
 
     assert done.error == (
         "the login has characters that no HTTP header can carry, such as a line break; "
-        "look at MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
+        "check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
     )
 
 

@@ -1,8 +1,9 @@
 """The files of a model, listed and downloaded through the artifact proxy."""
 
 import posixpath
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,14 +31,10 @@ class ArtifactError(IrisError):
     """The proxy lists or sends something that is not a model."""
 
 
-def _whole(value: object) -> int:
-    text = str(value)
-    if isinstance(value, int | str) and text.isascii() and text.isdecimal() and len(text) < 19:
-        return int(text)
-    raise ValueError("not a whole number of 64 bits")
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
+Whole = Annotated[
+    int,
+    BeforeValidator(lambda value: int(value) if re.fullmatch("[0-9]{1,18}", str(value)) else None),
+]
 """A number from 0 on; some versions of MLflow write 64-bit numbers as text."""
 
 
@@ -59,8 +56,7 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
     """List all files below a path of the proxy, sorted by path.
 
     Raises:
-        ArtifactError: There are too many or too deep ones, one is there twice, or a name is not
-            plain.
+        ArtifactError: There are too many, too deep or doubled ones, or a name is not plain.
         TrackingError: The server does not answer.
     """
     found: dict[str, RemoteFile | None] = {}
@@ -99,33 +95,26 @@ def fetch(server: TrackingServer, root: str, files: list[RemoteFile], directory:
         ArtifactError: A file is longer than listed.
         TrackingError: The server does not answer, or not with the whole file.
     """
-    progress = _Progress(sum(file.size for file in files))
+    arrived, total = 0, sum(file.size for file in files)
     for file in files:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         server.get(
             f"{PROXY}/{quote(posixpath.join(root, file.path))}",
-            receive=partial(_write, file=file, target=target, progress=progress),
+            receive=partial(_write, file, target, partial(_show_progress, arrived, total)),
         )
+        arrived += file.size
 
 
-class _Progress:
-    """Shows the download on a terminal, and nothing in a log."""
-
-    def __init__(self, total: int) -> None:
-        self._arrived, self._total = 0, total
-
-    def add(self, size: int) -> None:
-        """Count bytes that arrived; a negative number takes back those of a retried download."""
-        self._arrived += size
-        if self._total and sys.stderr.isatty():
-            end = "\n" if self._arrived >= self._total else "\r"
-            shown = f"{self._arrived / self._total:4.0%} of {self._total} bytes"
-            print(shown, end=end, file=sys.stderr)
+def _show_progress(before: int, total: int, size: int) -> None:
+    """Show on a terminal, and not in a log, how many bytes of all files have arrived."""
+    if sys.stderr.isatty():
+        end = "\n" if before + size == total else "\r"
+        print(f"{(before + size) / total:4.0%} of {total} bytes", end=end, file=sys.stderr)
 
 
 def _write(
-    response: requests.Response, file: RemoteFile, target: Path, progress: _Progress
+    file: RemoteFile, target: Path, show: Callable[[int], None], response: requests.Response
 ) -> None:
     arrived = 0
     try:
@@ -138,14 +127,13 @@ def _write(
                     )
                 out.write(chunk)
                 arrived += len(chunk)
-                progress.add(len(chunk))
+                show(arrived)
     except requests.RequestException:
         pass  # reported below, with the sizes
     if arrived < file.size:
-        progress.add(-arrived)
         raise BrokenAnswerError(
             f"the download of {file.path} broke after {arrived} of {file.size} bytes; "
-            "import again, or look into the server's log"
+            "import again, or read the server's log"
         )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import requests
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
@@ -17,7 +18,6 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from pydantic import TypeAdapter, ValidationError
 
 from iris_api.errors import IrisError, one_line
-from iris_api.registry.address import split_login
 from iris_api.registry.error_messages import (
     PROXY_IS_OFF,
     TrackingError,
@@ -48,18 +48,29 @@ MAXIMUM_JSON_BYTES = 8 * 1024**2
 MAXIMUM_ERROR_BYTES = 64 * 1024
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-
-CERTIFICATES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
+"""HTTP statuses after which a request is sent again."""
 
 
 class BrokenAnswerError(TrackingError):
     """A success whose body stopped too early; it is worth a retry."""
 
 
+def split_login(url: str) -> tuple[SplitResult, tuple[str, str] | None]:
+    """Split a URL into its parts without the login, and the login: user and password, decoded.
+
+    Raises:
+        ValueError: The URL cannot be split; its text may have a login in it.
+    """
+    parts = urlsplit(url)
+    # A password may have an @ in it, a host may not.
+    login, _, host = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    clean = parts._replace(netloc=host)
+    return clean, (unquote(username), unquote(password)) if login else None
+
+
 class TrackingServer:
     """GET requests to one tracking server, and to no other host.
-
-    Each retry is logged.
 
     Args:
         uri: The tracking URI, http or https; a login in it is used and never shown.
@@ -93,11 +104,7 @@ class TrackingServer:
     def get_json(self, path: str, params: Mapping[str, Any], key: str, kind: type[T]) -> T:
         """Call the REST API, and return what the answer has under a key.
 
-        An empty list is left out by MLflow, and returned here.
-
-        Raises:
-            NotFoundError: The server says that the thing does not exist.
-            TrackingError: The answer is not such an object.
+        An empty list is left out by MLflow, and returned here. The exceptions are those of `get`.
         """
         body = self.get(path, params, receive=lambda answer: _read(answer, MAXIMUM_JSON_BYTES))
         try:
@@ -120,15 +127,12 @@ class TrackingServer:
         *,
         receive: Callable[[requests.Response], T],
     ) -> T:
-        """Send a request, and retry it after transient failures.
+        """Send a request, and retry it after transient failures; each retry is logged.
 
         Args:
-            path: Below the tracking URI, such as /api/2.0/mlflow/runs/get.
+            path: The path below the tracking URI, such as /api/2.0/mlflow/runs/get.
             params: The query.
-            receive: Reads the body of a success; called once an attempt.
-
-        Returns:
-            What `receive` returned.
+            receive: Reads the body of a success and returns the result; called once an attempt.
 
         Raises:
             NotFoundError: The server says that the thing does not exist.
@@ -210,7 +214,7 @@ def _credentials(address: str) -> MlflowHostCreds:
         ) from None
     except ValueError as error:
         raise TrackingError(f"a variable of MLflow is wrong: {one_line(error)}") from None
-    for variable in CERTIFICATES:
+    for variable in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"):
         if (path := os.environ.get(variable)) and not Path(path).exists():
             raise TrackingError(f"{variable} names a file that does not exist: {one_line(path)}")
     return credentials

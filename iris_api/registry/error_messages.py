@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import NameResolutionError, ReadTimeoutError
@@ -13,6 +14,12 @@ PROXY_IS_OFF = "--no-serve-artifacts"
 
 HUNG_UP = ("certificate required", "handshake failure", "eof occurred", "unknown ca")
 """OpenSSL's words for a server that ends the handshake, because it trusts no client certificate."""
+
+NO_CERTIFICATE = (
+    "{} asks for a client certificate, or broke the connection; "
+    "set MLFLOW_TRACKING_CLIENT_CERT_PATH to a file with the certificate and its key"
+)
+"""The message for both ways in which a server rejects a client without a certificate."""
 
 
 class TrackingError(IrisError):
@@ -36,7 +43,7 @@ def explain_status(address: str, status: int, text: str, *, login: bool) -> Trac
     """Explain an answer other than 200.
 
     Args:
-        address: The server's, without a login.
+        address: The address of the server, without a login.
         status: The HTTP status.
         text: The beginning of the body.
         login: Whether a login was sent with the request.
@@ -52,7 +59,7 @@ def explain_status(address: str, status: int, text: str, *, login: bool) -> Trac
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     if status == 403 and "Invalid Host header" in text:
-        host = address.partition("://")[2].partition("/")[0]
+        host = urlsplit(address).netloc
         return TrackingError(
             f"{address} does not accept the name {host} (HTTP 403 Invalid Host "
             f"header); start it with --allowed-hosts {host}"
@@ -73,7 +80,7 @@ def explain_status(address: str, status: int, text: str, *, login: bool) -> Trac
     if status == 429:
         return TrackingError(f"{said}: too many requests; import again later")
     if status >= 500:
-        return TrackingError(f"{said}; import again later, or look into the server's log")
+        return TrackingError(f"{said}; import again later, or read the server's log")
     return TrackingError(f"{said}; is MLFLOW_TRACKING_URI right?")
 
 
@@ -82,20 +89,19 @@ def explain_no_answer(address: str, error: requests.RequestException) -> Trackin
     chain = _chain(error)
     if isinstance(error, requests.exceptions.SSLError):
         return _tls_failure(address, chain)
-    hung_up = any(isinstance(link, ConnectionResetError | BrokenPipeError) for link in chain)
-    if address.startswith("https:") and hung_up:
-        return _hung_up(address)
+    if address.startswith("https:") and _has(chain, ConnectionResetError, BrokenPipeError):
+        return TrackingError(NO_CERTIFICATE.format(address))
     if isinstance(error, requests.exceptions.InvalidHeader):
         return TrackingError(
             "the login has characters that no HTTP header can carry, such as a line break; "
-            "look at MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
+            "check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
         )
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
         return TrackingError(
             f"the HTTP proxy on the way to {address} does not answer; set HTTP_PROXY and "
             "HTTPS_PROXY right, or add the server's host to NO_PROXY"
         )
-    if isinstance(error, requests.Timeout) or _has(chain, ReadTimeoutError):
+    if _has(chain, requests.Timeout, ReadTimeoutError):
         return TrackingError(
             f"{address} did not answer in time; is it overloaded? "
             "MLFLOW_HTTP_REQUEST_TIMEOUT sets the seconds to wait"
@@ -111,7 +117,7 @@ def explain_no_answer(address: str, error: requests.RequestException) -> Trackin
         )
     return TrackingError(
         f"the connection to {address} broke ({one_line(chain[-1])}); "
-        "import again, or look into the server's log"
+        "import again, or read the server's log"
     )
 
 
@@ -128,31 +134,22 @@ def _tls_failure(address: str, chain: list[BaseException]) -> TrackingError:
         plain = "http:" + address.removeprefix("https:")
         return TrackingError(f"the server speaks plain HTTP at this address; try {plain}")
     if any(part in reason.lower() for part in HUNG_UP):
-        return _hung_up(address)
+        return TrackingError(NO_CERTIFICATE.format(address))
     return TrackingError(
         f"no TLS connection to {address} ({reason}); is the server's address https, and do "
         "MLFLOW_TRACKING_SERVER_CERT_PATH and MLFLOW_TRACKING_CLIENT_CERT_PATH name PEM files?"
     )
 
 
-def _hung_up(address: str) -> TrackingError:
-    """Explain the two ways in which a server turns away a client without a certificate."""
-    return TrackingError(
-        f"{address} asks for a client certificate, or broke the connection; "
-        "set MLFLOW_TRACKING_CLIENT_CERT_PATH to a file with the certificate and its key"
-    )
-
-
 def _message(text: str) -> str:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        return str(json.loads(text)["message"])
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ""
-    return str(content.get("message", "")) if isinstance(content, dict) else ""
 
 
-def _has(chain: list[BaseException], kind: type[BaseException]) -> bool:
-    return any(isinstance(link, kind) for link in chain)
+def _has(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(link, kinds) for link in chain)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

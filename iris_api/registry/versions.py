@@ -9,9 +9,8 @@ from pydantic import AfterValidator, AliasPath, BaseModel, Field
 
 from iris_api.errors import IrisError, one_line
 from iris_api.model_uri import ModelURI
-from iris_api.registry.address import split_login
 from iris_api.registry.artifacts import Whole, is_plain
-from iris_api.registry.client import TrackingServer
+from iris_api.registry.client import TrackingServer, split_login
 from iris_api.registry.error_messages import NotFoundError
 
 API = "/api/2.0/mlflow"
