@@ -19,8 +19,7 @@ from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURI
 from iris_api.settings import settings
 
-HERE = Path(__file__).resolve().parent
-STATE = HERE / ".quickstart"
+STATE = Path(__file__).resolve().parent / ".quickstart"
 
 START_SECONDS = 120
 """Time for a server to answer."""
@@ -44,7 +43,7 @@ Ctrl-C stops it."""
 
 
 class QuickstartError(IrisError):
-    """A step that failed; the message says where to look."""
+    """A step that failed."""
 
 
 def main() -> int:
@@ -63,21 +62,22 @@ def main() -> int:
 
 
 def _run(started: contextlib.ExitStack) -> int:
+    os.chdir(STATE.parent)
     port, mlflow_port = settings().port, settings().mlflow_port
-    uri = ModelURI.parse(settings().model_uri)
+    uri, address = ModelURI.parse(settings().model_uri), settings().tracking_uri
     _check_free(port, "IRIS_PORT")
-    if os.environ.get("MLFLOW_TRACKING_URI"):
+    if address:
         _step("the MLflow server of MLFLOW_TRACKING_URI is used")
     else:
         _check_free(mlflow_port, "IRIS_MLFLOW_PORT")
-        os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{mlflow_port}"
+        address = os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{mlflow_port}"
         _step(f"starting an MLflow server on port {mlflow_port}, with its data in {STATE.name}/")
         _start_mlflow(started, mlflow_port)
     # mlflow takes seconds to import: a taken port is reported before.
     from iris_api.registry.client import TrackingServer  # noqa: PLC0415
     from iris_api.registry.versions import has_model  # noqa: PLC0415
 
-    server = TrackingServer(os.environ["MLFLOW_TRACKING_URI"])
+    server = TrackingServer(address)
     if not has_model(server, uri.name):
         _step(f"training {uri.name}, because the registry has none")
         _run_script("train_model.py", "--name", uri.name)
@@ -85,12 +85,8 @@ def _run(started: contextlib.ExitStack) -> int:
     tag = _run_script("import_model.py")
     started.enter_context(_process("import_model.py", "--watch", str(POLL_SECONDS)))
     _step(f"serving {tag} on port {port}")
-    service = started.enter_context(
-        _process(
-            *("-m", "bentoml", "serve", "service:IrisClassifier"),
-            *("--host", "127.0.0.1", "--port", str(port)),
-        )
-    )
+    bentoml = ("-m", "bentoml", "serve", "service:IrisClassifier")
+    service = started.enter_context(_process(*bentoml, "--host", "127.0.0.1", "--port", str(port)))
     _wait_for(f"http://127.0.0.1:{port}/readyz", service)
     print(READY.format(port=port, mlflow=server.address), flush=True)
     return service.wait()
@@ -133,11 +129,9 @@ def _process(*arguments: str, log: Path | None = None) -> Iterator["subprocess.P
 
     So it does not get the terminal's Ctrl-C, and everything stops in the reverse order.
     """
-    with contextlib.ExitStack() as files:
-        out = files.enter_context(log.open("wb")) if log else None
+    with log.open("wb") if log else contextlib.nullcontext() as out:
         process = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=HERE,
             stdout=out,
             stderr=out,
             stdin=subprocess.DEVNULL,
@@ -172,12 +166,10 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", see: str = "") -> No
 
 def _run_script(*command: str) -> str:
     """Run one of our command lines, and return what it prints on standard output."""
-    done = subprocess.run(
-        [sys.executable, *command], cwd=HERE, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise QuickstartError(f"{command[0]} failed, see above")
-    return done.stdout.strip()
+    try:
+        return subprocess.check_output([sys.executable, *command], text=True).strip()
+    except subprocess.CalledProcessError:
+        raise QuickstartError(f"{command[0]} failed, see above") from None
 
 
 if __name__ == "__main__":
