@@ -398,8 +398,8 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
     "files is null": (_says("list/", {"files": None}), NO_MLFLOW),
     "files is a mapping": (_says("list/", {"files": {"path": "MLmodel"}}), NO_MLFLOW),
     "folder in itself": (
-        _all(*(_says("list/" + "/".join(["a"] * n), {"files": [FOLDER_A]}) for n in range(20))),
-        "the model's folders are deeper than 8; is it a model?",
+        _all(*(_says("list/" + "/".join(["a"] * n), {"files": [FOLDER_A]}) for n in range(1001))),
+        MANY,
     ),
     "nothing": (
         _says("list/", {}),
@@ -593,20 +593,12 @@ def test_metrics_without_an_end(scene: Scene, tmp_path: Path) -> None:
 
 # Where the login goes
 
-SERVER = f"another server, which gets no login of this one; {EXPERIMENT}"
-FOLDER = f"a folder on some machine, which its proxy does not serve; {EXPERIMENT}"
-RUN = (
-    "a path of a run, which this registry did not resolve; "
-    "register the model again with mlflow.register_model"
-)
-BUCKET = (
-    "storage that its proxy does not serve, because the experiment was made without "
-    f"--serve-artifacts; {EXPERIMENT}"
-)
 
-
-def _place(place: str, what: str) -> str:
-    return f"the registry says that the files are at {place!r}, {what}"
+def _place(place: str) -> str:
+    return (
+        f"the registry says that the files are at {place!r}, which its proxy does not serve, "
+        f"because the experiment was made without --serve-artifacts; {EXPERIMENT}"
+    )
 
 
 def _host(host: str) -> str:
@@ -627,15 +619,15 @@ LOCATIONS = {
         _host("127.0.0.1:1"),
     ),
     "login in the host": ("mlflow-artifacts://127.0.0.1:1@thief/1/a", _host("thief")),
-    "http": ("http://thief/1/a", _place("http://thief/1/a", SERVER)),
-    "login": ("http://me:hidden@thief/a", _place("http://thief/a", SERVER)),
-    "https": ("https://thief/a?key=hidden", _place("https://thief/a", SERVER)),
-    "gs": ("gs://bucket/a", _place("gs://bucket/a", BUCKET)),
-    "file": ("file:///etc", _place("file:///etc", FOLDER)),
-    "path": ("/etc", _place("/etc", FOLDER)),
-    "s3": ("s3://bucket/a", _place("s3://bucket/a", BUCKET)),
-    "runs": ("runs:/0/model", _place("runs:/0/model", RUN)),
-    "terminal escape": ("\x1b[2J://thief/a", _place("?[2J://thief/a", FOLDER)),
+    "http": ("http://thief/1/a", _place("http://thief/1/a")),
+    "login": ("http://me:hidden@thief/a", _place("http://thief/a")),
+    "https": ("https://thief/a?key=hidden", _place("https://thief/a")),
+    "gs": ("gs://bucket/a", _place("gs://bucket/a")),
+    "file": ("file:///etc", _place("file:///etc")),
+    "path": ("/etc", _place("/etc")),
+    "s3": ("s3://bucket/a", _place("s3://bucket/a")),
+    "runs": ("runs:/0/model", _place("runs:/0/model")),
+    "terminal escape": ("\x1b[2J://thief/a", _place("?[2J://thief/a")),
     "traversal": ("mlflow-artifacts:/1/../../etc", _path("mlflow-artifacts:/1/../../etc")),
     "escaped traversal": ("mlflow-artifacts:/1/%2e%2e/a", _path("mlflow-artifacts:/1/%2e%2e/a")),
     "empty": ("mlflow-artifacts:/", _path("mlflow-artifacts:/")),

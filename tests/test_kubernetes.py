@@ -108,7 +108,7 @@ def test_probes(manifests: dict[str, Manifest]) -> None:
     assert all(f"`GET {path}`" in documentation.PAGES["docs/http.md"] for path in paths)
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
     patience = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
-    assert patience > cli.TIMEOUT_SECONDS
+    assert patience > cli.parse([]).timeout
 
 
 def test_stop(manifests: dict[str, Manifest]) -> None:

@@ -53,7 +53,7 @@ def test_out_of_reach(fails: Fails, registry: Callable[..., str]) -> None:
     done = fails(registry("S3", source=location, storage_location=location))
 
     assert done.error == (
-        "the registry says that the files are at 's3://bucket/model', storage that its proxy does "
+        "the registry says that the files are at 's3://bucket/model', which its proxy does "
         "not serve, because the experiment was made without --serve-artifacts; "
         "log the model again in a new experiment"
     )

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_SECONDS = 300
-"""Default limit of one import."""
-
 MAXIMUM_SECONDS = 365 * 24 * 3600
 """A year; timers take numbers up to about 10**10."""
 
@@ -38,11 +35,8 @@ environment:
   IRIS_KEEP_VERSIONS        how many entries of the model --watch keeps (5)
 
 examples:
-  python import_model.py
-  python import_model.py models:/IrisModel@champion
   TAG=$(python import_model.py models:/IrisModel/3)
   python import_model.py --dry-run --json models:/IrisModel/3 | jq .proof
-  python import_model.py --list
   python import_model.py --watch 10 models:/IrisModel@champion
 
 An import prints the tag on standard output and nothing else. Exit status: 0 imported or already
@@ -92,8 +86,7 @@ def import_at_start() -> bool:
     arguments = parse([])
     logging.getLogger("iris_api").setLevel(logging.INFO)
     with child.caught_signals() as signals:
-        work = partial(import_version, arguments)
-        outcome = child.run(work, seconds=arguments.timeout, signals=signals)
+        outcome = child.run(partial(_import, arguments), seconds=arguments.timeout, signals=signals)
     if signals.received:
         sys.exit(128 + signals.received)
     if isinstance(outcome, Failed):
@@ -154,9 +147,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout",
         type=seconds,
-        default=TIMEOUT_SECONDS,
+        default=300,
         metavar="SECONDS",
-        help=f"limit of the whole import, with --watch of each (default: {TIMEOUT_SECONDS})",
+        help="limit of the whole import, with --watch of each (default: %(default)s)",
     )
     arguments = parser.parse_args(argv)
     if arguments.json and not (arguments.dry_run or arguments.list):
@@ -185,18 +178,11 @@ def _list(arguments: argparse.Namespace) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> str:
-    tag = import_version(arguments)
-    if uri := arguments.model_uri:
-        model = f"models:/{ModelURI.parse(uri).name}"
-        if not settings().model_uri.startswith((f"{model}/", f"{model}@")):
-            logger.info("the service answers with it when IRIS_MODEL_URI=%s", shlex.quote(uri))
-    return tag
-
-
-def import_version(arguments: argparse.Namespace) -> str:
-    """Import the version that the arguments name, and return its tag."""
     uri, importer = _begin(arguments, "importing {}")
-    return importer.run(uri)
+    tag, model = importer.run(uri), f"models:/{uri.name}"
+    if not settings().model_uri.startswith((f"{model}/", f"{model}@")):
+        logger.info("the service answers with it when IRIS_MODEL_URI=%s", shlex.quote(uri.text))
+    return tag
 
 
 def _dry_run(arguments: argparse.Namespace, folder: Path) -> str:

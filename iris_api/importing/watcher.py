@@ -122,7 +122,11 @@ class Watcher:
         self._problem = None
         if outcome.result:
             print(outcome.result, flush=True)
-            self._prune()
+            try:
+                for tag in prune(self.uri.name, self.keep):
+                    logger.info("%s is removed; IRIS_KEEP_VERSIONS is %d", tag, self.keep)
+            except OSError as error:
+                self._log_once(f"old entries are not removed: {explain(error)}")
         return True
 
     def _reactivate(self, wanted: Provenance) -> str | None:
@@ -153,13 +157,6 @@ class Watcher:
             return ""
         logger.info("%s is active again", entry.tag)
         return str(entry.tag)
-
-    def _prune(self) -> None:
-        try:
-            for tag in prune(self.uri.name, self.keep):
-                logger.info("%s is removed; IRIS_KEEP_VERSIONS is %d", tag, self.keep)
-        except OSError as error:
-            self._log_once(f"old entries are not removed: {explain(error)}")
 
 
 def _resolve(server: TrackingServer, uri: ModelURI) -> ModelVersion:

@@ -3,7 +3,7 @@
 import posixpath
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,6 @@ PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 
 MAXIMUM_FILES = 1000
 """Most files and folders together; a scikit-learn model has about ten."""
-
-MAXIMUM_DEPTH = 8
 
 MAXIMUM_NAME_BYTES = 255
 """Longest name of a file or folder; the limit of common file systems."""
@@ -56,36 +54,32 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
     """List all files below a path of the proxy, sorted by path.
 
     Raises:
-        ArtifactError: There are too many, too deep or doubled ones, or a name is not plain.
+        ArtifactError: There are too many, one is there twice, or a name is not plain.
         TrackingError: The server does not answer.
     """
-    found: dict[str, RemoteFile | None] = {}
-    for path, file in _walk(server, root, ""):
-        if path in found:
-            raise ArtifactError(f"the proxy lists {one_line(path)!r} twice; log the model again")
-        found[path] = file
-        if len(found) > MAXIMUM_FILES:
-            raise ArtifactError(f"the model has more than {MAXIMUM_FILES} files; is it a model?")
+    found: dict[str, RemoteFile | None] = {}  # a folder is None
+    folders = [""]
+    for below in folders:
+        query = {"path": posixpath.join(root, below).rstrip("/")}
+        for entry in server.get_json(PROXY, query, "files", list[_Entry]):
+            if not isinstance(entry.path, str) or not is_plain(entry.path):
+                raise ArtifactError(
+                    f"the proxy lists a file named {one_line(entry.path)!r}, which is not a plain "
+                    "name; log the model again without it"
+                )
+            path = f"{below}{entry.path}"
+            if path in found:
+                raise ArtifactError(
+                    f"the proxy lists {one_line(path)!r} twice; log the model again"
+                )
+            found[path] = None if entry.is_dir else RemoteFile(path, entry.file_size or 0)
+            if entry.is_dir:
+                folders.append(f"{path}/")
+            if len(found) > MAXIMUM_FILES:
+                raise ArtifactError(
+                    f"the model has more than {MAXIMUM_FILES} files; is it a model?"
+                )
     return [file for _, file in sorted(found.items()) if file]
-
-
-def _walk(server: TrackingServer, root: str, below: str) -> Iterator[tuple[str, RemoteFile | None]]:
-    """Yield each path with its file, or with None if it is a folder."""
-    if below.count("/") >= MAXIMUM_DEPTH:
-        raise ArtifactError(f"the model's folders are deeper than {MAXIMUM_DEPTH}; is it a model?")
-    query = {"path": posixpath.join(root, below).rstrip("/")}
-    for entry in server.get_json(PROXY, query, "files", list[_Entry]):
-        if not isinstance(entry.path, str) or not is_plain(entry.path):
-            raise ArtifactError(
-                f"the proxy lists a file named {one_line(entry.path)!r}, which is not a plain "
-                "name; log the model again without it"
-            )
-        path = f"{below}{entry.path}"
-        if entry.is_dir:
-            yield path, None
-            yield from _walk(server, root, f"{path}/")
-        else:
-            yield path, RemoteFile(path, entry.file_size or 0)
 
 
 def fetch(server: TrackingServer, root: str, files: list[RemoteFile], directory: Path) -> None:

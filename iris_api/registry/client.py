@@ -183,19 +183,15 @@ class TrackingServer:
                 # The sizes of a listing are those of the plain files.
                 extra_headers={"Accept-Encoding": "identity"},
             )
-        except MlflowException as error:
-            # MLflow hides what requests raised, and with it the reason.
+        except (MlflowException, ImportError) as error:
+            # MLflow hides what requests raised, and with it the reason. It imports the packages of
+            # MLFLOW_TRACKING_AUTH and MLFLOW_TRACKING_AWS_SIGV4 now.
             cause = error.__cause__ or error.__context__
             if isinstance(cause, requests.RequestException | IrisError):
                 raise cause from None
             if isinstance(cause, UnicodeError):
                 raise requests.exceptions.InvalidHeader from None
             raise TrackingError(f"cannot ask {self.address}: {one_line(cause or error)}") from None
-        except ImportError as error:
-            raise TrackingError(
-                f"cannot ask {self.address}: {one_line(error)}; install what MLFLOW_TRACKING_AUTH "
-                "or MLFLOW_TRACKING_AWS_SIGV4 needs"
-            ) from None
         return response
 
 

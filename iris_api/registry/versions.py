@@ -16,18 +16,6 @@ from iris_api.registry.error_messages import NotFoundError
 API = "/api/2.0/mlflow"
 
 LOG_AGAIN = "log the model again in a new experiment"
-FOLDER = f"a folder on some machine, which its proxy does not serve; {LOG_AGAIN}"
-SERVER = f"another server, which gets no login of this one; {LOG_AGAIN}"
-BUCKET = (
-    "storage that its proxy does not serve, because the experiment was made without "
-    f"--serve-artifacts; {LOG_AGAIN}"
-)
-RUN = (
-    "a path of a run, which this registry did not resolve; "
-    "register the model again with mlflow.register_model"
-)
-OUT_OF_REACH = {"runs": RUN, "file": FOLDER, "": FOLDER, "http": SERVER, "https": SERVER}
-"""What a location is that the proxy does not serve, and how to fix it, by scheme; else `BUCKET`."""
 
 
 class RegistryError(IrisError):
@@ -155,8 +143,8 @@ def _proxy_path(server: TrackingServer, location: str) -> str:
     place = one_line(f"{parts.scheme}://{host}{parts.path}" if host else location)
     if parts.scheme != "mlflow-artifacts":
         raise RegistryError(
-            f"the registry says that the files are at {place!r}, "
-            f"{OUT_OF_REACH.get(parts.scheme, BUCKET)}"
+            f"the registry says that the files are at {place!r}, which its proxy does not serve, "
+            f"because the experiment was made without --serve-artifacts; {LOG_AGAIN}"
         )
     if login or host.lower() not in {"", server.host.lower()}:
         raise RegistryError(
