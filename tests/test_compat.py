@@ -11,11 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 from support import servers, warm
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(900)]
@@ -120,15 +118,9 @@ def _import(folder: Path, env: Mapping[str, str], *arguments: str) -> warm.Done:
     return warm.run(folder, *arguments, env={**env, "BENTOML_HOME": str(folder / "home")})
 
 
-def _metadata(folder: Path, tag: str) -> dict[str, Any]:
-    path = folder / "home" / "models" / tag.strip().replace(":", "/") / "model.yaml"
-    found: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["metadata"]
-    return found
-
-
 @pytest.mark.parametrize("serialization_format", ["pickle", "cloudpickle"])
 def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format: str) -> None:
-    """A pickle of an old client is refused with both mends, and imported when it is trusted."""
+    """A pickle of an old client is rejected with both fixes, and imported when it is trusted."""
     name = f"Iris_{serialization_format}"
     refused = _import(tmp_path, old, f"models:/{name}/Production")
     by_stage = _import(tmp_path, old, f"models:/{name}/Production", "--trust-pickle")
@@ -143,7 +135,7 @@ def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format:
     assert by_stage.status == 0, by_stage.stderr
     assert by_stage.stdout == by_alias.stdout
     assert " is in the store already, and active\n" in by_alias.stderr
-    found = _metadata(tmp_path, by_stage.stdout)
+    found = warm.metadata(tmp_path / "home", by_stage.stdout)
     assert found["name"] == name
     assert found["stage"] == "Production"
     assert found["aliases"] == ["champion"]
@@ -154,7 +146,7 @@ def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format:
 
 @pytest.mark.parametrize("old", OLD[:1], indirect=True)
 def test_older_scikit_learn(old: dict[str, str], tmp_path: Path) -> None:
-    """An estimator that another scikit-learn made is refused, even where its pickle is trusted."""
+    """An estimator that another scikit-learn made is rejected, even where its pickle is trusted."""
     python = _environment(f"mlflow=={OLD[0]}", OLDER_SKLEARN, SQLALCHEMY)
     _log(python, old, Iris_older="pickle")
     done = _import(tmp_path, old, "models:/Iris_older/1", "--trust-pickle")
@@ -195,6 +187,6 @@ def test_bucket(tmp_path: Path, plain_env: dict[str, str]) -> None:
         keys = re.findall(r"<Key>(.*?)</Key>", httpx.get(f"{s3}/iris?list-type=2").text)
 
     assert done.status == 0, done.stderr
-    assert _metadata(tmp_path, done.stdout)["engine"] == "onnx"
+    assert warm.metadata(tmp_path / "home", done.stdout)["engine"] == "onnx"
     assert [key for key in keys if key.endswith("/model.skops")]
     assert all(key.startswith("artifacts/") for key in keys)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -27,7 +26,7 @@ LISTING = "/api/2.0/mlflow-artifacts/artifacts?"
 """Where the path of each listing begins."""
 
 GOOD = range(1, 6)
-REFUSED = 6
+REJECTED = 6
 """The versions of the registered model; this one has no model in it."""
 
 
@@ -44,6 +43,13 @@ class Registry:
         self.client.transition_model_version_stage(
             NAME, str(version), "Production", archive_existing_versions=True
         )
+
+    def wait_for_download(self, watch: "Watch") -> psutil.Process:
+        """Wait until a watch fetches a file, and return the process of its import."""
+        before = self.asked(FILE)
+        watch.until(lambda: self.asked(FILE) > before)
+        (child,) = psutil.Process(watch.process.pid).children()
+        return child
 
     def asked(self, begin: str) -> int:
         """Count the requests so far whose path begins so."""
@@ -138,10 +144,6 @@ def _active(home: Path) -> str:
     return pointer.read_text().partition("-")[0] if pointer.exists() else ""
 
 
-def _is_active(home: Path, version: str) -> bool:
-    return _active(home) == version
-
-
 @pytest.fixture
 def imported(registry: Registry, tmp_path: Path) -> Import:
     """Return a function that imports a version into the home of the watch."""
@@ -194,10 +196,10 @@ def test_promotion_and_back(
 
 
 @pytest.mark.thorough
-def test_refused_version(registry: Registry, imported: Import, watch: Start) -> None:
+def test_rejected_version(registry: Registry, imported: Import, watch: Start) -> None:
     """A rejected version is logged once, not tried again, and the active one stays."""
     imported(1)
-    registry.promote(REFUSED)
+    registry.promote(REJECTED)
     with watch() as running:
         running.until(lambda: bool([line for line in running.log if line.startswith("error:")]))
         before = registry.asked(LISTING)
@@ -213,7 +215,7 @@ def test_refused_version(registry: Registry, imported: Import, watch: Start) -> 
     assert active == "v1"
     assert running.tags == []
     assert error == (
-        f"error: version {REFUSED} is not activated: the file MLmodel is missing or unreadable; "
+        f"error: version {REJECTED} is not activated: the file MLmodel is missing or unreadable; "
         "log the model again with mlflow.sklearn.log_model"
     )
 
@@ -275,10 +277,7 @@ def test_killed_import(registry: Registry, watch: Start) -> None:
     registry.promote(3)
     registry.proxy.fault = on_files(delayed(30))
     with watch() as running:
-        fetched = registry.asked(FILE)
-        running.until(lambda: registry.asked(FILE) > fetched)
-        (child,) = psutil.Process(running.process.pid).children()
-        child.kill()
+        registry.wait_for_download(running).kill()
         registry.proxy.fault = no_fault
         running.until(lambda: running.tags == ["v3"])
 
@@ -296,16 +295,13 @@ def test_ended_in_an_import(registry: Registry, watch: Start) -> None:
     registry.promote(4)
     registry.proxy.fault = on_files(delayed(30))
     with watch() as running:
-        fetched = registry.asked(FILE)
-        running.until(lambda: registry.asked(FILE) > fetched)
-        children = psutil.Process(running.process.pid).children()
+        child = registry.wait_for_download(running)
         status, seconds = running.end()
 
     assert status == 0
     assert seconds < 1
     assert running.log[-1] == "ended by SIGTERM"
-    assert len(children) == 1
-    assert not children[0].is_running()
+    assert not child.is_running()
     assert list(running.home.glob("staging/*")) == []
     assert _versions(running.home) == set()
     assert running.tags == []
@@ -340,7 +336,7 @@ def test_two_watches(registry: Registry, watch: Start) -> None:
     with watch(IRIS_KEEP_VERSIONS="1") as one, watch(IRIS_KEEP_VERSIONS="1") as other:
         for version in (1, 2, 3):
             registry.promote(version)
-            one.until(partial(_is_active, one.home, f"v{version}"))
+            one.until(lambda version=version: _active(one.home) == f"v{version}")  # type: ignore[misc]
         one.until(lambda: _versions(one.home) == {"v2", "v3"})
         ended = [running.end()[0] for running in (one, other)]
 
@@ -359,15 +355,13 @@ def test_killed_watch(registry: Registry, imported: Import, watch: Start, tmp_pa
     registry.promote(5)
     registry.proxy.fault = on_files(delayed(1))
     with watch() as running:
-        fetched = registry.asked(FILE)
-        running.until(lambda: registry.asked(FILE) > fetched)
-        children = psutil.Process(running.process.pid).children()
+        child = registry.wait_for_download(running)
         status, _ = running.end(signal.SIGKILL)
         found = _active(home)
         registry.proxy.fault = no_fault
     with watch() as running:
         running.until(lambda: _active(home) == "v5")
-        psutil.wait_procs(children, 30)
+        psutil.wait_procs([child], 30)
         running.end()
 
     assert status == -signal.SIGKILL
@@ -389,25 +383,6 @@ def test_state_that_cannot_be_written(imported: Import, tmp_path: Path) -> None:
     assert done.stderr.splitlines()[1] == (
         f"the answer of the registry cannot be recorded: {home}/registry: File exists"
     )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--watch", "0"], "argument --watch: must be more than 0"),
-        (["--watch", "5", "--dry-run"], "argument --dry-run: not allowed with argument --watch"),
-        (["--watch", "5", "--list"], "argument --list: not allowed with argument --watch"),
-        (["--watch", "5", "--json"], "--json goes with --dry-run or --list"),
-        (["--watch", "5", "models:/A/B/C"], "'models:/A/B/C' is not a model URI"),
-    ],
-)
-def test_usage(plain_env: dict[str, str], arguments: list[str], said: str) -> None:
-    """Options that exclude each other are wrong usage."""
-    done = servers.run("import_model.py", *arguments, env=plain_env)
-
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert said in done.stderr.splitlines()[-1]
 
 
 def test_watch_of_nothing(plain_env: dict[str, str], tmp_path: Path) -> None:

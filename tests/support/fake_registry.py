@@ -119,21 +119,16 @@ def endless(piece: bytes, status: int = 200, pause: float = 0) -> Answer:
     return answer
 
 
-def cut_off(piece: bytes, status: int = 200) -> Answer:
+def cut_off(piece: bytes) -> Answer:
     """Make an answer that ends before the length that it promises."""
 
     def answer(handler: Handler) -> None:
-        handler.send_response(status)
+        handler.send_response(200)
         handler.send_header("Content-Length", str(len(piece) + 1000))
         handler.end_headers()
         handler.wfile.write(piece)
 
     return answer
-
-
-def redirect(url: str, status: int = 302) -> Answer:
-    """Make an answer that sends the client elsewhere."""
-    return lambda handler: send(handler, b"", status, Location=url)
 
 
 @contextlib.contextmanager

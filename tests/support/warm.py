@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support import servers
 
@@ -90,6 +91,13 @@ def failing(run: Run, store: Path) -> Fails:
     return fail
 
 
+def metadata(home: Path, tag: str) -> dict[str, Any]:
+    """Return the metadata of an entry of a store."""
+    path = home / "models" / tag.strip().replace(":", "/") / "model.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["metadata"]
+    return found
+
+
 def start(
     output: Path,
     *arguments: str,
@@ -101,8 +109,8 @@ def start(
 
     Args:
         output: The folder.
-        arguments: Those of the command line.
-        env: Its environment.
+        arguments: The arguments of the command line.
+        env: The environment of the process.
         limit: The largest file that it may write, in bytes.
         user: The user that it becomes, where root runs the tests.
     """
@@ -123,16 +131,10 @@ def _start(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     return process
 
 
-def run(
-    output: Path,
-    *arguments: str,
-    env: Mapping[str, str],
-    limit: int = resource.RLIM_INFINITY,
-    user: int = 0,
-) -> Done:
-    """Run an import to its end."""
+def run(output: Path, *arguments: str, env: Mapping[str, str], **options: int) -> Done:
+    """Run an import to its end; the options are those of `start`."""
     output.mkdir(exist_ok=True)
-    return end(start(output, *arguments, env=env, limit=limit, user=user), output)
+    return end(start(output, *arguments, env=env, **options), output)
 
 
 def end(process: ForkServerProcess, output: Path, timeout: float = 60) -> Done:
@@ -142,11 +144,10 @@ def end(process: ForkServerProcess, output: Path, timeout: float = 60) -> Done:
         process.kill()
         process.join()
         raise TimeoutError((output / "stderr").read_text(errors="replace"))
-    return Done(
-        process.exitcode,
-        (output / "stdout").read_bytes().decode(errors="replace"),
-        (output / "stderr").read_bytes().decode(errors="replace"),
+    out, err = (
+        (output / name).read_bytes().decode(errors="replace") for name in ("stdout", "stderr")
     )
+    return Done(process.exitcode, out, err)
 
 
 def check(home: Path, output: Path) -> None:
@@ -158,7 +159,7 @@ def check(home: Path, output: Path) -> None:
 
 
 def snapshot(home: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file below a BENTOML_HOME, but of what the registry said last."""
+    """Return the SHA-256 of each file below a BENTOML_HOME, except the registry's last answer."""
     return {
         path.relative_to(home).as_posix(): sha256(path.read_bytes()).hexdigest()
         for path in sorted(home.rglob("*"))
@@ -167,7 +168,7 @@ def snapshot(home: Path) -> dict[str, str]:
 
 
 def staged(home: Path) -> list[Path]:
-    """Return what is left of imports that are over."""
+    """Return what imports left in the staging folder."""
     return list((home / "staging").glob("*"))
 
 
