@@ -26,18 +26,8 @@ def signals() -> Iterator[child.Signals]:
         yield caught
 
 
-def _fail(error: Exception) -> str:
-    raise error
-
-
-def _kill_itself() -> str:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return "not reached"
-
-
-def _hang() -> str:
-    time.sleep(60)
-    return "not reached"
+def _fail() -> str:
+    raise IrisError("no model; train one")
 
 
 def _start_and_hang(pids: Path) -> str:
@@ -49,7 +39,7 @@ def _start_and_hang(pids: Path) -> str:
 
 
 def test_result(signals: child.Signals, capfd: pytest.CaptureFixture[str]) -> None:
-    """The result comes back from another process, whose output is none of the command's."""
+    """The result comes from another process, whose output goes to standard error."""
     outcome = child.run(lambda: print("text") or os.getpid(), seconds=60, signals=signals)
 
     assert isinstance(outcome, Done)
@@ -60,9 +50,9 @@ def test_result(signals: child.Signals, capfd: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("work", "failed"),
     [
-        (partial(_fail, IrisError("no model; train one")), Failed("no model; train one")),
+        (_fail, Failed("no model; train one")),
         (
-            _kill_itself,
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
             Failed("its process was killed by SIGKILL; is the memory full?", transient=True),
         ),
         (
@@ -70,7 +60,7 @@ def test_result(signals: child.Signals, capfd: pytest.CaptureFixture[str]) -> No
             Failed("its process ended with exit status 7 and without a result", transient=True),
         ),
         (
-            _hang,
+            partial(time.sleep, 60),
             Failed(
                 "not done after 0.5 s; is the server slow? --timeout sets the limit",
                 transient=True,
@@ -79,7 +69,7 @@ def test_result(signals: child.Signals, capfd: pytest.CaptureFixture[str]) -> No
     ],
     ids=["error", "killed", "no result", "slow"],
 )
-def test_failure(signals: child.Signals, work: Callable[[], str], failed: Failed) -> None:
+def test_failure(signals: child.Signals, work: Callable[[], object], failed: Failed) -> None:
     """An error, an end without a result and the time limit are one line each."""
     assert child.run(work, seconds=0.5, signals=signals) == failed
 
@@ -87,7 +77,7 @@ def test_failure(signals: child.Signals, work: Callable[[], str], failed: Failed
 def test_signal(signals: child.Signals, tmp_path: Path) -> None:
     """A signal ends the work with all that it started, at once."""
     pids = tmp_path / "pids"
-    timer = threading.Thread(target=_interrupt_when, args=(pids.exists,))
+    timer = threading.Thread(target=_interrupt_after, args=(pids,))
     timer.start()
     started = time.monotonic()
     outcome = child.run(partial(_start_and_hang, pids), seconds=60, signals=signals)
@@ -100,8 +90,8 @@ def test_signal(signals: child.Signals, tmp_path: Path) -> None:
         servers.wait_for(lambda pid=pid: not psutil.pid_exists(pid), 5)  # type: ignore[misc]
 
 
-def _interrupt_when(happened: Callable[[], bool]) -> None:
-    servers.wait_for(happened)
+def _interrupt_after(file: Path) -> None:
+    servers.wait_for(file.exists)
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from support import warm
-from support.fake_registry import FakeRegistry, cut_off, endless, fake_registry, send
+from support.fake_registry import VERSION, FakeRegistry, cut_off, endless, fake_registry, send
 
 from iris_api.schema import FEATURES
 
@@ -123,10 +123,7 @@ def _lists(*entries: Any) -> Attack:
         for entry in entries:
             if isinstance(entry, dict):
                 scene.registry.answers[f"file/{entry.get('path')}"] = b"#"
-        usual = [
-            {"path": path, "is_dir": False, "file_size": len(content)}
-            for path, content in scene.registry.files.items()
-        ]
+        usual = scene.registry.listing()["files"]
         scene.registry.answers["list/"] = {"files": [*usual, *entries]}
 
     return attack
@@ -140,8 +137,7 @@ def _version(**changes: Any) -> Attack:
     """Answer with another model version, whichever endpoint is asked."""
 
     def attack(scene: Scene) -> None:
-        usual = {"name": "IrisModel", "version": "1", "current_stage": "Production"}
-        version = usual | {"run_id": "0" * 32, "source": "models:/m-0123"} | changes
+        version = VERSION | changes
         for asked in ("model-versions/get", "registered-models/alias"):
             scene.registry.answers[asked] = {"model_version": version}
         scene.registry.answers["registered-models/get-latest-versions"] = {

@@ -1,7 +1,6 @@
 """From the registry to the store: which version, what is kept of it, and what is rejected."""
 
 import json
-import shutil
 from pathlib import Path
 
 import httpx
@@ -316,20 +315,3 @@ def test_changed_in_the_registry(
         f"if that is meant, run bentoml models delete {tag} and import again"
     )
     assert [path.name for path in (new_home / "models/changed").glob("v*")] == [tag.split(":")[1]]
-
-
-def test_changed_on_disk(home: Path, tmp_path: Path, plain_env: dict[str, str]) -> None:
-    """The service refuses an entry with another file in it, and names the file."""
-    shutil.copytree(home / "models", tmp_path / "models")
-    (entry,) = (tmp_path / "models" / "irismodel").glob("v1-*")
-    with (entry / "model.onnx").open("ab") as file:
-        file.write(b"x")
-    env = plain_env | {"BENTOML_HOME": str(tmp_path)}
-    with servers.bentoml_service(tmp_path / "log", env=env) as server:
-        health = httpx.get(f"{server.url}/health")
-
-    assert health.status_code == 503
-    assert health.json()["reason"] == (
-        f"irismodel:{entry.name}: model.onnx was changed after the import; "
-        f"run bentoml models delete irismodel:{entry.name}, then import it again"
-    )

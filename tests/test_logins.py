@@ -13,7 +13,6 @@ import pytest
 from conftest import Tracking
 from support import proxies, servers
 from support.guarded import ADMIN, guarded_server
-from support.proxies import Certificate
 from support.warm import Done, Fails, Run, failing, runner, snapshot
 
 pytestmark = pytest.mark.thorough
@@ -74,13 +73,13 @@ def fails(run: Run, store: Path) -> Fails:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a self-signed certificate of the server."""
     return proxies.make_certificate(tmp_path_factory.mktemp("tls"), "server")
 
 
 @pytest.fixture(scope="module")
-def secure(tracking: Tracking, certificate: Certificate) -> Iterator[proxies.Proxy]:
+def secure(tracking: Tracking, certificate: Path) -> Iterator[proxies.Proxy]:
     """Run the tracking server behind TLS with the self-signed certificate."""
     with proxies.proxy(tracking.url, tls=proxies.server_tls(certificate)) as proxy:
         yield proxy
@@ -183,11 +182,9 @@ def test_self_signed_certificate(fails: Fails, secure: proxies.Proxy) -> None:
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["authority", "skip the check"])
-def test_server_certificate(
-    run: Run, secure: proxies.Proxy, certificate: Certificate, skip: bool
-) -> None:
+def test_server_certificate(run: Run, secure: proxies.Proxy, certificate: Path, skip: bool) -> None:
     """The certificate of the server's authority is trusted, and the check can be skipped."""
-    trust = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate.certificate)}
+    trust = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate)}
     if skip:
         trust = {"MLFLOW_TRACKING_INSECURE_TLS": "true"}
     done = run("--dry-run", MLFLOW_TRACKING_URI=secure.url, **trust)
@@ -197,14 +194,14 @@ def test_server_certificate(
 
 
 def test_wrong_certificates(
-    fails: Fails, secure: proxies.Proxy, certificate: Certificate, tmp_path: Path
+    fails: Fails, secure: proxies.Proxy, certificate: Path, tmp_path: Path
 ) -> None:
     """Variables that contradict each other, a file that does not exist, and one that is no PEM."""
     url, path = secure.url, tmp_path / "text.pem"
     both = fails(
         MLFLOW_TRACKING_URI=url,
         MLFLOW_TRACKING_INSECURE_TLS="true",
-        MLFLOW_TRACKING_SERVER_CERT_PATH=str(certificate.certificate),
+        MLFLOW_TRACKING_SERVER_CERT_PATH=str(certificate),
     )
     missing = fails(MLFLOW_TRACKING_URI=url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(path))
     path.write_text("text")
@@ -229,7 +226,7 @@ def test_https_of_a_server_that_speaks_http(fails: Fails, tracking: Tracking) ->
 
 
 def test_client_certificate(
-    run: Run, fails: Fails, tracking: Tracking, certificate: Certificate, tmp_path: Path
+    run: Run, fails: Fails, tracking: Tracking, certificate: Path, tmp_path: Path
 ) -> None:
     """A server that asks for a client certificate gets it; without one, the variable is named."""
     own = proxies.make_certificate(tmp_path, "client")
@@ -237,10 +234,10 @@ def test_client_certificate(
     with proxies.proxy(tracking.url, tls=tls) as proxy:
         env = {
             "MLFLOW_TRACKING_URI": proxy.url,
-            "MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate.certificate),
+            "MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate),
         }
         without = fails(**env)
-        done = run("--dry-run", **env, MLFLOW_TRACKING_CLIENT_CERT_PATH=str(own.both))
+        done = run("--dry-run", **env, MLFLOW_TRACKING_CLIENT_CERT_PATH=str(own))
 
     assert done.status == 0, done.stderr
     assert without.error == (

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,10 @@ class Quickstart:
     mlflow_port: int
 
 
+def _is_up(log: Path) -> bool:
+    return "Ctrl-C" in log.read_text("utf-8")
+
+
 @contextlib.contextmanager
 def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[Quickstart]:
     port, mlflow_port = servers.free_port(), servers.free_port()
@@ -40,11 +43,8 @@ def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[Quicks
             [sys.executable, "quickstart.py"], cwd=folder, env=env, stdout=out, stderr=out
         )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while "Ctrl-C" not in log.read_text("utf-8"):
-            assert process.poll() is None, log.read_text("utf-8")
-            assert time.monotonic() < deadline, log.read_text("utf-8")
-            time.sleep(0.2)
+        servers.wait_for(lambda: process.poll() is not None or _is_up(log), START_SECONDS)
+        assert _is_up(log), log.read_text("utf-8")
         yield Quickstart(process, log, port, mlflow_port)
     finally:
         process.send_signal(signal.SIGINT)
@@ -53,14 +53,14 @@ def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[Quicks
 
 @pytest.mark.thorough
 def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
-    """All steps are told, the pasted curl line works, and Ctrl-C ends what was started, only.
+    """All steps are printed, the pasted curl line works, and Ctrl-C ends only what was started.
 
     The registry survives: the second time nothing is trained.
     """
     env = plain_env | {"BENTOML_HOME": str(tmp_path / "bentoml")}
     with _quickstart(clone, env, tmp_path / "first.log") as first:
-        told = first.log.read_text("utf-8")
-        curl = re.search(r"curl.*?\n\n", told, re.DOTALL)
+        shown = first.log.read_text("utf-8")
+        curl = re.search(r"curl.*?\n\n", shown, re.DOTALL)
         assert curl
         pasted = subprocess.run(
             ["bash", "-c", curl[0]], capture_output=True, text=True, check=True, timeout=30
@@ -78,8 +78,8 @@ def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> 
     assert pasted.stdout == '{"predictions":["setosa"]}'
     assert model.text.startswith('{"name":"IrisModel","stage":"Production","version":1')
     for url in (f":{first.port}\n", f":{first.port}/metrics\n", f":{first.mlflow_port}\n"):
-        assert f"http://127.0.0.1{url}" in told
-    assert [line for line in told.splitlines() if line.startswith("==>")] == [
+        assert f"http://127.0.0.1{url}" in shown
+    assert [line for line in shown.splitlines() if line.startswith("==>")] == [
         f"==> starting an MLflow server on port {first.mlflow_port}, with its data in .quickstart/",
         "==> training IrisModel, because the registry has none",
         "==> importing models:/IrisModel/Production into the BentoML model store",
@@ -136,7 +136,7 @@ def test_server_that_is_there(
         "IRIS_MODEL_URI": "models:/Quickstart/Production",
     }
     with _quickstart(clone, env, tmp_path / "log") as quickstart:
-        told = quickstart.log.read_text("utf-8")
+        shown = quickstart.log.read_text("utf-8")
         url = f"http://127.0.0.1:{quickstart.port}/model"
         model = httpx.get(url).json()
         client.transition_model_version_stage(
@@ -146,5 +146,5 @@ def test_server_that_is_there(
 
     assert model["version"] == 1
     assert model["tracking_uri"] == env["MLFLOW_TRACKING_URI"]
-    assert "==> the MLflow server of MLFLOW_TRACKING_URI is used" in told
+    assert "==> the MLflow server of MLFLOW_TRACKING_URI is used" in shown
     assert not (clone / ".quickstart").exists()

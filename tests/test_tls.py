@@ -7,17 +7,15 @@ from pathlib import Path
 import httpx
 import pytest
 from support import documentation, servers
-from support.proxies import Certificate, make_certificate
+from support.proxies import make_certificate
 
 SECURITY = documentation.PAGES["docs/security.md"]
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 
 
-def _shown(way: str, own: Certificate) -> tuple[list[str], dict[str, str]]:
+def _shown(way: str, own: Path) -> tuple[list[str], dict[str, str]]:
     """Read the options or the variable of docs/security.md, with the paths of a certificate."""
-    text = SECURITY.replace("/tls/cert.pem", str(own.certificate)).replace(
-        "/tls/key.pem", str(own.key)
-    )
+    text = re.sub("/tls/(cert|key).pem", str(own), SECURITY)
     if way == "options":
         (line,) = re.findall(r"\nbentoml serve service:IrisClassifier (--ssl.*)\n", text)
         return shlex.split(line), {}
@@ -33,9 +31,9 @@ def test_tls(
     monkeypatch: pytest.MonkeyPatch,
     way: str,
 ) -> None:
-    """The service answers over TLS, for whoever trusts its certificate, and not without."""
+    """Clients that trust the certificate get answers over TLS, and others get none."""
     own = make_certificate(tmp_path, "service")
-    monkeypatch.setenv("SSL_CERT_FILE", str(own.certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
     options, variables = _shown(way, own)
     env = plain_env | variables
     env |= {

@@ -17,16 +17,18 @@ from iris_api.vetting.training_profile import TrainingProfile
 
 @pytest.fixture(scope="module")
 def client(tracking: Tracking) -> mlflow.MlflowClient:
-    """Give MLflow's own client."""
+    """Return MLflow's own client."""
     return mlflow.MlflowClient(tracking.url)
 
 
 def test_run(client: mlflow.MlflowClient) -> None:
-    """The run has parameters, metrics of the folds, the data set's digest and a figure."""
-    version = client.get_model_version("IrisModel", "1")
+    """Version 1 is promoted; its run has parameters, metrics, a digest of the data and a figure."""
+    version = client.get_model_version_by_alias("IrisModel", "champion")
     assert version.run_id is not None
     run = client.get_run(version.run_id)
 
+    assert version.version == "1"
+    assert version.current_stage == "Production"
     assert run.data.params["estimator"] == "logistic"
     assert run.data.params["max_iter"] == "1000"
     for name in ("accuracy_mean", "accuracy_std", "log_loss_mean", "log_loss_std"):
@@ -35,14 +37,6 @@ def test_run(client: mlflow.MlflowClient) -> None:
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest
     assert "confusion_matrix.png" in [file.path for file in client.list_artifacts(version.run_id)]
-
-
-def test_promotion(client: mlflow.MlflowClient) -> None:
-    """The version is in stage Production and has the alias champion."""
-    version = client.get_model_version_by_alias("IrisModel", "champion")
-
-    assert version.version == "1"
-    assert version.current_stage == "Production"
 
 
 def test_training_profile(home: Path) -> None:
@@ -99,7 +93,7 @@ def test_without_promotion(tracking: Tracking, client: mlflow.MlflowClient) -> N
 def test_experiment_outside_of_the_proxy(
     tracking: Tracking, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
-    """An experiment with its own artifact location is refused, with the mend."""
+    """An experiment with its own artifact location is rejected, with the fix."""
     client.create_experiment("old", artifact_location=tmp_path.as_uri())
     done = servers.run("train_model.py", env=tracking.env | {"MLFLOW_EXPERIMENT_NAME": "old"})
 
@@ -141,7 +135,7 @@ def test_profile_of_a_single_value() -> None:
     ],
 )
 def test_profile_rejects_nonsense(change: dict[str, Any], problem: str) -> None:
-    """A profile whose numbers contradict each other is not one."""
+    """A profile whose numbers contradict each other is rejected."""
     feature = {"minimum": 0, "maximum": 1, "mean": 0, "deviation": 0, "edges": [0, 1]}
     content = {
         "features": {name: feature | {"shares": [1]} | change for name in FEATURES},

@@ -343,8 +343,7 @@ def test_two_watches(registry: Registry, watch: Start) -> None:
     assert ended == [0, 0]
     assert not [line for line in one.log + other.log if "Traceback" in line]
     assert list(one.home.glob("staging/*")) == []
-    done = warm.end(warm.read(one.output, one.home, once=True), one.output)
-    assert done.status == 0, done.stderr
+    warm.check(one.home, one.output)
 
 
 @pytest.mark.thorough
@@ -368,8 +367,7 @@ def test_killed_watch(registry: Registry, imported: Import, watch: Start, tmp_pa
     assert found == "v1"
     assert _versions(home) == {"v1", "v5"}
     assert list(home.glob("staging/*")) == []
-    done = warm.end(warm.read(running.output, home, once=True), running.output)
-    assert done.status == 0, done.stderr
+    warm.check(home, running.output)
 
 
 def test_state_that_cannot_be_written(imported: Import, tmp_path: Path) -> None:

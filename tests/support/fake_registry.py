@@ -36,7 +36,7 @@ class FakeRegistry:
     Attributes:
         url: The address of the server.
         files: The content of each file, by its path below the model's folder.
-        answers: Answers that replace the usual ones, by what is asked: an endpoint such as
+        answers: Answers that replace the usual ones, by the request: an endpoint such as
             `model-versions/get`, `list/FOLDER` or `file/PATH`. An answer is bytes, a JSON value,
             or a function that writes it.
         delay: Seconds before each answer.
@@ -68,7 +68,7 @@ class FakeRegistry:
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         if parts.path == PROXY:
             below = query["path"].removeprefix(ROOT).strip("/")
-            return f"list/{below}", self._listing(below)
+            return f"list/{below}", self.listing(below)
         if parts.path.startswith(PROXY):
             path = unquote(parts.path).removeprefix(f"{PROXY}/{ROOT}/")
             return f"file/{path}", self.files.get(path)
@@ -82,7 +82,8 @@ class FakeRegistry:
             "runs/get": {"run": {"data": {"metrics": [{"key": "accuracy", "value": 0.97}]}}},
         }.get(endpoint)
 
-    def _listing(self, below: str) -> dict[str, Any]:
+    def listing(self, below: str = "") -> dict[str, Any]:
+        """Return what the proxy lists in a folder."""
         start = f"{below}/" if below else ""
         found: dict[str, Any] = {}
         for path, content in self.files.items():

@@ -138,17 +138,12 @@ def delayed(seconds: float) -> Fault:
     return act
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate and its key, as PEM files, and both in one file."""
+def make_certificate(folder: Path, name: str) -> Path:
+    """Make a self-signed certificate of 127.0.0.1, good for server, client and authority.
 
-    certificate: Path
-    key: Path
-    both: Path
-
-
-def make_certificate(folder: Path, name: str) -> Certificate:
-    """Make a self-signed certificate of 127.0.0.1, good for server, client and authority."""
+    Returns:
+        A PEM file with the certificate and its key.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
@@ -165,24 +160,18 @@ def make_certificate(folder: Path, name: str) -> Certificate:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    made = Certificate(*(folder / f"{name}{end}.pem" for end in ("", "-key", "-both")))
-    made.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    made.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    made.both.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
-    return made
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(pem, form, serialization.NoEncryption())
+    path = folder / f"{name}.pem"
+    path.write_bytes(certificate.public_bytes(pem) + secret)
+    return path
 
 
-def server_tls(own: Certificate, client: Certificate | None = None) -> ssl.SSLContext:
+def server_tls(own: Path, client: Path | None = None) -> ssl.SSLContext:
     """Make the TLS of a server, which may ask for a client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own.certificate, own.key)
+    context.load_cert_chain(own)
     if client:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(client.certificate)
+        context.load_verify_locations(client)
     return context
