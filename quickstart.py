@@ -42,10 +42,6 @@ Promote another version in MLflow, and it is served some seconds later.
 Ctrl-C stops it."""
 
 
-class QuickstartError(IrisError):
-    """A step that failed."""
-
-
 def main() -> int:
     """Start everything, and keep it running until a signal or the end of the service."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -102,7 +98,7 @@ def _check_free(port: int, variable: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise QuickstartError(
+            raise IrisError(
                 f"port {port} is taken; choose another one with {variable}=PORT"
             ) from None
 
@@ -155,13 +151,13 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", see: str = "") -> No
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise QuickstartError(f"the server for {url} ended with {process.returncode}{see}")
+            raise IrisError(f"the server for {url} ended with {process.returncode}{see}")
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 (our own http URL)
                 return
         except OSError:  # URLError is one
             time.sleep(0.2)
-    raise QuickstartError(f"{url} did not answer within {START_SECONDS} s{see}")
+    raise IrisError(f"{url} did not answer within {START_SECONDS} s{see}")
 
 
 def _run_script(*command: str) -> str:
@@ -169,7 +165,7 @@ def _run_script(*command: str) -> str:
     try:
         return subprocess.check_output([sys.executable, *command], text=True).strip()
     except subprocess.CalledProcessError:
-        raise QuickstartError(f"{command[0]} failed, see above") from None
+        raise IrisError(f"{command[0]} failed, see above") from None
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ KEYS = {"name", "version", "stage", "aliases", "engine", "estimator", "imported_
 """What is listed of the metadata of an entry."""
 
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-"""Seconds in each unit, the largest first."""
-
 SIZES = ((1024**2, "MiB"), (1024, "KiB"), (1, "B"))
-"""Bytes in each unit, the largest first."""
+"""Seconds or bytes in each unit, the largest first."""
 
 
 def list_entries() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
@@ -18,20 +18,12 @@ from iris_api.registry.versions import ModelVersion, read_metrics, resolve
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
 from iris_api.store.digests import digest_directory
-from iris_api.store.metadata import ModelCard, NotCompiled, Provenance, Signature
-
-if TYPE_CHECKING:
-    from iris_api.compiling.conversion import Compiled
-    from iris_api.vetting.estimator import Vetted
+from iris_api.store.metadata import Example, ModelCard, NotCompiled, Proof, Provenance, Signature
 
 logger = logging.getLogger(__name__)
 
 IDENTITY = ("name", "version", "tracking_uri", "run_id", "model_id")
 """The metadata that says whether an entry is this version of this registry."""
-
-
-class ImportRejectedError(IrisError):
-    """A model that is too large, or not the one that was imported before under its name."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +53,7 @@ class Importer:
                 active_version.activate(entry)
                 logger.info("%s is in the store already, and active", entry.tag)
                 return str(entry.tag)
-            vetted, compiled = self._vet_and_compile(model)
-            metrics = read_metrics(self.server, version)
-            card = _describe(version, digest, vetted, compiled, metrics)
-            example = record_example(vetted.estimator, vetted.examples)
-            files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
-            if not isinstance(compiled, NotCompiled):
-                files[store.ONNX_FILE] = compiled.model
+            card, files, example = self._vet_and_compile(version, digest, model)
             tag = store.stage(folder, model, files, card, example)
             entry = active_version.publish(folder, tag)
         logger.info("%s is stored", entry.tag)
@@ -81,7 +67,7 @@ class Importer:
         digest = self._fetch(version, model)
         sizes = [path.stat().st_size for path in model.rglob("*") if path.is_file()]
         known = self._find(version, digest) is not None
-        card = _describe(version, digest, *self._vet_and_compile(model), metrics={})
+        card, _, _ = self._vet_and_compile(version, digest, model)
         tag = store.tag_of(version.name, version.version, digest)
         first = {"tag": str(tag), "in_store": known, "files": len(sizes), "bytes": sum(sizes)}
         excluded = {"metrics", "imported_at"}
@@ -104,13 +90,13 @@ class Importer:
         logger.info("%s is version %d, stage %s", version.model_uri, version.version, version.stage)
         files = artifacts.list_files(self.server, version.root)
         if not files:
-            raise ImportRejectedError(
+            raise IrisError(
                 f"the proxy lists no file for {version.name} version {version.version}; "
                 "was its run or its artifact folder deleted? log and register the model again"
             )
         total = sum(file.size for file in files)
         if total > self.max_bytes:
-            raise ImportRejectedError(
+            raise IrisError(
                 f"the model has {total} bytes and IRIS_IMPORT_MAX_BYTES allows {self.max_bytes}; "
                 "raise it if the model is meant to be this large"
             )
@@ -129,7 +115,7 @@ class Importer:
             known = entry.metadata
             if (known.version, known.digest) == (version.version, digest):
                 if self.engine not in {"auto", known.engine}:
-                    raise ImportRejectedError(
+                    raise IrisError(
                         f"{entry.tag} is in the store with the engine {known.engine}; to change "
                         f"it to {self.engine}, run bentoml models delete {entry.tag} and import "
                         "again"
@@ -137,60 +123,57 @@ class Importer:
                 store.verify(entry)
                 return entry
             if all(getattr(known, key) == getattr(version, key) for key in IDENTITY):
-                raise ImportRejectedError(
+                raise IrisError(
                     f"version {version.version} of {version.name} changed in the registry "
                     f"since it was imported as {entry.tag}; if that is meant, "
                     f"run bentoml models delete {entry.tag} and import again"
                 )
         return None
 
-    def _vet_and_compile(self, model: Path) -> "tuple[Vetted, Compiled | NotCompiled]":
+    def _vet_and_compile(
+        self, version: ModelVersion, digest: str, model: Path
+    ) -> tuple[ModelCard, dict[str, bytes], Example]:
+        """Return what a fetched model is, the files that were made from it, and its example."""
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
         from iris_api.compiling.conversion import ask_scikit_learn, compile_model  # noqa: PLC0415
         from iris_api.compiling.proof import CompileError  # noqa: PLC0415
         from iris_api.vetting.estimator import vet  # noqa: PLC0415
 
         vetted = vet(model, trust_pickle=self.trust_pickle)
+        files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
+        proof: Proof | NotCompiled = NotCompiled()
         if self.engine == "sklearn":
             ask_scikit_learn(vetted)
-            return vetted, NotCompiled()
-        try:
-            compiled = compile_model(vetted)
-        except CompileError as error:
-            if self.engine == "onnx":
-                raise
-            logger.info("served by scikit-learn, which is slower: %s", error)
-            return vetted, NotCompiled(reason=f"The model was not compiled: {error}.")
-        logger.info("compiled to ONNX and proved on %d rows", compiled.proof.rows)
-        return vetted, compiled
+        else:
+            try:
+                compiled = compile_model(vetted)
+            except CompileError as error:
+                if self.engine == "onnx":
+                    raise
+                logger.info("served by scikit-learn, which is slower: %s", error)
+                proof = NotCompiled(reason=f"The model was not compiled: {error}.")
+            else:
+                files[store.ONNX_FILE], proof = compiled.model, compiled.proof
+                logger.info("compiled to ONNX and proved on %d rows", proof.rows)
+        card = ModelCard(
+            **dict(provenance_of(version)),
+            digest=digest,
+            features=list(vetted.features),
+            classes=vetted.estimator.classes_.tolist(),
+            signature=Signature.model_validate(vetted.signature),
+            sklearn_version=vetted.sklearn_version,
+            estimator=type(vetted.estimator).__name__,
+            engine="sklearn" if isinstance(proof, NotCompiled) else "onnx",
+            proof=proof,
+            metrics=read_metrics(self.server, version),
+            imported_at=datetime.now(UTC).replace(microsecond=0),
+        )
+        return card, files, record_example(vetted.estimator, vetted.examples)
 
 
 def provenance_of(version: ModelVersion) -> Provenance:
     """Return where a version comes from, as an entry records it."""
     return Provenance.model_validate(version, from_attributes=True)
-
-
-def _describe(
-    version: ModelVersion,
-    digest: str,
-    vetted: "Vetted",
-    compiled: "Compiled | NotCompiled",
-    metrics: dict[str, float],
-) -> ModelCard:
-    proof = compiled if isinstance(compiled, NotCompiled) else compiled.proof
-    return ModelCard(
-        **dict(provenance_of(version)),
-        digest=digest,
-        features=list(vetted.features),
-        classes=vetted.estimator.classes_.tolist(),
-        signature=Signature.model_validate(vetted.signature),
-        sklearn_version=vetted.sklearn_version,
-        estimator=type(vetted.estimator).__name__,
-        engine="sklearn" if proof is compiled else "onnx",
-        proof=proof,
-        metrics=metrics,
-        imported_at=datetime.now(UTC).replace(microsecond=0),
-    )
 
 
 def record(name: str, found: Outcome[ModelVersion], *, warn: Callable[[str], None]) -> None:
@@ -215,7 +198,7 @@ def check_name(name: str) -> None:
     for entry in store.entries():
         other = entry.metadata.name
         if entry.tag.name == shared and other != name:
-            raise ImportRejectedError(
+            raise IrisError(
                 f"the store has {entry.tag} of the registered model {one_line(other)}, and "
                 f"{name} would be {shared} there as well; {store.ONE_NAME_EACH}"
             )

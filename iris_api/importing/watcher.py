@@ -5,7 +5,7 @@ import logging
 import random
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
 
@@ -47,12 +47,10 @@ class Watcher:
     timeout: float
     keep: int
     signals: child.Signals
-
-    def __post_init__(self) -> None:
-        self._is_away = False
-        # What the last problem was about, and whether it may pass.
-        self._problem: tuple[object, bool] | None = None
-        self._logged = ""
+    _is_away: bool = field(default=False, init=False)
+    _logged: str = field(default="", init=False)
+    # What the last problem was about, and whether it may pass.
+    _problem: tuple[object, bool] | None = field(default=None, init=False)
 
     def run(self) -> signal.Signals:
         """Follow the registry until a signal comes, and return that."""

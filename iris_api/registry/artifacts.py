@@ -25,10 +25,6 @@ MAXIMUM_NAME_BYTES = 255
 """Longest name of a file or folder; the limit of common file systems."""
 
 
-class ArtifactError(IrisError):
-    """The proxy lists or sends something that is not a model."""
-
-
 Whole = Annotated[
     int,
     BeforeValidator(lambda value: int(value) if re.fullmatch("[0-9]{1,18}", str(value)) else None),
@@ -54,7 +50,7 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
     """List all files below a path of the proxy, sorted by path.
 
     Raises:
-        ArtifactError: There are too many, one is there twice, or a name is not plain.
+        IrisError: There are too many, one is there twice, or a name is not plain.
         TrackingError: The server does not answer.
     """
     found: dict[str, RemoteFile | None] = {}  # a folder is None
@@ -63,22 +59,18 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
         query = {"path": posixpath.join(root, below).rstrip("/")}
         for entry in server.get_json(PROXY, query, "files", list[_Entry]):
             if not isinstance(entry.path, str) or not is_plain(entry.path):
-                raise ArtifactError(
+                raise IrisError(
                     f"the proxy lists a file named {one_line(entry.path)!r}, which is not a plain "
                     "name; log the model again without it"
                 )
             path = f"{below}{entry.path}"
             if path in found:
-                raise ArtifactError(
-                    f"the proxy lists {one_line(path)!r} twice; log the model again"
-                )
+                raise IrisError(f"the proxy lists {one_line(path)!r} twice; log the model again")
             found[path] = None if entry.is_dir else RemoteFile(path, entry.file_size or 0)
             if entry.is_dir:
                 folders.append(f"{path}/")
             if len(found) > MAXIMUM_FILES:
-                raise ArtifactError(
-                    f"the model has more than {MAXIMUM_FILES} files; is it a model?"
-                )
+                raise IrisError(f"the model has more than {MAXIMUM_FILES} files; is it a model?")
     return [file for _, file in sorted(found.items()) if file]
 
 
@@ -86,7 +78,7 @@ def fetch(server: TrackingServer, root: str, files: list[RemoteFile], directory:
     """Download the listed files below a path of the proxy into an empty directory.
 
     Raises:
-        ArtifactError: A file is longer than listed.
+        IrisError: A file is longer than listed.
         TrackingError: The server does not answer, or not with the whole file.
     """
     arrived, total = 0, sum(file.size for file in files)
@@ -115,7 +107,7 @@ def _write(
         with target.open("wb") as out:
             for chunk in response.iter_content(256 * 1024):
                 if arrived + len(chunk) > file.size:
-                    raise ArtifactError(
+                    raise IrisError(
                         f"{file.path} is longer than the {file.size} bytes that the proxy lists; "
                         "was the model changed just now? import again, or log it again"
                     )

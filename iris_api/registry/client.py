@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -106,7 +107,7 @@ class TrackingServer:
 
         An empty list is left out by MLflow, and returned here. The exceptions are those of `get`.
         """
-        body = self.get(path, params, receive=lambda answer: _read(answer, MAXIMUM_JSON_BYTES))
+        body = self.get(path, params, receive=partial(_read, limit=MAXIMUM_JSON_BYTES))
         try:
             content = TypeAdapter(dict[str, Any]).validate_json(body)
             return TypeAdapter(kind).validate_python(content.get(key, []))

@@ -122,14 +122,14 @@ def explain_no_answer(address: str, error: requests.RequestException) -> Trackin
 
 
 def _tls_failure(address: str, chain: list[BaseException]) -> TrackingError:
-    for link in chain:
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return TrackingError(
-                f"the certificate of {address} is not trusted ({one_line(link.verify_message)}); "
-                "set MLFLOW_TRACKING_SERVER_CERT_PATH to the authority that signed it, "
-                "or MLFLOW_TRACKING_INSECURE_TLS=true to skip the check"
-            )
-    reason = one_line(next((link for link in chain if isinstance(link, ssl.SSLError)), chain[-1]))
+    cause = next((link for link in chain if isinstance(link, ssl.SSLError)), chain[-1])
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return TrackingError(
+            f"the certificate of {address} is not trusted ({one_line(cause.verify_message)}); "
+            "set MLFLOW_TRACKING_SERVER_CERT_PATH to the authority that signed it, "
+            "or MLFLOW_TRACKING_INSECURE_TLS=true to skip the check"
+        )
+    reason = one_line(cause)
     if "WRONG_VERSION_NUMBER" in reason:
         plain = "http:" + address.removeprefix("https:")
         return TrackingError(f"the server speaks plain HTTP at this address; try {plain}")

@@ -18,10 +18,6 @@ API = "/api/2.0/mlflow"
 LOG_AGAIN = "log the model again in a new experiment"
 
 
-class RegistryError(IrisError):
-    """The registry has no such version, or one whose files the proxy does not serve."""
-
-
 @dataclass(frozen=True)
 class ModelVersion:
     """One immutable version of a registered model, as the registry describes it."""
@@ -75,7 +71,7 @@ def resolve(server: TrackingServer, uri: ModelURI) -> ModelVersion:
     """Find the version that a URI means now.
 
     Raises:
-        RegistryError: There is none, it is not ready, or the proxy does not serve its files.
+        IrisError: There is none, it is not ready, or the proxy does not serve its files.
         TrackingError: The server does not answer.
     """
     try:
@@ -84,11 +80,9 @@ def resolve(server: TrackingServer, uri: ModelURI) -> ModelVersion:
         endpoint = f"{API}/model-versions/get-download-uri"
         location = server.get_json(endpoint, query, "artifact_uri", str)
     except NotFoundError as error:
-        raise RegistryError(
-            f"{uri.text} is not in the registry of {server.address}: {error}"
-        ) from None
+        raise IrisError(f"{uri.text} is not in the registry of {server.address}: {error}") from None
     if found.status != "READY":
-        raise RegistryError(
+        raise IrisError(
             f"version {found.version} of {uri.name} is {found.status}, not READY; "
             "wait for its registration to finish, or register it again"
         )
@@ -120,7 +114,7 @@ def _find(server: TrackingServer, uri: ModelURI) -> _Version:
         versions = server.get_json(endpoint, query, "model_versions", list[_Version])
         if not versions:
             place = f"in stage {uri.stage}" if uri.stage else "at all"
-            raise RegistryError(
+            raise IrisError(
                 f"{uri.name} has no version {place} on {server.address}; promote one, "
                 f"or name a version: models:/{uri.name}/1"
             )
@@ -138,22 +132,22 @@ def _proxy_path(server: TrackingServer, location: str) -> str:
     try:
         parts, login = split_login(location)
     except ValueError:
-        raise RegistryError(f"the version's location is not a plain path; {LOG_AGAIN}") from None
+        raise IrisError(f"the version's location is not a plain path; {LOG_AGAIN}") from None
     host, path = parts.netloc, parts.path.strip("/")
     place = one_line(f"{parts.scheme}://{host}{parts.path}" if host else location)
     if parts.scheme != "mlflow-artifacts":
-        raise RegistryError(
+        raise IrisError(
             f"the registry says that the files are at {place!r}, which its proxy does not serve, "
             f"because the experiment was made without --serve-artifacts; {LOG_AGAIN}"
         )
     if login or host.lower() not in {"", server.host.lower()}:
-        raise RegistryError(
+        raise IrisError(
             f"the version's files are at another host, {one_line(host)!r}, which gets "
             f"no login of this server; set MLFLOW_TRACKING_URI to that server, or {LOG_AGAIN}"
         )
     plain = path and all(is_plain(step) for step in path.split("/"))
     if not plain or parts.query or parts.fragment:
-        raise RegistryError(f"the version's location {place!r} is not a plain path; {LOG_AGAIN}")
+        raise IrisError(f"the version's location {place!r} is not a plain path; {LOG_AGAIN}")
     return path
 
 
