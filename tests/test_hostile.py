@@ -367,6 +367,7 @@ NAMES = {
 }
 """Names that are not plain, and how each is shown."""
 
+SIZES = (-(10**10), float("inf"), "1e3", "9" * 5000)
 FOLDER_A = {"path": "a", "is_dir": True}
 
 LISTINGS: dict[str, tuple[Attack, str]] = {
@@ -382,10 +383,7 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
     ),
     "10 GB": (_file("large", 10 * 10**9), LARGE),
     "10 GB in text": (_file("large", str(10 * 10**9)), LARGE),
-    "negative size": (_file("large", -(10**10)), NO_MLFLOW),
-    "infinite size": (_file("large", float("inf")), NO_MLFLOW),
-    "size that is no number": (_file("large", "1e3"), NO_MLFLOW),
-    "size of 5000 digits": (_file("large", "9" * 5000), NO_MLFLOW),
+    **{f"size {n}": (_file("large", size), NO_MLFLOW) for n, size in enumerate(SIZES)},
     "listing is a list": (_says("list/", []), NO_MLFLOW),
     "files is null": (_says("list/", {"files": None}), NO_MLFLOW),
     "files is a mapping": (_says("list/", {"files": {"path": "MLmodel"}}), NO_MLFLOW),
@@ -484,19 +482,13 @@ VERSIONS: dict[str, Attack] = {
     "no version": _says("model-versions/get", {}),
     "version is a list": _says("model-versions/get", {"model_version": []}),
     "nothing in it": _says("model-versions/get", {"model_version": {}}),
-    "number is a word": _version(version="one"),
-    "number is negative": _version(version="-1"),
-    "number is zero": _version(version="0"),
-    "number is a fraction": _version(version="1.0"),
-    "number is another": _version(version="2"),
+    **{f"number {text}": _version(version=text) for text in ("one", "-1", "0", "1.0", "2")},
     "number is true": _version(version=True),
     "number is long": _version(version="1" * 5000),
     "number with terminal escapes": _version(version="\x1b[2J1"),
-    "stage is a number": _version(current_stage=7),
+    **{f"{key} is a number": _version(**{key: 7}) for key in ("current_stage", "run_id", "source")},
     "aliases are a word": _version(aliases="champion"),
-    "run is a number": _version(run_id=7),
     "source is null and status a list": _version(source=None, status=["READY"]),
-    "source is a number": _version(source=7),
     "no location": _says("model-versions/get-download-uri", {}),
     "location is a number": _says("model-versions/get-download-uri", {"artifact_uri": 7}),
     "metrics are a mapping": _says("runs/get", {"run": {"data": {"metrics": {"a": 1}}}}),

@@ -34,9 +34,9 @@ def log(
     Args:
         name: The name of the registered model.
         estimator: An estimator that is not fitted.
-        rows: Fitted on.
-        labels: The same.
-        signed: Rows for the signature, if not the same.
+        rows: The rows that it is fitted on.
+        labels: The labels of the rows.
+        signed: The rows that the signature is made of, if not `rows`.
         options: More arguments of `mlflow.sklearn.log_model`.
     """
     estimator = estimator or LogisticRegression(max_iter=1000)
