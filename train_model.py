@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ The model URI of the new version is printed on standard output, and nothing else
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="register only: leave the stage Production and the alias champion where they are",
     )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)

@@ -122,12 +122,12 @@ def _import(folder: Path, env: Mapping[str, str], *arguments: str) -> warm.Done:
 def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format: str) -> None:
     """A pickle of an old client is rejected with both fixes, and imported when it is trusted."""
     name = f"Iris_{serialization_format}"
-    refused = _import(tmp_path, old, f"models:/{name}/Production")
+    rejected = _import(tmp_path, old, f"models:/{name}/Production")
     by_stage = _import(tmp_path, old, f"models:/{name}/Production", "--trust-pickle")
     by_alias = _import(tmp_path, old, f"models:/{name}@champion", "--trust-pickle")
 
-    assert refused.status == 1
-    assert refused.error == (
+    assert rejected.status == 1
+    assert rejected.error == (
         f"the model is a {serialization_format}, which can run any code when it is opened; "
         'log the model again with mlflow.sklearn and serialization_format="skops", '
         "or import it with --trust-pickle if you trust its author"

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from support import warm
-from support.fake_registry import VERSION, FakeRegistry, cut_off, endless, fake_registry, send
+from support.fake_registry import VERSION, FakeRegistry, cut_off, endless, fake_registry
 
 from iris_api.schema import FEATURES
 
@@ -46,7 +46,7 @@ LONGER = (
     "MLmodel is longer than the 900 bytes that the proxy lists; "
     "was the model changed just now? import again, or log it again"
 )
-LOOK = "import again, or read the server's log"
+RETRY = "import again, or read the server's log"
 MANY = "the model has more than 1000 files; is it a model?"
 EXPERIMENT = "log the model again in a new experiment"
 NO_MLFLOW = "URL does not answer like an MLflow tracking server; is MLFLOW_TRACKING_URI right?"
@@ -101,7 +101,7 @@ def scene(
         yield Scene(registry, thief, seeded, tmp_path / "marker", tmp_path, env)
 
 
-def _refusal(scene: Scene, uri: str = URI, *arguments: str) -> str:
+def _rejection(scene: Scene, uri: str = URI, *arguments: str) -> str:
     """Import what must be rejected, check that nothing came of it, and return the error line."""
     done = warm.failing(scene.run, scene.home)(uri, *arguments)
 
@@ -308,10 +308,10 @@ CONTENTS: dict[str, tuple[Attack, str]] = {
 
 @pytest.mark.parametrize(("attack", "message"), CONTENTS.values(), ids=CONTENTS)
 def test_contents(scene: Scene, attack: Attack, message: str) -> None:
-    """A model that brings code, or asks for some, is refused before anything of it is opened."""
+    """A model that brings code, or asks for some, is rejected before anything of it is opened."""
     attack(scene)
 
-    assert _refusal(scene) == message
+    assert _rejection(scene) == message
 
 
 EXAMPLES = {
@@ -402,7 +402,7 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
     "deep listing": (_says("list/", b"[" * 100_000), NO_MLFLOW),
     "listing that is cut off": (
         _says("list/", cut_off(b'{"files": []}')),
-        f"the connection to URL broke (IncompleteRead(13 bytes read, 1000 more expected)); {LOOK}",
+        f"the connection to URL broke (IncompleteRead(13 bytes read, 1000 more expected)); {RETRY}",
     ),
     "no UTF-8": (_says("list/", b'{"files": [{"path": "\xff"}]}'), NO_MLFLOW),
     "endless error": (
@@ -410,27 +410,27 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
         "URL answers HTTP 400; is MLFLOW_TRACKING_URI right?",
     ),
     "error with terminal escapes": (
-        _says("list/", lambda h: send(h, b'{"message": "\\u001b[2J\\nerror: all is well"}', 400)),
+        _says("list/", lambda h: h.send(b'{"message": "\\u001b[2J\\nerror: all is well"}', 400)),
         "URL answers HTTP 400 (?[2J error: all is well); is MLFLOW_TRACKING_URI right?",
     ),
     "1001 files": (_lists(*({"path": f"{n}", "file_size": 1} for n in range(1001))), MANY),
     "1001 folders": (_lists(*({"path": f"{n}", "is_dir": True} for n in range(1001))), MANY),
     "shorter than listed": (
         _says("file/MLmodel", b"flavors: {}"),
-        f"the download of MLmodel broke after 11 of 900 bytes; {LOOK}",
+        f"the download of MLmodel broke after 11 of 900 bytes; {RETRY}",
     ),
     "longer than listed": (_says("file/MLmodel", b"#" * 5000), LONGER),
     "endless file": (_says("file/MLmodel", endless(b"#" * 65536)), LONGER),
     "file that is cut off": (
         _says("file/MLmodel", cut_off(b"#" * 10)),
-        f"the download of MLmodel broke after 0 of 900 bytes; {LOOK}",
+        f"the download of MLmodel broke after 0 of 900 bytes; {RETRY}",
     ),
     "file that is not there": (
-        _says("file/MLmodel", lambda h: send(h, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', 404)),
+        _says("file/MLmodel", lambda h: h.send(b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', 404)),
         "URL answers HTTP 404 and no more",
     ),
     "file that is gone": (
-        _says("file/MLmodel", lambda h: send(h, b"gone", 404)),
+        _says("file/MLmodel", lambda h: h.send(b"gone", 404)),
         "URL answers HTTP 404; is MLFLOW_TRACKING_URI right?",
     ),
 }
@@ -441,7 +441,7 @@ def test_listing_and_files(scene: Scene, attack: Attack, message: str) -> None:
     """A listing names plain files of a bounded size and number, and they arrive as listed."""
     attack(scene)
 
-    assert _refusal(scene) == message
+    assert _rejection(scene) == message
 
 
 def test_broad_cycle(scene: Scene) -> None:
@@ -451,7 +451,7 @@ def test_broad_cycle(scene: Scene) -> None:
         for path in itertools.product("0123456789", repeat=depth):
             scene.registry.answers["list/" + "/".join(path)] = ten
 
-    assert _refusal(scene) == MANY
+    assert _rejection(scene) == MANY
     assert len(scene.registry.seen) < 1100
 
 
@@ -459,7 +459,7 @@ def test_drip(scene: Scene) -> None:
     """A file that comes a byte at a time ends with the time limit of the import."""
     scene.registry.answers["file/MLmodel"] = endless(b"#", pause=0.05)
 
-    assert _refusal(scene, URI, "--timeout", "1") == (
+    assert _rejection(scene, URI, "--timeout", "1") == (
         "not done after 1 s; is the server slow? --timeout sets the limit"
     )
 
@@ -509,14 +509,14 @@ def test_version(scene: Scene, attack: Attack) -> None:
     attack(scene)
     uris = [uri for asked, uri in URIS.items() if asked in scene.registry.answers]
 
-    assert _refusal(scene, uris[0] if len(uris) == 1 else URI) == NO_MLFLOW
+    assert _rejection(scene, uris[0] if len(uris) == 1 else URI) == NO_MLFLOW
 
 
 def test_status(scene: Scene) -> None:
     """A version that is not ready is rejected, and its status is shown on one line."""
     _version(status="\x1b[2J\nerror: x")(scene)
 
-    assert _refusal(scene) == (
+    assert _rejection(scene) == (
         "version 1 of IrisModel is ?[2J error: x, not READY; wait for its registration to "
         "finish, or register it again"
     )
@@ -619,7 +619,7 @@ def test_location(scene: Scene, location: str, message: str) -> None:
         "artifact_uri": location.replace("thief", host)
     }
 
-    assert _refusal(scene).replace(host, "thief") == message
+    assert _rejection(scene).replace(host, "thief") == message
     assert not [path for path, _ in scene.registry.seen if "artifacts" in path]
 
 
@@ -630,11 +630,11 @@ def test_location(scene: Scene, location: str, message: str) -> None:
 )
 def test_redirect(scene: Scene, asked: str, status: int) -> None:
     """No redirect is followed, not of a call, a listing or a file, so that no login goes along."""
-    scene.registry.answers[asked] = lambda handler: send(
-        handler, b"", status, Location=f"{scene.thief.url}/stolen"
+    scene.registry.answers[asked] = lambda handler: handler.send(
+        b"", status, Location=f"{scene.thief.url}/stolen"
     )
 
-    assert _refusal(scene) == (
+    assert _rejection(scene) == (
         f"URL redirects to another address (HTTP {status}); set MLFLOW_TRACKING_URI to the final "
         "address, because a login is not sent on"
     )

@@ -147,7 +147,7 @@ def test_denied(
 
 
 def test_token(run: Run, fails: Fails, tracking: Tracking) -> None:
-    """A token is sent with each request, and another one is refused."""
+    """A token is sent with each request, and another one is rejected."""
     with proxies.proxy(tracking.url, authorization=f"Bearer {TOKEN}") as proxy:
         other = fails(MLFLOW_TRACKING_URI=proxy.url, MLFLOW_TRACKING_TOKEN="hidden-other")
         done = run("--dry-run", MLFLOW_TRACKING_URI=proxy.url, MLFLOW_TRACKING_TOKEN=TOKEN)

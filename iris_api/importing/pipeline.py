@@ -79,8 +79,7 @@ class Importer:
         try:
             version = resolve(self.server, uri)
         except IrisError as error:
-            failed = Failed(str(error), transient=error.transient)
-            record(uri.name, failed, warn=logger.warning)
+            record(uri.name, Failed(str(error), transient=error.transient), warn=logger.warning)
             raise
         record(uri.name, Done(version), warn=logger.warning)
         return version

@@ -85,10 +85,8 @@ def fetch(server: TrackingServer, root: str, files: list[RemoteFile], directory:
     for file in files:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        server.get(
-            f"{PROXY}/{quote(posixpath.join(root, file.path))}",
-            receive=partial(_write, file, target, partial(_show_progress, arrived, total)),
-        )
+        write = partial(_write, file, target, partial(_show_progress, arrived, total))
+        server.get(f"{PROXY}/{quote(posixpath.join(root, file.path))}", {}, write)
         arrived += file.size
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import requests
@@ -30,6 +30,7 @@ from iris_api.registry.error_messages import (
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Query: TypeAlias = Mapping[str, object]
 
 RETRIES = 3
 """Attempts after the first one. MLflow's default of 7 with back-off is four silent minutes."""
@@ -102,12 +103,12 @@ class TrackingServer:
             # Sent as a header, because libraries repeat an address in their messages.
             self._credentials.username, self._credentials.password = login
 
-    def get_json(self, path: str, params: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    def get_json(self, path: str, params: Query, key: str, kind: type[T]) -> T:
         """Call the REST API, and return what the answer has under a key.
 
         An empty list is left out by MLflow, and returned here. The exceptions are those of `get`.
         """
-        body = self.get(path, params, receive=partial(_read, limit=MAXIMUM_JSON_BYTES))
+        body = self.get(path, params, partial(_read, limit=MAXIMUM_JSON_BYTES))
         try:
             content = TypeAdapter(dict[str, Any]).validate_json(body)
             return TypeAdapter(kind).validate_python(content.get(key, []))
@@ -121,13 +122,7 @@ class TrackingServer:
             "is MLFLOW_TRACKING_URI right?"
         )
 
-    def get(
-        self,
-        path: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        receive: Callable[[requests.Response], T],
-    ) -> T:
+    def get(self, path: str, params: Query, receive: Callable[[requests.Response], T]) -> T:
         """Send a request, and retry it after transient failures; each retry is logged.
 
         Args:
@@ -166,7 +161,7 @@ class TrackingServer:
                 time.sleep(pause)
         raise problem
 
-    def _send(self, path: str, params: Mapping[str, Any] | None) -> requests.Response:
+    def _send(self, path: str, params: Query) -> requests.Response:
         try:
             response: requests.Response = http_request(
                 self._credentials,

@@ -4,7 +4,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -26,8 +25,7 @@ VERSION = {
 
 MISSING = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No such thing here"}
 
-Handler = BaseHTTPRequestHandler
-Answer = Callable[[Handler], None]
+Answer = Callable[[QuietHandler], None]
 
 
 class FakeRegistry:
@@ -50,7 +48,7 @@ class FakeRegistry:
         self.delay = 0.0
         self.seen: list[tuple[str, str | None]] = []
 
-    def answer(self, handler: Handler) -> None:
+    def answer(self, handler: QuietHandler) -> None:
         """Answer one request."""
         self.seen.append((handler.path, handler.headers["Authorization"]))
         time.sleep(self.delay)
@@ -59,11 +57,11 @@ class FakeRegistry:
         if callable(answer):
             answer(handler)
         elif answer is None:
-            send(handler, json.dumps(MISSING).encode(), status=404)
+            handler.send(json.dumps(MISSING).encode(), 404)
         else:
-            send(handler, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+            handler.send(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
-    def _find(self, handler: Handler) -> tuple[str, Any]:
+    def _find(self, handler: QuietHandler) -> tuple[str, Any]:
         parts = urlsplit(handler.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         if parts.path == PROXY:
@@ -97,20 +95,10 @@ class FakeRegistry:
         return {"files": list(found.values())}
 
 
-def send(handler: Handler, body: bytes, status: int = 200, **headers: str) -> None:
-    """Send a whole answer."""
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
 def endless(piece: bytes, status: int = 200, pause: float = 0) -> Answer:
     """Make an answer whose body never ends."""
 
-    def answer(handler: Handler) -> None:
+    def answer(handler: QuietHandler) -> None:
         handler.send_response(status)
         handler.end_headers()
         while True:
@@ -122,14 +110,7 @@ def endless(piece: bytes, status: int = 200, pause: float = 0) -> Answer:
 
 def cut_off(piece: bytes) -> Answer:
     """Make an answer that ends before the length that it promises."""
-
-    def answer(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(piece) + 1000))
-        handler.end_headers()
-        handler.wfile.write(piece)
-
-    return answer
+    return lambda handler: handler.send(piece, Content_Length=str(len(piece) + 1000))
 
 
 @contextlib.contextmanager

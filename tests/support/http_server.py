@@ -10,6 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class QuietHandler(BaseHTTPRequestHandler):
     """A handler that logs nothing."""
 
+    def send(self, body: bytes, status: int = 200, **headers: str) -> None:
+        """Send a whole answer; a `_` in the name of a header stands for a `-`."""
+        self.send_response(status)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
     def log_message(self, *_: object) -> None:
         """Keep the output of the tests clean."""
 

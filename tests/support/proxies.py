@@ -60,11 +60,7 @@ class Exchange(QuietHandler):
 
     def answer(self, status: int, body: bytes, **headers: str) -> bool:
         """Answer in place of the server."""
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
+        self.send(body, status, **headers)
         return True
 
     def relay(self, cut: int | None = None, *, corrupt: bool = False, length: bool = True) -> bool:
