@@ -128,13 +128,6 @@ def test_another_answer(
     assert done.error.replace(proxy.url, "URL") == line
 
 
-def test_wrong_path(fails: Fails, proxy: Proxy) -> None:
-    """A path at which the server has nothing."""
-    done = fails(MLFLOW_TRACKING_URI=f"{proxy.url}/nowhere")
-
-    assert done.error == (f"{proxy.url}/nowhere answers HTTP 404; is MLFLOW_TRACKING_URI right?")
-
-
 def test_name_that_the_server_does_not_accept(fails: Fails, proxy: Proxy) -> None:
     """MLflow answers 403 to unknown host names; the proxy of HTTP_PROXY passes the name on."""
     name = "tracking.example:5000"
@@ -225,11 +218,7 @@ def test_model_too_large(fails: Fails) -> None:
     """A model that is too large is rejected before the first file is fetched."""
     done = fails(IRIS_IMPORT_MAX_BYTES="1KiB")
 
-    assert done.last.startswith("error: the model has ")
-    assert done.last.endswith(
-        " bytes and IRIS_IMPORT_MAX_BYTES allows 1024; "
-        "raise it if the model is meant to be this large"
-    )
+    assert " bytes and IRIS_IMPORT_MAX_BYTES allows 1024; raise it" in done.error
     assert "fetching" not in done.stderr
 
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -20,24 +19,14 @@ from support import servers
 START_SECONDS = 240
 
 
-@dataclass(frozen=True)
-class Quickstart:
-    """A running quickstart: its process, its log and its ports."""
-
-    process: "subprocess.Popen[bytes]"
-    log: Path
-    port: int
-    mlflow_port: int
-
-
 def _is_up(log: Path) -> bool:
     return "Ctrl-C" in log.read_text("utf-8")
 
 
 @contextlib.contextmanager
-def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[Quickstart]:
-    port, mlflow_port = servers.free_port(), servers.free_port()
-    env = env | {"IRIS_PORT": str(port), "IRIS_MLFLOW_PORT": str(mlflow_port)}
+def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[servers.Server]:
+    port = servers.free_port()
+    env = env | {"IRIS_PORT": str(port)}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "quickstart.py"], cwd=folder, env=env, stdout=out, stderr=out
@@ -45,7 +34,7 @@ def _quickstart(folder: Path, env: dict[str, str], log: Path) -> Iterator[Quicks
     try:
         servers.wait_for(lambda: process.poll() is not None or _is_up(log), START_SECONDS)
         assert _is_up(log), log.read_text("utf-8")
-        yield Quickstart(process, log, port, mlflow_port)
+        yield servers.Server(f"http://127.0.0.1:{port}", log, process)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
@@ -57,7 +46,8 @@ def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> 
 
     The registry survives: the second time nothing is trained.
     """
-    env = plain_env | {"BENTOML_HOME": str(tmp_path / "bentoml")}
+    port = servers.free_port()
+    env = plain_env | {"BENTOML_HOME": str(tmp_path / "bentoml"), "IRIS_MLFLOW_PORT": str(port)}
     with _quickstart(clone, env, tmp_path / "first.log") as first:
         shown = first.log.read_text("utf-8")
         curl = re.search(r"curl.*?\n\n", shown, re.DOTALL)
@@ -65,7 +55,7 @@ def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> 
         pasted = subprocess.run(
             ["bash", "-c", curl[0]], capture_output=True, text=True, check=True, timeout=30
         )
-        model = httpx.get(f"http://127.0.0.1:{first.port}/model")
+        model = httpx.get(f"{first.url}/model")
         children = psutil.Process(first.process.pid).children(recursive=True)
         with subprocess.Popen(["sleep", "60"]) as bystander:
             first.process.send_signal(signal.SIGINT)
@@ -73,17 +63,17 @@ def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> 
             spared = bystander.poll() is None
             bystander.kill()
     with _quickstart(clone, env, tmp_path / "second.log") as second:
-        again = httpx.get(f"http://127.0.0.1:{second.port}/model").json()
+        again = httpx.get(f"{second.url}/model").json()
 
     assert pasted.stdout == '{"predictions":["setosa"]}'
     assert model.text.startswith('{"name":"IrisModel","stage":"Production","version":1')
-    for url in (f":{first.port}\n", f":{first.port}/metrics\n", f":{first.mlflow_port}\n"):
-        assert f"http://127.0.0.1{url}" in shown
+    for url in (first.url, f"{first.url}/metrics", f"http://127.0.0.1:{port}"):
+        assert f"{url}\n" in shown
     assert [line for line in shown.splitlines() if line.startswith("==>")] == [
-        f"==> starting an MLflow server on port {first.mlflow_port}, with its data in .quickstart/",
+        f"==> starting an MLflow server on port {port}, with its data in .quickstart/",
         "==> training IrisModel, because the registry has none",
         "==> importing models:/IrisModel/Production into the BentoML model store",
-        f"==> serving {model.json()['tag']} on port {first.port}",
+        f"==> serving {model.json()['tag']} on port {httpx.URL(first.url).port}",
     ]
     assert first.process.returncode == 0
     assert first.log.read_text("utf-8").endswith("stopped\n")
@@ -137,7 +127,7 @@ def test_server_that_is_there(
     }
     with _quickstart(clone, env, tmp_path / "log") as quickstart:
         shown = quickstart.log.read_text("utf-8")
-        url = f"http://127.0.0.1:{quickstart.port}/model"
+        url = f"{quickstart.url}/model"
         model = httpx.get(url).json()
         client.transition_model_version_stage(
             "Quickstart", "2", "Production", archive_existing_versions=True

@@ -31,7 +31,6 @@ class Importer:
     """Imports models from one tracking server.
 
     Attributes:
-        server: The tracking server.
         engine: `onnx` fails if the model cannot be compiled, `auto` falls back to `sklearn`.
         trust_pickle: Convert a pickled model in a process of its own, instead of rejecting it.
         max_bytes: Limit of all files of a model together.

@@ -30,15 +30,12 @@ POLL_MAXIMUM_SECONDS = 60
 class Watcher:
     """Keeps the active entry of one registered model at what its URI means.
 
-    Each poll and each import is a child process with a time limit. The same problem is logged once.
+    Each poll and each import is a child process. The same problem is logged once.
 
     Attributes:
-        importer: Imports a new version.
-        uri: The model URI to follow.
         interval: Seconds between two polls.
         timeout: Limit of a poll, and of an import, in seconds.
         keep: How many entries stay in the store.
-        signals: The signals that end the watch.
     """
 
     importer: Importer
