@@ -18,7 +18,7 @@ from support.warm import Done, Fails, Run, failing, runner, snapshot
 pytestmark = pytest.mark.thorough
 
 PASSWORD = "hidden-pass/word@1 %"
-"""With characters that have a meaning in an address."""
+"""A password with characters that have a meaning in an address."""
 
 IN_AN_ADDRESS = "hidden-pass%2Fword%401%20%25"
 TOKEN = "hidden-token-0123456789"

@@ -23,7 +23,7 @@ from support.proxies import FILE, Proxy, delayed, no_fault, on_files, proxy
 NAME = "Watched"
 URI = f"models:/{NAME}/Production"
 LISTING = "/api/2.0/mlflow-artifacts/artifacts?"
-"""Where the path of each listing begins."""
+"""The beginning of the path of each listing."""
 
 GOOD = range(1, 6)
 REJECTED = 6

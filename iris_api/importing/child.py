@@ -29,7 +29,7 @@ _context = (
 )
 
 PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: sets the signal that a process gets when its parent ends."""
+"""From linux/prctl.h: the option that sets the signal that a process gets when its parent ends."""
 
 
 class Signals:

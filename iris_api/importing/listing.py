@@ -11,7 +11,7 @@ from iris_api.store.entry import entries
 HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
 
 KEYS = {"name", "version", "stage", "aliases", "engine", "estimator", "imported_at"}
-"""What is listed of the metadata of an entry."""
+"""The metadata of an entry that is listed."""
 
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 SIZES = ((1024**2, "MiB"), (1024, "KiB"), (1, "B"))

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from support.http_server import QuietHandler, http_server
 
 FILE = "/api/2.0/mlflow-artifacts/artifacts/"
-"""Where the path of each downloaded file begins."""
+"""The beginning of the path of each downloaded file."""
 
 Fault = Callable[["Exchange"], bool]
 """Answers a request instead of the server and returns true, or returns false."""
