@@ -78,8 +78,7 @@ def test_list_as_json(offline: Run, store: Path) -> None:
     size = sum(path.stat().st_size for path in _entry(store).rglob("*") if path.is_file())
     first = next(row for row in rows if row["version"] == 1)
     age = first.pop("age")
-    assert done.status == 0
-    assert done.stderr == ""
+    assert done.status == 0, done.stderr
     assert isinstance(age, int)
     assert 0 <= age < 10**6
     assert first.pop("imported_at").endswith("+00:00")
