@@ -14,9 +14,10 @@ from iris_api.bentoml_server.image import image
 from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURI, ModelURIError
 from iris_api.protocols import messages
-from iris_api.serving import page
+from iris_api.serving import routes
 from iris_api.serving.messages import PredictRequest
 from iris_api.settings import SettingsError, bentoml_config, settings
+from iris_api.telemetry.worker_files import WorkerFiles
 
 try:
     SETTINGS = settings()
@@ -25,7 +26,7 @@ except SettingsError as error:
 
 
 @bentoml.service(name="iris_api", service_class=LeanService, image=image(), **bentoml_config())
-@bentoml.asgi_app(page.application(lambda: bentoml.get_current_service().models))
+@bentoml.asgi_app(routes.application(lambda: bentoml.get_current_service().models))
 class IrisClassifier:
     """Classifies irises with the active version of a registered scikit-learn model."""
 
@@ -79,7 +80,7 @@ class IrisClassifier:
         self._tasks = [asyncio.create_task(task) for task in tasks]
         if RequestMetrics.of_worker is not None:
             RequestMetrics.of_worker.begin(self._metrics)
-        self._metrics.mark_ready()
+        WorkerFiles().mark_ready()
 
     @bentoml.on_shutdown
     async def end(self) -> None:
@@ -91,12 +92,12 @@ class IrisClassifier:
     @bentoml.api(input_spec=PredictRequest, output_spec=messages.Predictions)
     async def predict(self, request: Request) -> Response:
         """Predict the label of each row."""
-        return await self._handlers.predict(request)
+        return await self._handlers.answer(request, probabilities=False)
 
     @bentoml.api(input_spec=PredictRequest, output_spec=messages.Probabilities)
     async def predict_proba(self, request: Request) -> Response:
         """Return the probability of each class for each row."""
-        return await self._handlers.predict_proba(request)
+        return await self._handlers.answer(request, probabilities=True)
 
     def __metrics__(self, content: str) -> str:
         """Complete BentoML's page of `GET /metrics`."""

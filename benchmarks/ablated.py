@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 
 from iris_api.bentoml_server import balancing, connections
 from iris_api.bentoml_server.application import LeanService
-from iris_api.serving.responses import security_headers
+from iris_api.serving.responses import SECURITY
 from iris_api.telemetry.counting import BulkHistogram
 from iris_api.telemetry.recording import Metrics
 
@@ -49,7 +49,7 @@ def _keep_connections() -> None:
             await asyncio.Event().wait()
 
     def guard(server: uvicorn.Server, *_arguments: Any) -> NoGuard:
-        server.config.encoded_headers.extend(security_headers(tls=False))
+        server.config.encoded_headers += SECURITY
         return NoGuard()
 
     _replace(connections, "guard_connections", guard)
@@ -102,8 +102,7 @@ def _count_at_once() -> None:
             bulk._sum.inc(value)
 
     def count(metrics: Any) -> None:
-        for count in metrics._others:
-            count()
+        metrics.count_requests()
 
     _replace(Metrics, "observe", observe)
     _replace(Metrics, "count_soon", count)

@@ -69,7 +69,7 @@ class LeanService(bentoml.Service):
 
     def _middleware(self, app: Starlette) -> list[Middleware]:
         """Choose from BentoML's middleware, the outermost first."""
-        # Not at the top: the process that starts the workers does not need it.
+        # Not at the top: the process that starts the workers must not load numpy.
         from iris_api.bentoml_server.request_metrics import RequestMetrics  # noqa: PLC0415
 
         chosen = []
@@ -95,11 +95,8 @@ def _prepare_metrics() -> None:
     try:
         files.prepare()
     except OSError as error:
-        logger.critical(
-            "%s: %s; free some space, or set BENTOML_HOME to another folder",
-            files.folder,
-            error.strerror,
-        )
+        text = "%s: %s; free some space, or set BENTOML_HOME to another folder"
+        logger.critical(text, files.folder, error.strerror)
         sys.exit(1)
 
 
@@ -110,12 +107,7 @@ def _paths(routes: Sequence[BaseRoute]) -> set[str]:
 
 
 class DirectCalls:
-    """Middleware that calls the methods of the service itself, and passes all else to the router.
-
-    Args:
-        app: The router.
-        methods: The methods by their paths.
-    """
+    """Middleware that calls the service's methods, by path, and passes all else to the router."""
 
     def __init__(self, app: ASGIApp, methods: Mapping[str, Any]) -> None:
         self.app = app

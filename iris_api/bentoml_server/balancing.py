@@ -30,40 +30,27 @@ WORKERS = "_IRIS_WORKERS"
 LEAVE_SECONDS = 0.001
 """Time for a worker with fewer connections to accept a new one, before any other accepts it."""
 
-FULL_SECONDS = 1
-"""Time until the next attempt when there was no file descriptor for a connection."""
-
-CHECK_SECONDS = 1
-"""Time between two checks of how many connections come."""
+POLL_SECONDS = 1
+"""Time between two checks of how many connections come, or of file descriptors for them."""
 
 MANY = 200
 """Connections of a worker between two checks from which on the loop's own server accepts them."""
 
-_NUMBER_BYTES = 4
-
 
 class Counts:
-    """How many connections each worker has, in memory that the workers share.
-
-    Args:
-        file: The file of that memory, created if missing.
-        worker: The number of this worker, from 1.
-        workers: The number of workers; while one is replaced, `worker` may be up to twice as high.
-    """
+    """How many connections each worker has, in a file that the workers map to their memory."""
 
     def __init__(self, file: Path, worker: int, workers: int) -> None:
-        size = _NUMBER_BYTES * (2 * workers + 1)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < size:
-                os.write(descriptor, bytes(size))  # fails on a full disk, where mmap ends in SIGBUS
-            self._numbers = memoryview(mmap.mmap(descriptor, size)).cast("i")
-        finally:
-            os.close(descriptor)
+        # Workers are numbered from 1, up to twice as high while they are replaced.
+        size = 4 * (2 * workers + 1)
+        with file.open("ab+", buffering=0) as opened:
+            if opened.tell() < size:
+                opened.write(bytes(size))  # fails on a full disk, where mmap ends in SIGBUS
+            self._numbers = memoryview(mmap.mmap(opened.fileno(), size)).cast("i")
         self._worker = worker
 
     def publish(self, count: int) -> None:
-        """Tell the others how many connections this worker has."""
+        """Show the others how many connections this worker has."""
         self._numbers[self._worker] = count + 1  # 0 means that there is no such worker
 
     def is_next(self, count: int) -> bool:
@@ -73,19 +60,13 @@ class Counts:
         """
         numbers = self._numbers.tolist()
         numbers[self._worker] = 0
-        others = [number - 1 for number in numbers if number]
-        return not others or count <= min(others)
+        return all(count < number for number in numbers if number)
 
 
 class Listener:
     """What uvicorn listens with, instead of an `asyncio.Server`.
 
-    Args:
-        connections: The connections of this worker.
-        counts: The counts of all workers.
-        listening: The socket that they share.
-        make: Makes the protocol of a connection.
-        options: The options of the loop's own server.
+    `make` makes the protocol of a connection; `options` are those of the loop's own server.
     """
 
     def __init__(
@@ -148,7 +129,7 @@ class Listener:
         except (BlockingIOError, ConnectionAbortedError):
             return  # another worker accepted it, or its client left
         except OSError:  # no file descriptor is left
-            self._pause(FULL_SECONDS)
+            self._pause(POLL_SECONDS)
             return
         connection.setblocking(False)
         ssl = self._options["ssl"]
@@ -177,23 +158,21 @@ class Listener:
 
     async def _check(self) -> None:
         """Change to the loop's own server while many connections come, and back."""
+        create: Any = type(self._loop).create_server
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             many, self._came = self._came > MANY, 0
             if many != bool(self._own):
                 self._stop()
-                with contextlib.suppress(OSError):  # no file descriptor is left
-                    self._own = await self._listen() if many else None
+                if many:
+                    with contextlib.suppress(OSError):  # no file descriptor is left
+                        copy = self._socket.dup()
+                        self._own = await create(
+                            self._loop, self._begin, sock=copy, **self._options
+                        )
                 if self._own is None:
                     self._watch()
             self._publish()
-
-    async def _listen(self) -> asyncio.Server:
-        create: Any = type(self._loop).create_server
-        server: asyncio.Server = await create(
-            self._loop, self._begin, sock=self._socket.dup(), **self._options
-        )
-        return server
 
 
 def balance_connections(server: uvicorn.Server) -> None:
@@ -201,9 +180,7 @@ def balance_connections(server: uvicorn.Server) -> None:
     workers = int(os.environ.get(WORKERS, "1"))
     if workers == 1:
         return
-    file = Path(
-        os.environ[METRICS_VARIABLE], "connections"
-    )  # in a folder that is new at each start
+    file = Path(os.environ[METRICS_VARIABLE], "connections")  # the folder is new at each start
     counts = Counts(file, server_context.worker_index or 1, workers)
     connections = server.server_state.connections
 

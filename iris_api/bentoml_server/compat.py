@@ -1,13 +1,12 @@
 """A check, at the start of the service, of the names that it uses of other packages' internals.
 
-What is not public may change in any release. The pins in `pyproject.toml` keep such a release out.
-Where it is installed all the same, the service ends with one line, and not with workers that fail
-one after the other.
+They may change in any release. The pins in `pyproject.toml` keep such a release out; where it is
+installed all the same, the service ends with one line, instead of workers that fail in a row.
 """
 
-import dis
 import importlib
 import inspect
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -45,31 +44,24 @@ NAMES = {
         "starlette.applications:Starlette": "router user_middleware",
         "starlette.routing:Router": "redirect_slashes",
     },
-    "prometheus-client": {
-        "prometheus_client:Histogram": "_buckets _sum _upper_bounds",
-    },
+    "prometheus-client": {"prometheus_client:Histogram": "_buckets _sum _upper_bounds"},
 }
-"""By package: its classes and objects, and the attributes of each that are used."""
-
-
-class CompatError(IrisError):
-    """An installed package lacks a name that the service relies on."""
+"""The classes of each package, and the attributes of each class, that are used."""
 
 
 def check_names() -> None:
     """Check that every name is there.
 
     Raises:
-        CompatError: one is not; the message names it, its package and the version.
+        IrisError: One is not; the message names it, its package and the version.
     """
     for package, owners in NAMES.items():
         for path, attributes in owners.items():
             for name in ("", *attributes.split()):
                 if not _has(path, name):
-                    raise CompatError(
-                        f"{package} {version(package)} has no {path.replace(':', '.')}"
-                        f"{'.' if name else ''}{name}; install the version in requirements.txt"
-                    )
+                    missing = f"{package} {version(package)} has no {path}:{name}".rstrip(":")
+                    missing = missing.replace(":", ".")
+                    raise IrisError(f"{missing}; install the version in requirements.txt")
 
 
 def _has(path: str, name: str) -> bool:
@@ -78,16 +70,12 @@ def _has(path: str, name: str) -> bool:
         found = getattr(importlib.import_module(module), owner)
     except (ImportError, AttributeError):
         return False
-    return not name or hasattr(found, name) or _assigns(found, name)
+    return not name or hasattr(found, name) or name in _names_in_methods(found)
 
 
-def _assigns(owner: Any, name: str) -> bool:
-    """Return whether a method of a class assigns an attribute of its instances."""
-    classes = getattr(owner, "__mro__", ())
-    methods = (inspect.unwrap(value) for cls in classes for value in vars(cls).values())
-    return any(
-        instruction.opname == "STORE_ATTR" and instruction.argval == name
-        for method in methods
-        if inspect.isfunction(method) and name in method.__code__.co_names
-        for instruction in dis.get_instructions(method)
-    )
+def _names_in_methods(owner: Any) -> Iterator[str]:
+    """Return the names in the methods of a class; attributes of its instances are among them."""
+    for cls in getattr(owner, "__mro__", ()):
+        for method in map(inspect.unwrap, vars(cls).values()):
+            if inspect.isfunction(method):
+                yield from method.__code__.co_names

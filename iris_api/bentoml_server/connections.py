@@ -22,20 +22,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.openapi import PREDICTIONS
-from iris_api.serving.responses import (
-    CLOSE,
-    RETRY,
-    error_response,
-    security_headers,
-    to_bytes,
-)
+from iris_api.serving.responses import CLOSE, RETRY, SECURITY, STRICT_TRANSPORT, error_response
 from iris_api.telemetry.recording import Metrics
 
 STALL_SECONDS = 10
 """Time for a client to send a request or the rest of its body, or to read some of an answer."""
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Limit for the head of a request, as in h11; also for trailers and for a body that is ignored."""
+"""Maximum size of the head of a request, as in h11, of trailers, and of a body that is ignored."""
 
 POLL_SECONDS = 1
 """Time between two checks of the connections; a timer for each request would cost more."""
@@ -48,14 +42,14 @@ MAX_PIPELINED = 100
 """Requests of one client that may wait for an earlier answer."""
 
 MAX_FILES = 65_536
-"""File handles that a worker requests from the system; each connection uses one."""
+"""Maximum number of file handles of a worker; each connection uses one."""
 
 OTHER_FILES = 256
 """File handles that are reserved for all else."""
 
 
 class Guard:
-    """What the connections of one worker share: its limits and its metrics."""
+    """The limits and the metrics that all connections of a worker share."""
 
     def __init__(self, server: uvicorn.Server, admission: Admission, metrics: Metrics) -> None:
         self.admission = admission
@@ -99,8 +93,8 @@ class Connection(HttpToolsProtocol):
         self._data = b""  # that the parser reads now
         self._unread = b""  # the part of it that the parser must read again
         self._fruitless = 0  # bytes since the last complete head or part of a body
-        self._progress: Any = None  # what the client has reached, and since when
-        self._since = 0.0
+        self._progress: Any = None  # the request and its unsent bytes at the last change
+        self._since = 0.0  # time of that change
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, if need be in the place of an idle one."""
@@ -168,7 +162,9 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with JSON, as all errors."""
         answer = error_response(400, msg, headers=CLOSE)
-        self.transport.write(to_bytes(answer, self.server_state.default_headers))
+        headers = (*self.server_state.default_headers, *answer.raw_headers)
+        lines = (b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in headers))
+        self.transport.write(b"\r\n".join((*lines, b"", bytes(answer.body))))
         self.transport.close()
 
     def is_idle(self) -> bool:
@@ -185,9 +181,8 @@ class Connection(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Parse a request that offers WebSockets or HTTP/2 again, without the offer.
 
-        httptools takes what follows the head for the other protocol and stops. But it is a body:
-        Java's client, for one, offers HTTP/2 with its first request. It would be lost, or be taken
-        for the next request.
+        httptools stops there: what follows would be the other protocol. But it is a body, which
+        would be lost or parsed as the next request. Java's client offers HTTP/2 with its first one.
         """
         if not self._wants_upgrade():
             return  # CONNECT, which nothing follows
@@ -243,7 +238,7 @@ def _raise_file_limit() -> int:
 def guard_connections(server: uvicorn.Server, admission: Admission, metrics: Metrics) -> Guard:
     """Replace the connections of a server that does not listen yet."""
     config = server.config
-    config.encoded_headers.extend(security_headers(tls=config.is_ssl))
+    config.encoded_headers += SECURITY + [STRICT_TRANSPORT] * config.is_ssl
     config.ws_protocol_class = None  # there are no WebSockets here
     guard = Guard(server, admission, metrics)
     config.http_protocol_class = functools.partial(Connection, guard)  # type: ignore[assignment]

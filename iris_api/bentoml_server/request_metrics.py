@@ -11,19 +11,17 @@ import contextlib
 import functools
 from collections import defaultdict, deque
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import anyio.to_thread
 from bentoml import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iris_api.serving.openapi import ERRORS, PREDICTIONS
 from iris_api.serving.responses import error_response
-
-if TYPE_CHECKING:
-    from iris_api.telemetry.recording import Metrics
+from iris_api.telemetry.counting import BulkHistogram, take_all
+from iris_api.telemetry.recording import Metrics
 
 OTHER_PATHS = "other"
 """The label of all paths that are not served."""
@@ -32,16 +30,11 @@ OTHER_PATHS = "other"
 class RequestMetrics(RunnerTrafficMetricsMiddleware):
     """Collects what BentoML's middleware would count, until the worker counts all its metrics.
 
-    Args:
-        app: The application to measure.
-        paths: The paths that have a label of their own.
-        options: The options of BentoML's middleware.
-
-    Attributes:
-        of_worker: The instance of this process, for requests that are answered without it.
+    The paths that are not among `paths` share one label.
     """
 
     of_worker: "ClassVar[RequestMetrics | None]" = None
+    """The instance of this process, for requests that are answered without it."""
 
     def __init__(self, app: ASGIApp, paths: frozenset[str], **options: Any) -> None:
         super().__init__(app, **options)
@@ -58,7 +51,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
         self._last_request = 0.0
         self._of_answer = functools.cache(self._find_of_answer)
 
-    def begin(self, metrics: "Metrics") -> None:
+    def begin(self, metrics: Metrics) -> None:
         """Count together with the worker's metrics; call this before its first request.
 
         Every status of a prediction is on the page from the start with 0, because Prometheus sees
@@ -69,13 +62,10 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
             for status in ERRORS:
                 labels = self._fixed | {"endpoint": path, "http_response_code": status}
                 self.metrics_request_total.labels(**labels)
-        metrics.count_with(self.count)
+        metrics.count_requests = self.count
         self._metrics = metrics
 
     def _find_of_answer(self, path: str, status: int) -> tuple[Any, Any]:
-        # Not at the top: the process that only starts the workers need not load numpy.
-        from iris_api.telemetry.counting import BulkHistogram  # noqa: PLC0415
-
         labels = self._fixed | {"endpoint": path, "http_response_code": status}
         return (
             self.metrics_request_total.labels(**labels),
@@ -84,9 +74,6 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def count(self) -> None:
         """Update BentoML's metrics; any thread may call this."""
-        # Not at the top: the process that only starts the workers need not load numpy.
-        from iris_api.telemetry.counting import take_all  # noqa: PLC0415
-
         times: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
         for path, status, seconds in take_all(self._answered):
             times[path, status].append(seconds)
@@ -101,8 +88,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def count_rejected(self, path: str) -> None:
         """Count a request that was answered with 429 before it came here."""
-        path = path if path in self._paths else OTHER_PATHS
-        self._of_answer(path, 429)[0].inc()
+        self._of_answer(path if path in self._paths else OTHER_PATHS, 429)[0].inc()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
@@ -145,8 +131,8 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
             try:
                 # In a thread, because it waits for the other workers.
                 await anyio.to_thread.run_sync(stack.enter_context, rendering)
-            except HTTPException as error:
-                await error_response(error.status_code, error.detail)(scope, receive, send)
+            except FileNotFoundError:
+                await error_response(503, "Service Unavailable")(scope, receive, send)
             else:
 
                 async def release_and_send(message: Message) -> None:

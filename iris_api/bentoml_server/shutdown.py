@@ -41,9 +41,7 @@ def running_server() -> uvicorn.Server | None:
 def drain_on_sigterm(server: uvicorn.Server, drain_seconds: float) -> None:
     """Have SIGTERM stop this worker without losing a request; call this in its event loop.
 
-    Args:
-        server: The server of this worker.
-        drain_seconds: Time limit for the requests that are left, if the command line sets none.
+    Requests that are left have `drain_seconds`, unless the command line sets another limit.
     """
     loop = asyncio.get_running_loop()
     if server.config.timeout_graceful_shutdown is None:

@@ -38,35 +38,15 @@ POLL_SECONDS = 1
 SPARE_SECONDS = 2
 """Time for a worker's own shutdown, after the time limit of its requests."""
 
-ACCEPT_SECONDS = 0.1
-"""Time for the workers to accept the connections that wait already, when no new ones come in."""
-
 FAILED_STARTS = 5
-"""Workers that may die in a row before one is ready: a fault that passes does no harm."""
-
-STARTS_EACH = 2
-"""The same for each worker, because all of them start together."""
-
-SO_BINDTOIFINDEX = 62
-"""From Linux' asm-generic/socket.h; Python has no name for it."""
-
-NO_INTERFACE = 2**31 - 1
-"""A number that no network interface has: Linux counts them from 1."""
+"""Workers that may die in a row before one is ready, or two for each if that is more: all of them
+start together, and a fault that passes does no harm."""
 
 logger = logging.getLogger("bentoml.service")
 
 
-class NoModelError(IrisError):
-    """There is no model to serve."""
-
-
 def prepare(service: LeanService, name: str, settings: Settings) -> None:
     """Check what the workers need, import the model of a Bento, and supervise the workers.
-
-    Args:
-        service: The service.
-        name: The name of the registered model.
-        settings: The settings of the service.
 
     Raises:
         IrisError: The service cannot start.
@@ -75,14 +55,19 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
     check_names()
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
-    _supervise(settings.drain_seconds)
+    os.environ[PARENT] = str(os.getpid())
+    # Linux keeps SIGTERM from the first process of a container until it has a handler, and circus
+    # installs its own only after the import.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    WorkerWatcher.stop_seconds = settings.drain_seconds + SPARE_SECONDS
+    circus.watcher.Watcher = WorkerWatcher
     if service.bento is None:
         return
     from iris_api.importing.cli import import_at_start  # noqa: PLC0415 (no worker needs it)
 
     imported = not settings.tracking_uri or import_at_start()
     if service.carried_model() is None and active_version.pointer(name) is None:
-        raise NoModelError(
+        raise IrisError(
             "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "
             "or build the Bento with a model"
         )
@@ -90,24 +75,10 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
         logger.error("the import failed, as said above; serving the model that is here already")
 
 
-def _supervise(drain_seconds: float) -> None:
-    """Have BentoML start the workers by our watcher."""
-    os.environ[PARENT] = str(os.getpid())
-    # Linux keeps SIGTERM from the first process of a container until it has a handler, and circus
-    # installs its own only after the import.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    WorkerWatcher.stop_seconds = drain_seconds + SPARE_SECONDS
-    circus.watcher.Watcher = WorkerWatcher
-
-
 class WorkerWatcher(circus.watcher.Watcher):
-    """Starts the workers, replaces dead ones, and ends the service if it must not.
+    """Starts the workers, replaces dead ones, and ends the service if it must not."""
 
-    Attributes:
-        stop_seconds: Time limit for a worker to stop.
-    """
-
-    stop_seconds: ClassVar[float]
+    stop_seconds: ClassVar[float]  # time limit for a worker to stop
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["graceful_timeout"] = self.stop_seconds
@@ -134,7 +105,7 @@ class WorkerWatcher(circus.watcher.Watcher):
             yield super().manage_processes()
         elif not self.respawn:
             yield self._end("a worker died; ending the service, for its orchestrator to start anew")
-        elif self._failed >= max(FAILED_STARTS, STARTS_EACH * self.numprocesses):
+        elif self._failed >= max(FAILED_STARTS, 2 * self.numprocesses):
             yield self._end("workers cannot start, as said above; ending the service")
         else:
             logger.error("a worker died; starting another one")
@@ -164,7 +135,7 @@ class WorkerWatcher(circus.watcher.Watcher):
         if close_output_streams and not self.is_stopped():
             for listening in self.sockets.values():
                 refuse_connections(listening)
-            yield gen.sleep(ACCEPT_SECONDS)
+            yield gen.sleep(0.1)  # until the workers have accepted those that wait
         yield super()._stop(close_output_streams)
 
 
@@ -179,4 +150,5 @@ def refuse_connections(listening: socket.socket) -> None:
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # older Linux: those in the queue are reset
-            listening.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
+            # SO_BINDTOIFINDEX of asm-generic/socket.h, with a number that no interface has.
+            listening.setsockopt(socket.SOL_SOCKET, 62, 2**31 - 1)

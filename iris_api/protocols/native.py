@@ -1,6 +1,7 @@
 """The native protocol: JSON with one row by its names, or with many rows as `instances`."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -17,27 +18,23 @@ from iris_api.protocols.problems import InvalidRequestError, Problem, explain
 from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM
 
 SHORT_BODY_BYTES = 256
-"""Maximum size of a body, about ten rows, that pydantic parses faster than simdjson.
+"""Maximum size of a body, about ten rows, that pydantic parses faster than simdjson, which is ten
+times as fast with 10 000 rows."""
 
-With 10 000 rows simdjson is ten times as fast.
-"""
+_cells = attrgetter(*FEATURES)
 
 VALUES_PER_ROW = 10
 """Maximum number of JSON values for each allowed row: twice the five that a row of any form has."""
 
 
 def parse_rows(body: bytes, max_rows: int) -> NDArray[np.float64]:
-    """Parse the body of a request.
-
-    Args:
-        body: JSON in one of the two forms.
-        max_rows: maximum number of rows.
+    """Parse the body of a request, JSON in one of the two forms.
 
     Returns:
         Shape (n, 4), n >= 1, in centimetres, columns in the order of `FEATURES`.
 
     Raises:
-        InvalidRequestError: the body breaks the protocol.
+        InvalidRequestError: The body breaks the protocol.
     """
     if len(body) > SHORT_BODY_BYTES:
         if (rows := _parse_arrays(body)) is not None:
@@ -50,13 +47,12 @@ def parse_rows(body: bytes, max_rows: int) -> NDArray[np.float64]:
         reason = str(error) if body else "the body is empty"
         raise InvalidRequestError(f"not valid JSON: {reason}") from None
     if not isinstance(content, dict):
-        raise InvalidRequestError(
-            f"the body must be an object with {', '.join(FEATURES)}, or with instances"
-        )
+        text = f"the body must be an object with {', '.join(FEATURES)}, or with instances"
+        raise InvalidRequestError(text)
     if "instances" in content and (both := [name for name in FEATURES if name in content]):
+        text = f"send either instances or {', '.join(FEATURES)}, not both"
         raise InvalidRequestError(
-            f"send either instances or {', '.join(FEATURES)}, not both",
-            [Problem([name], "stands beside instances") for name in both],
+            text, [Problem([name], "stands beside instances") for name in both]
         )
     try:
         if "instances" not in content:
@@ -80,10 +76,8 @@ def write_answer(model: Model, answer: Answer, *, probabilities: bool) -> bytes:
 
 def _check_count(count: int, max_rows: int) -> None:
     if count > max_rows:
-        raise InvalidRequestError(
-            f"instances: has {count} rows, at most {max_rows} are allowed; send several bodies",
-            status=413,
-        )
+        text = f"instances: has {count} rows, at most {max_rows} are allowed; send several bodies"
+        raise InvalidRequestError(text, status=413)
 
 
 def _check_values(body: bytes, max_rows: int) -> None:
@@ -92,9 +86,8 @@ def _check_values(body: bytes, max_rows: int) -> None:
     Each value is the first of an array or object, or follows a comma.
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > VALUES_PER_ROW * max_rows + SHORT_BODY_BYTES:
-        raise InvalidRequestError(
-            f"the body has many more values than {max_rows} rows have; send several", status=413
-        )
+        text = f"the body has many more values than {max_rows} rows have; send several"
+        raise InvalidRequestError(text, status=413)
 
 
 def _parse_arrays(body: bytes) -> NDArray[np.float64] | None:
@@ -120,12 +113,4 @@ def _parse_arrays(body: bytes) -> NDArray[np.float64] | None:
 
 
 def _as_array(rows: Sequence[Any]) -> NDArray[np.float64]:
-    return np.array(
-        [
-            (row.sepal_length, row.sepal_width, row.petal_length, row.petal_width)
-            if isinstance(row, Flower)
-            else row
-            for row in rows
-        ],
-        dtype=np.float64,
-    )
+    return np.array([_cells(row) if isinstance(row, Flower) else row for row in rows], np.float64)

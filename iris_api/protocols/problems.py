@@ -10,7 +10,7 @@ from iris_api.errors import IrisError
 from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM
 
 SHOWN_PROBLEMS = 20
-"""Maximum number of problems in an answer. The line counts the rest, so that no answer grows."""
+"""Maximum number of problems in an answer; its first line counts the rest."""
 
 _SENTENCES = {
     "missing": "is missing",
@@ -39,12 +39,7 @@ class Problem:
 
 
 class InvalidRequestError(IrisError):
-    """A request that breaks its protocol.
-
-    Attributes:
-        detail: the places that are wrong.
-        status: HTTP status of the answer.
-    """
+    """A request that breaks its protocol, with its wrong places and the status of the answer."""
 
     def __init__(self, message: str, detail: Sequence[Problem] = (), *, status: int = 400) -> None:
         super().__init__(message)
@@ -61,8 +56,7 @@ def explain(error: ValidationError) -> InvalidRequestError:
     ]
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail[0].loc)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    line = f"{''.join(steps).lstrip('.')}: {detail[0].msg}{more}"
-    return InvalidRequestError(line, detail)
+    return InvalidRequestError(f"{''.join(steps).lstrip('.')}: {detail[0].msg}{more}", detail)
 
 
 def _location(steps: tuple[int | str, ...]) -> list[str | int]:

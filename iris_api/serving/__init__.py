@@ -1,5 +1,5 @@
 """HTTP: a request comes in, the answer of the worker's current model goes out.
 
-Handlers, admission control, API keys, the hot swap of models, the OpenAPI document and the page.
+Handlers, admission control, API keys, the hot swap of models, the GET routes and their document.
 Knows neither the registry nor the import; models come from the BentoML store.
 """

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from iris_api.errors import IrisError
 
 HELD_BODIES = 8
-"""Maximum number of bodies of the largest size in memory: by default 128 MiB for each worker."""
+"""Maximum number of bodies of the largest size in memory: by default 128 MiB in each worker."""
 
 WHOLE_BODY = "iris.whole_body"
 """Key of an ASGI scope, set once the whole body is received; with short bodies, from the start."""
@@ -34,15 +34,11 @@ class Admission:
 
     A POST counts from its head to its answer. Requests that are still uploading do not count
     against the limit: slow clients must not lock others out.
-
-    Attributes:
-        limit: maximum number of requests at once.
-        held: number of requests that count now.
     """
 
     def __init__(self, limit: int, max_body_bytes: int) -> None:
-        self.limit = limit
-        self.held = 0
+        self.limit = limit  # maximum number of requests at once
+        self.held = 0  # number of requests that count now
         self._body_bytes = 0
         self._max_body_bytes = HELD_BODIES * max_body_bytes
         # One long body at a time: more workers are the way to scale.
@@ -70,11 +66,10 @@ class Admission:
         """Do not count a request while its body is received, but count the bytes until its end.
 
         Yields:
-            A function that is called with the size of each part.
+            A function to call with the size of each part.
 
         Raises:
-            OverloadedError: all bodies together are too large, or the worker is full when this one
-                is complete.
+            OverloadedError: All bodies together are too large, or the worker is full at the end.
         """
 
         def received(size: int) -> None:
@@ -97,6 +92,6 @@ class Admission:
 
         A call that is cancelled while it waits for its turn does not run; a running one goes on.
         """
-        context = contextvars.copy_context()  # with the request's trace
+        run = contextvars.copy_context().run  # with the request's trace
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, context.run, function, *arguments)
+        return await loop.run_in_executor(self._thread, run, function, *arguments)

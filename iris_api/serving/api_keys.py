@@ -12,14 +12,7 @@ from pathlib import Path
 
 from iris_api.errors import IrisError
 
-POLL_SECONDS = 1
-"""Seconds between two readings of the file."""
-
 logger = logging.getLogger("bentoml.service")
-
-
-class KeysError(IrisError):
-    """The file has no usable key."""
 
 
 class ApiKeys:
@@ -37,10 +30,10 @@ class ApiKeys:
 
     def allow(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Return whether a request has one of the keys, as `Authorization: Bearer KEY`."""
-        if time.monotonic() - self._read_at >= POLL_SECONDS:
+        if time.monotonic() - self._read_at >= 1:
             self._read()
         scheme, _, key = dict(headers).get(b"authorization", b"").partition(b" ")
-        digest = _digest(key.strip())
+        digest = hashlib.sha256(key.strip()).digest()
         # All digests are compared, in a time that depends on none of them.
         found = sum(hmac.compare_digest(digest, known) for known in self._digests)
         return found > 0 and scheme.lower() == b"bearer"
@@ -51,13 +44,11 @@ class ApiKeys:
         former = self._digests, self._error
         try:
             self._digests, self._error = read_keys(self._path), ""
-        except KeysError as error:
+        except IrisError as error:
             self._digests, self._error = [], str(error)
-        if (self._digests, self._error) == former:
-            return
-        if self._error:
+        if self._error and self._error != former[1]:
             logger.error("every request is rejected: %s", self._error)
-        else:
+        elif self._digests != former[0]:
             logger.info("%s has %d API keys", self._path, len(self._digests))
 
 
@@ -65,22 +56,18 @@ def read_keys(path: Path) -> list[bytes]:
     """Read a file of keys, and return their digests.
 
     Raises:
-        KeysError: the file cannot be read, is not a regular file, or has no key.
+        IrisError: The file cannot be read, is not a regular file, or has no key.
     """
     try:
         # Reading a pipe would wait for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise KeysError(f"IRIS_API_KEYS_FILE: {path} is not a regular file")
+            raise IrisError(f"IRIS_API_KEYS_FILE: {path} is not a regular file")
         content = path.read_bytes()
     except OSError as error:
-        raise KeysError(f"IRIS_API_KEYS_FILE: {path}: {error.strerror}") from None
+        raise IrisError(f"IRIS_API_KEYS_FILE: {path}: {error.strerror}") from None
     # Some editors begin a file with a byte order mark, which is not part of the first key.
     lines = [line.strip() for line in content.removeprefix(codecs.BOM_UTF8).splitlines()]
-    digests = [_digest(line) for line in lines if line and not line.startswith(b"#")]
-    if not digests:
-        raise KeysError(f"IRIS_API_KEYS_FILE: {path} has no key; write one a line")
-    return digests
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
+    keys = [line for line in lines if line and not line.startswith(b"#")]
+    if not keys:
+        raise IrisError(f"IRIS_API_KEYS_FILE: {path} has no key; write one a line")
+    return [hashlib.sha256(key).digest() for key in keys]

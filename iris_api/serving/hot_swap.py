@@ -19,14 +19,8 @@ from iris_api.telemetry.recording import Metrics
 logger = logging.getLogger("bentoml.service")
 
 RETRY_SECONDS = 60
-"""Seconds until an active version that failed to load is retried.
-
-The cause may pass, such as too many open files or a volume that is being restored. Each attempt
-reads all files of the entry.
-"""
-
-Pointer = tuple[str, int] | None
-"""The active version's name in the store and when it was written, in ns; None without one."""
+"""Seconds until an active version that failed to load is retried: the cause may pass, such as too
+many open files, but each attempt reads all files of the entry."""
 
 
 class HotSwap:
@@ -35,32 +29,20 @@ class HotSwap:
     A request reads `model` once and keeps the reference, so that one version answers all of it:
     a swap replaces the reference and never changes the model behind it.
 
-    Attributes:
-        model: the current model; None while none can be loaded.
-        reason: why none can be loaded, on one line.
-
-    Args:
-        name: of the registered model.
-        carried: the entry in the Bento, if there is one.
-        follows: whether the active version of the store precedes the Bento's own model.
-        metrics: that report which model is loaded.
+    `carried` is the entry in the Bento, if there is one; `follows` says whether the active version
+    of the store precedes it.
     """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        carried: Entry | None,
-        follows: bool,
-        metrics: Metrics,
+        self, name: str, *, carried: Entry | None, follows: bool, metrics: Metrics
     ) -> None:
         self.model: Model | None = None
-        self.reason = ""
+        self.reason = ""  # why no model can be loaded
         self._name = name
         self._carried = carried
         self._follows = follows
         self._metrics = metrics
-        self._seen: Pointer = None
+        self._seen: tuple[str, int] | None = None
         self._retry_at = math.inf  # time.monotonic(); infinite while the active version is loaded
 
     def load(self) -> None:
@@ -81,7 +63,7 @@ class HotSwap:
                 return
 
     def provenance(self) -> ServedModel | None:
-        """Return where the model comes from, and the status of its registry; None without one."""
+        """Return where the model comes from, and what its registry said last."""
         if (model := self.model) is None:
             return None
         status = registry_status.read(self._name) if self._follows else None
@@ -89,11 +71,9 @@ class HotSwap:
         return ServedModel(**card, tag=model.tag, origin=model.origin, registry=status)
 
     async def follow(self, seconds: float) -> None:
-        """Poll the store for another active version, for ever.
+        """Poll the store for another active version, with so many seconds between two polls.
 
-        Args:
-            seconds: between two polls. A version that cannot be loaded is retried after
-                RETRY_SECONDS, and when the active version changes.
+        A version that cannot be loaded is retried after RETRY_SECONDS. Never returns.
         """
         while True:
             await asyncio.sleep(seconds)
@@ -117,8 +97,7 @@ class HotSwap:
         former = self.model
         try:
             # In a thread: the worker goes on answering with the former model.
-            model = await anyio.to_thread.run_sync(self._load_active)
-            self._use(model)
+            self._use(model := await anyio.to_thread.run_sync(self._load_active))
         except (IrisError, OSError) as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             if former is None:
@@ -130,18 +109,16 @@ class HotSwap:
         self._retry_at = math.inf
         self._metrics.count_reload("success")
         took = time.perf_counter() - start
-        logger.info(
-            "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
-        )
+        tag = former and former.tag
+        logger.info("%s answers instead of %s, after %.2f s", model.tag, tag, took)
 
     def _load_active(self) -> Model:
-        entry = active_version.active(self._name)
-        return Model.load(entry, origin="store")
+        return Model.load(active_version.active(self._name), origin="store")
 
     def _use(self, model: Model) -> None:
         self._metrics.activate(model)  # first: the next request counts on it
         self.model = model
-        logs.set_model_version(model.version)
+        logs.JsonFormatter.worker_version = model.version
 
-    def _pointer(self) -> Pointer:
+    def _pointer(self) -> tuple[str, int] | None:
         return active_version.pointer(self._name) if self._follows else None

@@ -30,9 +30,6 @@ ERRORS = {
 }
 
 
-SCHEMAS = (Flower, Instances, Predictions, Probabilities, Health, ServedModel, ErrorBody)
-
-
 def _header(name: str, description: str, kind: str) -> dict[str, Any]:
     return {"headers": {name: {"description": description, "schema": {"type": kind}}}}
 
@@ -49,7 +46,29 @@ VERSION_HEADER = _header(
 
 def document(version: str) -> dict[str, Any]:
     """Describe this version of the service."""
-    _, schemas = models_json_schema([(each, "validation") for each in SCHEMAS], ref_template=REF)
+    bodies = (Flower, Instances, Predictions, Probabilities, Health, ServedModel, ErrorBody)
+    _, schemas = models_json_schema([(each, "validation") for each in bodies], ref_template=REF)
+    health = {"200": _json("A model can answer.", Health)}
+    health["503"] = _json("No model can answer.", Health)
+    model = {"200": _json("The model that answers now.", ServedModel), **_errors(503)}
+    text = {"200": {"description": "Plain text.", "content": {"text/plain": {}}}}
+    paths = {
+        "predict": _prediction("Predict the label of each row.", Predictions),
+        "predict_proba": _prediction("Give each class's probability for each row.", Probabilities),
+        "health": _get("Say whether a model can answer.", health),
+        "model": _get("Return where the model comes from.", model),
+        "metrics": _get("Return metrics in Prometheus' text format.", text),
+        "livez": _get("Answer while the process lives.", text),
+        "readyz": _get("Answer once the process accepts requests.", text),
+    }
+    for name, operations in paths.items():
+        for operation in operations.values():
+            operation["operationId"] = name
+    key = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of the service, if it has any.",
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -59,53 +78,16 @@ def document(version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
-        "paths": {
-            "/predict": _prediction("predict", "Predict the label of each row.", Predictions),
-            "/predict_proba": _prediction(
-                "predict_proba", "Give each class's probability for each row.", Probabilities
-            ),
-            "/health": _get(
-                "health",
-                "Say whether a model can answer.",
-                {
-                    "200": _json("A model can answer.", Health),
-                    "503": _json("No model can answer.", Health),
-                },
-            ),
-            "/model": _get(
-                "model",
-                "Return where the model comes from.",
-                {"200": _json("The model that answers now.", ServedModel), **_errors(503)},
-            ),
-            "/metrics": _get("metrics", "Return metrics in Prometheus' text format."),
-            "/livez": _get("livez", "Answer while the process lives."),
-            "/readyz": _get("readyz", "Answer once the process accepts requests."),
-        },
-        "components": {
-            "schemas": schemas["$defs"],
-            "securitySchemes": {
-                "key": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A key of the service, if it has any.",
-                }
-            },
-        },
+        "paths": {f"/{name}": operations for name, operations in paths.items()},
+        "components": {"schemas": schemas["$defs"], "securitySchemes": {"key": key}},
     }
 
 
-def _get(operation: str, summary: str, responses: dict[str, Any] | None = None) -> dict[str, Any]:
-    text = {"200": {"description": "Plain text.", "content": {"text/plain": {}}}}
-    return {
-        "get": {
-            "operationId": operation,
-            "summary": summary,
-            "responses": {**(responses or text), **_errors(405)},
-        }
-    }
+def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"get": {"summary": summary, "responses": responses | _errors(405)}}
 
 
-def _prediction(operation: str, summary: str, answer: type[BaseModel]) -> dict[str, Any]:
+def _prediction(summary: str, answer: type[BaseModel]) -> dict[str, Any]:
     content = {
         "schema": {"oneOf": [_ref(Flower), _ref(Instances)]},
         "examples": {
@@ -120,7 +102,6 @@ def _prediction(operation: str, summary: str, answer: type[BaseModel]) -> dict[s
     errors = [status for status in ERRORS if status != 404 or answer is Probabilities]
     return {
         "post": {
-            "operationId": operation,
             "summary": summary,
             "security": [{"key": []}, {}],
             "requestBody": {"required": True, "content": {"application/json": content}},
@@ -137,10 +118,7 @@ def _errors(*statuses: int) -> dict[str, Any]:
 
 
 def _json(description: str, model: type[BaseModel]) -> dict[str, Any]:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": _ref(model)}},
-    }
+    return {"description": description, "content": {"application/json": {"schema": _ref(model)}}}
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

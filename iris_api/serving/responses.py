@@ -12,12 +12,22 @@ from starlette.responses import Response
 from iris_api.protocols.problems import Problem
 
 CLOSE = {"Connection": "close"}
-"""For an answer before the end of a body: the server need not read the rest of it."""
+"""The header of an answer before the end of a body, whose rest is not read."""
 
 RETRY = {"Retry-After": "1"}
-"""The smallest unit of the header, in seconds: 64 short requests are answered within 20 ms."""
+"""One second, the smallest unit: 64 short requests are answered within 20 ms."""
 
-Headers = list[tuple[bytes, bytes]]
+
+SECURITY = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+]
+"""The headers of every answer, from OWASP's cheat sheet for REST."""
+
+STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
+"""The header with TLS: browsers use nothing else for a year."""
 
 
 class JSONResponse(Response):
@@ -53,40 +63,19 @@ def error_response(
     return json_response(content, headers, status=status)
 
 
-def security_headers(*, tls: bool) -> Headers:
-    """Return the headers of every answer, from OWASP's cheat sheet for REST.
-
-    With TLS, browsers use nothing else for a year.
-    """
-    headers = [
-        (b"cache-control", b"no-store"),
-        (b"content-security-policy", b"frame-ancestors 'none'"),
-        (b"x-content-type-options", b"nosniff"),
-        (b"x-frame-options", b"DENY"),
-    ]
-    return [*headers, (b"strict-transport-security", b"max-age=31536000")] if tls else headers
-
-
-def to_bytes(response: Response, headers: Headers) -> bytes:
-    """Write a response and more headers as HTTP/1.1."""
-    status = HTTPStatus(response.status_code)
-    lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
-    lines += [name + b": " + value for name, value in (*headers, *response.raw_headers)]
-    return b"\r\n".join((*lines, b"", bytes(response.body)))
-
-
 async def error_page(request: Request, error: Exception) -> Response:
     """Answer the errors of routing with JSON; starlette answers with plain text."""
     if not isinstance(error, HTTPException):
         raise error
+    headers = None
+    text = HTTPStatus(error.status_code).phrase
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        headers = {"Allow": allowed}
         text = f"{request.method} is not possible here; use {allowed}"
-        return error_response(error.status_code, text, headers={"Allow": allowed})
-    if error.status_code == HTTPStatus.NOT_FOUND:
+    elif error.status_code == HTTPStatus.NOT_FOUND:
         text = "there is nothing at this path; GET /docs.json lists what there is"
-        return error_response(error.status_code, text)
-    return error_response(error.status_code, HTTPStatus(error.status_code).phrase)
+    return error_response(error.status_code, text, headers=headers)
 
 
 async def server_error(_request: Request, _error: Exception) -> Response:

@@ -58,9 +58,8 @@ class VersionCounters:
         self._confidence = (
             BulkHistogram(of.confidence.labels(version)) if model.has_probabilities else None
         )
-        features = model.profile.features if model.profile else {}
         self._features: list[tuple[int, Bins, list[Counter]]] = []
-        for name, profile in features.items():
+        for name, profile in (model.profile.features if model.profile else {}).items():
             bins = Bins(profile)
             series = [of.feature_rows.labels(version, name, text) for text in bins.names]
             self._features.append((FEATURES.index(name), bins, series))
@@ -87,8 +86,8 @@ class Bins:
     """The bins of a feature's training profile, with one below and one above.
 
     Attributes:
-        names: label of each, in ascending order.
-        expected: share of the training rows in each, 0 to 1.
+        names: The label of each bin, in ascending order.
+        expected: The share of the training rows in each bin, 0 to 1.
     """
 
     def __init__(self, profile: FeatureProfile) -> None:
@@ -97,8 +96,7 @@ class Bins:
         texts = [f"{edge:g}" for edge in profile.edges]
         if len(set(texts)) < len(texts):
             texts = [repr(edge) for edge in profile.edges]
-        inner = [f"{low}-{high}" for low, high in pairwise(texts)]
-        self.names = ["below", *inner, "above"]
+        self.names = ["below", *(f"{low}-{high}" for low, high in pairwise(texts)), "above"]
         self.expected = [0.0, *profile.shares, 0.0]
 
     def count(self, values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,15 +1,6 @@
 """The definition of every metric of this service, beside BentoML's own.
 
-Their labels have bounded sets of values:
-
-- `model_version`: registry version, as in `X-Model-Version`. Each version that a service has
-  answered with since its start keeps its counters, so that none of them ever falls.
-- `label`: a class of the model, as text.
-- `feature`: a column of the model's schema.
-- `bin`: where a value lies in the model's training profile: `below` the smallest value there,
-  `above` the largest one, or between two edges in centimetres, such as `5-5.2`. A bin includes its
-  lower edge, the last one both.
-- `reason`, `result`: the members of `Reason` and `Result`.
+Labels have bounded sets of values, which docs/metrics.md explains.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -85,10 +76,7 @@ REQUEST_ROWS = Instrument(
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000),
 )
 REJECTED = Instrument(
-    "counter",
-    "iris_rejected_requests_total",
-    "Rejected prediction calls, by reason",
-    ("reason",),
+    "counter", "iris_rejected_requests_total", "Rejected prediction calls, by reason", ("reason",)
 )
 INFERENCE_SECONDS = Instrument(
     "histogram",

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import Metric, generate_latest
 from prometheus_client.registry import Collector
-from starlette.exceptions import HTTPException
 
 from iris_api.store import registry_status
 from iris_api.telemetry import instruments
@@ -24,18 +23,12 @@ logger = logging.getLogger("bentoml.service")
 
 
 class MetricsPage(Collector):
-    """What BentoML's page needs before it is rendered, and what is added to it afterwards.
-
-    Args:
-        files: of the workers.
-        name: of the registered model whose registry status is shown, if any.
-        flush: counts what this worker has answered.
-    """
+    """Prepares BentoML's page, and completes it."""
 
     def __init__(self, files: WorkerFiles, name: str | None, flush: Callable[[], None]) -> None:
         self._files = files
-        self._name = name
-        self._flush = flush
+        self._name = name  # of the registered model whose registry status is shown, if any
+        self._flush = flush  # counts what this worker has answered
         self._processes = ServiceProcesses()
 
     @contextlib.contextmanager
@@ -43,15 +36,14 @@ class MetricsPage(Collector):
         """Hold the lock of the files while BentoML reads them, with all earlier requests counted.
 
         Raises:
-            HTTPException: the folder of the files is gone.
+            FileNotFoundError: The folder of the files is gone.
         """
         time.sleep(SETTLE_SECONDS)
         self._flush()
         if not self._files.folder.is_dir():
-            logger.error(
-                "the metrics are lost: %s is gone; restart the service", self._files.folder
-            )
-            raise HTTPException(503)
+            gone = "the metrics are lost: %s is gone; restart the service"
+            logger.error(gone, self._files.folder)
+            raise FileNotFoundError(self._files.folder)
         with self._files.lock():
             if living := self._processes.living():
                 for pid in self._files.pids() - living:

@@ -9,9 +9,6 @@ import psutil
 from iris_api.telemetry import instruments
 from iris_api.telemetry.worker_files import Sample
 
-ATTEMPTS = 5
-"""Maximum number of readings of the processor time, where workers end in between."""
-
 
 class ServiceProcesses:
     """Measures all processes of the service from any worker."""
@@ -50,7 +47,7 @@ class ServiceProcesses:
         readings would count twice or not at all, and the sum would fall at this or the next scrape.
         """
         total = 0.0
-        for _ in range(ATTEMPTS):
+        for _ in range(5):
             times = self._parent.cpu_times()
             ended = times.children_user + times.children_system
             total = times.user + times.system + ended

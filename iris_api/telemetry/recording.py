@@ -19,43 +19,29 @@ from numpy.typing import NDArray
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.telemetry import instruments
-from iris_api.telemetry.counting import (
-    AnsweredCall,
-    Bins,
-    Instruments,
-    VersionCounters,
-    take_all,
-)
+from iris_api.telemetry.counting import AnsweredCall, Bins, Instruments, VersionCounters, take_all
 from iris_api.telemetry.instruments import Reason, Result
 from iris_api.telemetry.metrics_page import MetricsPage
 from iris_api.telemetry.worker_files import Sample, WorkerFiles
 
 FLUSH_SECONDS = 0.05
-"""Maximum delay of counting: with 4 000 requests a second for each worker, 200 share its cost."""
+"""Maximum delay of counting: 200 requests share its cost, at 4 000 requests/s in each worker."""
 
 MAXIMUM_PENDING = 1000
-"""Maximum length of the queue. More come in only while a page is rendered for long."""
+"""Maximum length of the queue, which it reaches only while a page takes long."""
 
 logger = logging.getLogger("bentoml.service")
 
 
 class Metrics:
-    """The metrics of one worker.
-
-    Args:
-        name: of the registered model.
-        follows: whether the service follows a store that knows the status of its registry.
-
-    Attributes:
-        page: of `GET /metrics`.
-    """
+    """The metrics of one worker, with the status of the registry where the service follows one."""
 
     def __init__(self, name: str, *, follows: bool) -> None:
         self._files = WorkerFiles()
         self._instruments = Instruments()
         self._versions: dict[int, VersionCounters] = {}
         self._pending: deque[tuple[int, AnsweredCall]] = deque()
-        self._others: list[Callable[[], None]] = []
+        self.count_requests: Callable[[], None] = lambda: None  # called whenever these are counted
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
         rejected = instruments.counter(instruments.REJECTED)
@@ -87,10 +73,6 @@ class Metrics:
         else:
             self.count_soon()
 
-    def mark_ready(self) -> None:
-        """Report that this worker accepts requests."""
-        self._files.mark_ready()
-
     def reject(self, reason: Reason) -> None:
         """Count a rejected prediction call."""
         self._rejected[reason].inc()
@@ -98,10 +80,6 @@ class Metrics:
     def count_reload(self, result: Result) -> None:
         """Count a model that was loaded after its activation, or failed to load."""
         self._reloads[result].inc()
-
-    def count_with(self, count: Callable[[], None]) -> None:
-        """Have a function called whenever the queue is counted."""
-        self._others.append(count)
 
     def count_soon(self) -> None:
         """Start the timer of the queue, if it is not running; to be called in the event loop."""
@@ -128,15 +106,14 @@ class Metrics:
             calls[version].append(call)
         for version, of_version in calls.items():
             self._versions[version].add(of_version)
-        for count in self._others:
-            # If the folder is gone, a new file cannot be opened. No request fails for that.
-            with contextlib.suppress(OSError):
-                count()
+        # If the folder is gone, a new file cannot be opened. No request fails for that.
+        with contextlib.suppress(OSError):
+            self.count_requests()
 
 
 def _describe(model: Model) -> Iterator[Sample]:
     version = {"model_version": str(model.version)}
-    of_entry = (label for label in instruments.MODEL_INFO.labels if label not in version)
+    of_entry = [label for label in instruments.MODEL_INFO.labels if label not in version]
     texts = {label: str(getattr(model.metadata, label) or "") for label in of_entry}
     yield instruments.MODEL_INFO.name, texts | version, 1
     yield instruments.MODEL_LOADED.name, version, time.time()

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NamedTuple, ParamSpec, TypeVar
 
-MODEL_VERSION = "model_version"
-"""Attribute of a span and key of a log line, named as the label of the metrics."""
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -28,11 +25,7 @@ current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 
 class Tracing:
-    """What the handlers trace.
-
-    Args:
-        enabled: whether spans are exported; without, there is no work for them in any request.
-    """
+    """Adds spans to requests if they are exported; otherwise a request does no work for them."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -44,10 +37,8 @@ class Tracing:
             return
         from opentelemetry import trace  # noqa: PLC0415 (loaded by traced services alone)
 
-        span = trace.get_current_span()
-        span.set_attribute(MODEL_VERSION, version)
-        context = span.get_span_context()
-        current_call.set(Call(version, context.trace_id, context.span_id))
+        trace.get_current_span().set_attribute("model_version", version)
+        current_call.set(Call(version, *current_ids()))
 
     def step(self, name: str, function: Callable[P, T]) -> Callable[P, T]:
         """Return a function that has a span around each call; the same one if not enabled."""
@@ -60,7 +51,7 @@ class Tracing:
         @functools.wraps(function)
         def traced(*args: P.args, **kwargs: P.kwargs) -> T:
             call = current_call.get()
-            attributes = {MODEL_VERSION: call.model_version} if call else None
+            attributes = {"model_version": call.model_version} if call else None
             with tracer.start_as_current_span(name, attributes=attributes):
                 return function(*args, **kwargs)
 

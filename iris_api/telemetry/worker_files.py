@@ -20,17 +20,8 @@ from iris_api.home import METRICS_VARIABLE, ready_file
 Sample = tuple[str, dict[str, str], float]
 """Name of an instrument, its labels, and the value."""
 
-LOCK_SECONDS = 1.0
-"""Maximum wait for the lock. A page with half an update is better than none, if a worker hangs."""
-
 RESERVED_BYTES = 256 * 1024
 """Initial size of each file: room for about 1 500 series, where a model version adds 100."""
-
-_PREFIXES = ("counter", "histogram", "gauge_all", "gauge_livesum")
-"""File names of prometheus_client for the kinds of metrics that BentoML and this service have."""
-
-_USED_BYTES = 4
-"""Size of the number that a file begins with, in native byte order: how much of it is in use."""
 
 
 class WorkerFiles:
@@ -40,11 +31,7 @@ class WorkerFiles:
         self.folder = Path(os.environ[METRICS_VARIABLE])
 
     def prepare(self) -> None:
-        """Create the files of this worker, before it creates any metric.
-
-        Raises:
-            OSError: they cannot be created, such as on a full disk.
-        """
+        """Create the files of this worker, before it creates any metric."""
         self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted
         with self.lock():
             # A worker that was killed may have had the same process id.
@@ -55,26 +42,23 @@ class WorkerFiles:
         """Allocate disk space for the files of this worker, with room to grow.
 
         prometheus_client writes to memory-mapped files without allocated blocks. On a full disk
-        that ends the process with SIGBUS; here it is an error.
-
-        Raises:
-            OSError: the disk is full.
+        that ends the process with SIGBUS; here it is an OSError.
         """
-        for prefix in _PREFIXES:
-            path = self.folder / f"{prefix}_{os.getpid()}.db"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                used = int.from_bytes(os.read(descriptor, _USED_BYTES), sys.byteorder)
-                _allocate(descriptor, max(RESERVED_BYTES, 2 * used))
-            finally:
-                os.close(descriptor)
+        # The kinds of metrics that BentoML and this service have.
+        for kind in ("counter", "histogram", "gauge_all", "gauge_livesum"):
+            with (self.folder / f"{kind}_{os.getpid()}.db").open("ab+") as file:
+                file.seek(0)
+                # A file begins with the number of its bytes that are in use.
+                used = int.from_bytes(file.read(4), sys.byteorder)
+                _allocate(file.fileno(), max(RESERVED_BYTES, 2 * used))
 
     @contextlib.contextmanager
-    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
+    def lock(self, seconds: float = 1) -> Iterator[bool]:
         """Lock the files against other threads and workers, after some seconds at most.
 
         Yields:
-            Whether the lock is held. It is not if the folder is gone: no request fails for that.
+            Whether the lock is held. If a worker hangs, a page with half an update is better than
+            none; if the folder is gone, no request fails for that.
         """
         with contextlib.ExitStack() as opened:
             held = False
@@ -87,7 +71,7 @@ class WorkerFiles:
 
     def pids(self) -> set[int]:
         """Return the process ids that have files."""
-        return {_pid(path) for path in self.folder.glob("*_*.*")}
+        return {int(path.stem.rpartition("_")[2]) for path in self.folder.glob("*_*.*")}
 
     def remove_gauges(self, pid: int) -> None:
         """Delete the gauges and the model of a worker that ended; its counters stay."""
@@ -115,10 +99,6 @@ class WorkerFiles:
                 yield from json.loads(path.read_text("utf-8"))
 
 
-def _pid(path: Path) -> int:
-    return int(path.stem.rpartition("_")[2])
-
-
 def _allocate(descriptor: int, size: int) -> None:
     """Allocate blocks for a file, on systems that can."""
     if sys.platform != "linux":
@@ -133,11 +113,9 @@ def _allocate(descriptor: int, size: int) -> None:
 def _try_lock(descriptor: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while True:
-        try:
+        with contextlib.suppress(BlockingIOError):
             flock(descriptor, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.001)
-        else:
             return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.001)
