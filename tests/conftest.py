@@ -160,16 +160,16 @@ def service(
 def serve(
     home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> servers.Serve:
-    """Return a function that runs a service with variables of its own, and a copy of the store.
+    """Return a function that runs a service with options and variables, and a copy of the store.
 
     The copy is the folder `home` beside the log.
     """
 
     @contextlib.contextmanager
-    def run(**variables: str) -> Iterator[servers.Server]:
+    def run(*options: str, **variables: str) -> Iterator[servers.Server]:
         folder = tmp_path_factory.mktemp("service")
         env = plain_env | {"BENTOML_HOME": str(servers.copy_store(home, folder / "home"))}
-        with servers.bentoml_service(folder / "log", env=env | variables) as server:
+        with servers.bentoml_service(folder / "log", *options, env=env | variables) as server:
             yield server
 
     return run

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +116,7 @@ def test_bad_request(client: httpx.Client, case: dict[str, Any], path: str) -> N
 
 
 def test_many_problems(client: httpx.Client) -> None:
-    """Of a thousand invalid rows, the answer has the first one."""
+    """The answer to a thousand invalid rows has the first one."""
     answer = client.post("/predict", json={"instances": [[0, 0, -1, "a"]] * 1000})
 
     assert answer.status_code == 400
@@ -171,12 +170,9 @@ def test_too_many_values(client: httpx.Client, service: servers.Server, value: s
 )
 def test_body_without_end(service: servers.Server, head: bytes) -> None:
     """A body that is too large is rejected before its end, and the connection closed."""
-    url = httpx.URL(service.url)
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
-    with socket.create_connection((url.host, url.port), timeout=30) as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + head
-        )
+    with servers.connect(service) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + head)
         with contextlib.suppress(ConnectionError):
             for _ in range(40):
                 connection.sendall(chunk)
@@ -189,14 +185,10 @@ def test_body_without_end(service: servers.Server, head: bytes) -> None:
 
 def test_client_that_leaves(service: servers.Server, client: httpx.Client) -> None:
     """A client that disconnects during its upload affects no other, and leaves no traceback."""
-    url = httpx.URL(service.url)
     name, reason = "iris_rejected_requests_total", {"reason": "disconnected"}
     before = scrape(service.url).value(name, **reason)
-    with socket.create_connection((url.host, url.port)) as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b'Content-Length: 100\r\n\r\n{"instances"'
-        )
+    with servers.connect(service) as connection:
+        connection.sendall(servers.post(b'{"instances"', length=100))
     servers.wait_for(lambda: scrape(service.url).value(name, **reason) == before + 1)
 
     assert client.post("/predict", json=SETOSA).status_code == 200
@@ -212,25 +204,15 @@ def test_without_a_content_type(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "allowed", "error"),
-    [
-        ("GET", "/predict", 405, "POST", "GET is not possible here; use POST"),
-        ("POST", "/model", 405, "GET, HEAD", "POST is not possible here; use GET, HEAD"),
-        (
-            *("GET", "/nothing/here", 404, None),
-            "there is nothing at this path; GET /docs.json lists what there is",
-        ),
-    ],
+    ("method", "path", "allowed"), [("GET", "/predict", "POST"), ("POST", "/model", "GET, HEAD")]
 )
-def test_routing(
-    client: httpx.Client, method: str, path: str, status: int, allowed: str | None, error: str
-) -> None:
-    """A wrong method or path is answered with the right one."""
+def test_wrong_method(client: httpx.Client, method: str, path: str, allowed: str) -> None:
+    """A wrong method is answered with the right ones."""
     answer = client.request(method, path)
 
-    assert answer.status_code == status
-    assert answer.headers.get("Allow") == allowed
-    assert answer.json() == {"error": error}
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == allowed
+    assert answer.json() == {"error": f"{method} is not possible here; use {allowed}"}
 
 
 def test_without_a_model(plain_env: dict[str, str], tmp_path: Path) -> None:
@@ -258,12 +240,3 @@ def test_without_a_model(plain_env: dict[str, str], tmp_path: Path) -> None:
     for answer in others:
         assert answer.status_code == 503
         assert answer.json() == {"error": reason}
-
-
-def test_log_holds_no_traceback(client: httpx.Client, service: servers.Server) -> None:
-    """An invalid request leaves no traceback and no value in the log."""
-    client.post("/predict", json=SETOSA | {"sepal_length": "31.4159"})
-
-    log = service.log.read_text("utf-8")
-    assert "Traceback" not in log
-    assert "31.4159" not in log

@@ -173,6 +173,25 @@ def workers(server: Server) -> list[psutil.Process]:
     return found
 
 
+def wait_for_starts(server: Server, count: int) -> None:
+    """Wait until so many workers were started, including replacements; the first makes it ready."""
+    wait_for(lambda: server.log.read_text().count("Completed async startup") == count)
+
+
+def clients(worker: psutil.Process) -> int:
+    """Return how many clients are connected to a worker."""
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections("tcp"))
+
+
+def fails_to_start(*options: str, env: Mapping[str, str]) -> str:
+    """Start a service that must end with status 1 and no traceback, and return its output."""
+    target = ("service:IrisClassifier", "--host", "127.0.0.1", "--port", str(free_port()))
+    done = run("-m", "bentoml", "serve", *target, *options, env=env, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def metrics_folder(home: Path) -> Path:
     """Return the metrics folder of the only service that ran with a BENTOML_HOME."""
     (folder,) = home.glob("metrics/*/workers")
