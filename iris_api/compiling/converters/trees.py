@@ -14,10 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-DOMAIN = "ai.onnx.ml"
-VERSION = 5
-"""The first version of the domain with `TreeEnsemble`."""
-
 
 @dataclass(frozen=True)
 class Tree:
@@ -45,6 +41,35 @@ class Tree:
         leaf = np.array([-1])
         none = np.zeros(1)
         return cls(leaf, none, leaf, leaf, none.astype(bool), np.array([weight]))
+
+    @classmethod
+    def of_steps(
+        cls, column: int, edges: NDArray[np.float64], values: NDArray[np.float64]
+    ) -> "Tree":
+        """Return the tree that looks up a value between edges.
+
+        Args:
+            column: The column that is compared.
+            edges: float64 (m,), strictly increasing. A number on an edge belongs above it.
+            values: float64 (m + 1,), from below the first edge to above the last one.
+        """
+        if not len(edges):
+            return cls.constant(float(values[0]))
+        below = np.nextafter(edges, -np.inf)
+        count = 2 * len(edges) + 1
+        left, right = np.full(count, -1), np.full(count, -1)
+        threshold, weight = np.zeros(count), np.zeros(count)
+        free, pending = 1, [(0, 0, len(edges))]
+        while pending:
+            node, first, last = pending.pop()
+            if first == last:
+                weight[node] = values[first]
+                continue
+            middle = (first + last) // 2
+            threshold[node], left[node], right[node] = below[middle], free, free + 1
+            pending += [(free, first, middle), (free + 1, middle + 1, last)]
+            free += 2
+        return cls(np.full(count, column), threshold, left, right, left < -1, weight)
 
     @classmethod
     def of_estimator(
@@ -121,7 +146,12 @@ class _Nodes:
         return len(self.leaves) - 1, 1
 
     def _node(
-        self, feature: int, split: float, missing: int, true: tuple[int, int], false: tuple[int, int]
+        self,
+        feature: int,
+        split: float,
+        missing: int,
+        true: tuple[int, int],
+        false: tuple[int, int],
     ) -> None:
         self.features.append(feature)
         self.splits.append(split)
