@@ -4,69 +4,126 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
 
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
 from iris_api.compiling.converters.steps import look_up
 
+_LOGISTIC = (LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis)
+
 
 def convert_linear(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a linear classifier: one score for two classes, else one for each class."""
-    scores = graph.affine(rows, np.asarray(classifier.coef_).T, classifier.intercept_)
+    coefficients, intercepts = _coefficients(classifier)
+    return _decide(graph, classifier, graph.affine(rows, coefficients.T, intercepts))
+
+
+def convert_linear_team(graph: Graph, parts: list[Any], rows: str) -> Answer:
+    """Convert several linear classifiers of one kind at once; the results are (n, parts, …)."""
+    fitted = [_coefficients(part) for part in parts]
+    coefficients = np.vstack([each for each, _ in fitted])
+    scores = graph.affine(rows, coefficients.T, np.concatenate([each for _, each in fitted]))
+    shape = np.array([-1, len(parts), len(fitted[0][0])])
+    return _decide(graph, parts[0], graph.op("Reshape", scores, shape))
+
+
+def _coefficients(classifier: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    coefficients = np.atleast_2d(np.asarray(classifier.coef_, dtype=np.float64))
+    intercepts = np.ravel(np.asarray(classifier.intercept_, dtype=np.float64))
+    return coefficients, np.broadcast_to(intercepts, len(coefficients))
+
+
+def _decide(graph: Graph, classifier: Any, scores: str) -> Answer:
+    """Answer as a linear classifier does, from scores along the last axis."""
     many = len(classifier.classes_) > 2
     index = graph.highest(scores) if many else graph.above(scores)
-    return Answer(index, _linear_probabilities(graph, classifier, scores, many=many), scores)
-
-
-def _linear_probabilities(graph: Graph, classifier: Any, scores: str, *, many: bool) -> str | None:
-    kind = type(classifier)
-    if kind in (LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis) and many:
-        return graph.op("Softmax", scores, axis=1)
-    if kind in (LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis):
-        return graph.two(graph.op("Sigmoid", scores))
-    loss = classifier.loss if kind is SGDClassifier else None
-    if loss == "log_loss":
-        each = graph.op("Sigmoid", scores)
+    loss = classifier.loss if type(classifier) is SGDClassifier else None
+    if type(classifier) in _LOGISTIC and many:
+        return Answer(index, graph.op("Softmax", scores, axis=-1), scores)
+    if type(classifier) in _LOGISTIC or loss == "log_loss":
+        each = graph.sigmoid(scores)
     elif loss == "modified_huber":
         clipped = graph.op("Clip", scores, -1.0, 1.0)
         each = graph.op("Div", graph.op("Add", clipped, 1.0), 2.0)
     else:
-        return None
-    return graph.shares(each, 1.0 / len(classifier.classes_)) if many else graph.two(each)
+        return Answer(index, None, scores)
+    shares = graph.shares(each, 1.0 / len(classifier.classes_)) if many else graph.two(each)
+    return Answer(index, shares, scores)
+
+
+def convert_perceptron(graph: Graph, classifier: Any, rows: str) -> Answer:
+    """Convert a multi-layer perceptron."""
+    layers = list(zip(classifier.coefs_, classifier.intercepts_, strict=True))
+    for coefficients, intercepts in layers[:-1]:
+        rows = _activate(graph, classifier.activation, graph.affine(rows, coefficients, intercepts))
+    last = _activate(graph, classifier.out_activation_, graph.affine(rows, *layers[-1]))
+    if len(classifier.classes_) == 2:
+        return Answer(graph.above(last, 0.5), graph.two(last))
+    return Answer(graph.highest(last), last)
+
+
+def _activate(graph: Graph, kind: str, values: str) -> str:
+    if kind == "identity":
+        return values
+    if kind == "logistic":
+        return graph.sigmoid(values)
+    if kind == "softmax":
+        return graph.op("Softmax", values, axis=-1)
+    return graph.op({"relu": "Relu", "tanh": "Tanh"}[kind], values)
 
 
 def convert_quadratic(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert quadratic discriminant analysis."""
-    fitted = zip(classifier.means_, classifier.rotations_, classifier.scalings_, strict=True)
-    norms = [
-        graph.sum_columns(graph.op("Mul", axes, axes))
-        for mean, rotation, scaling in fitted
-        for axes in [graph.op("MatMul", graph.op("Sub", rows, mean), rotation * scaling**-0.5)]
+    axes = [
+        rotation * scaling**-0.5
+        for rotation, scaling in zip(classifier.rotations_, classifier.scalings_, strict=True)
     ]
+    apart = _from_each(graph, rows, np.asarray(classifier.means_))
+    projected = graph.op("MatMul", apart, block_diag(*axes))
+    squares = graph.op("Mul", projected, projected)
+    ends = [np.ones((each.shape[1], 1)) for each in axes]
     volumes = np.array([np.log(scaling).sum() for scaling in classifier.scalings_])
-    halves = graph.op("Mul", graph.op("Add", graph.beside(*norms), volumes), -0.5)
-    likelihoods = graph.op("Add", halves, np.log(classifier.priors_))
+    offset = -0.5 * volumes + np.log(classifier.priors_)
+    likelihoods = graph.affine(squares, -0.5 * block_diag(*ends), offset)
     answer = _most_likely(graph, likelihoods)
-    scores = likelihoods
-    if len(classifier.classes_) == 2:
-        scores = graph.op("Sub", *(graph.columns(likelihoods, [place]) for place in (1, 0)))
-    return Answer(answer.index, answer.probabilities, scores)
+    return Answer(answer.index, answer.probabilities, _discriminant(graph, likelihoods, classifier))
+
+
+def _from_each(graph: Graph, rows: str, points: NDArray[np.float64]) -> str:
+    """Return what lies between a row and each of some points, (n, points * features)."""
+    count, width = points.shape
+    repeated = graph.columns(rows, np.tile(np.arange(width), count))
+    return graph.op("Sub", repeated, points.ravel())
+
+
+def _discriminant(graph: Graph, likelihoods: str, classifier: Any) -> str:
+    """Return the scores of a discriminant analysis."""
+    if len(classifier.classes_) > 2:
+        return likelihoods
+    return graph.op("Sub", graph.columns(likelihoods, [1]), graph.columns(likelihoods, [0]))
 
 
 def _most_likely(graph: Graph, likelihoods: str) -> Answer:
     """Answer from the logarithms of joint likelihoods, (n, k)."""
-    return Answer(graph.highest(likelihoods), graph.op("Softmax", likelihoods, axis=1))
+    return Answer(graph.highest(likelihoods), graph.op("Softmax", likelihoods, axis=-1))
 
 
 def convert_gaussian(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert Gaussian naive Bayes."""
-    apart = graph.op("Sub", graph.op("Unsqueeze", rows, np.array([1])), classifier.theta_)
-    scaled = graph.op("Div", graph.op("Mul", apart, apart), classifier.var_)
-    halves = graph.op("Mul", graph.sum_columns(scaled, axis=2, keep=False), 0.5)
-    priors = np.log(classifier.class_prior_)
-    heights = priors - 0.5 * np.log(2.0 * np.pi * classifier.var_).sum(axis=1)
-    return _most_likely(graph, graph.op("Sub", heights, halves))
+    means, variances = classifier.theta_, classifier.var_
+    apart = _from_each(graph, rows, means)
+    scaled = graph.op("Div", graph.op("Mul", apart, apart), variances.ravel())
+    heights = -0.5 * np.log(2.0 * np.pi * variances).sum(axis=1)
+    return _most_likely(
+        graph,
+        graph.affine(
+            scaled,
+            -0.5 * np.repeat(np.eye(len(means)), means.shape[1], axis=0),
+            np.log(classifier.class_prior_) + heights,
+        ),
+    )
 
 
 def convert_multinomial(graph: Graph, classifier: Any, rows: str) -> Answer:
@@ -112,27 +169,22 @@ def nearest(graph: Graph, rows: str, points: NDArray[np.float64]) -> str:
 
 def convert_centroid(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert nearest centroids."""
-    classes = len(classifier.classes_)
+    centres, classes = classifier.centroids_, len(classifier.classes_)
     even = np.isclose(classifier.class_prior_, 1 / classes).all()
-    spread = np.where(classifier.within_class_std_dev_ == 0, 1.0, classifier.within_class_std_dev_)
-    centres = classifier.centroids_
+    sums = np.repeat(np.eye(classes), centres.shape[1], axis=0)
     if classifier.metric == "manhattan":
-        apart = graph.op("Sub", graph.op("Unsqueeze", rows, np.array([1])), centres)
-        distances = graph.sum_columns(graph.op("Abs", apart), axis=2, keep=False)
-        index = graph.op("ArgMin", distances, axis=1, keepdims=0)
         if not even:
             raise NoConverterError("nearest centroids with priors are compiled for Euclid alone")
-        return Answer(index)
-    scaled = graph.op("Unsqueeze", graph.op("Div", rows, spread), np.array([1]))
-    apart = graph.op("Sub", scaled, centres / spread)
-    squares = graph.sum_columns(graph.op("Mul", apart, apart), axis=2, keep=False)
-    likelihoods = graph.op("Sub", 2.0 * np.log(classifier.class_prior_), squares)
+        distances = graph.op("MatMul", graph.op("Abs", _from_each(graph, rows, centres)), sums)
+        return Answer(graph.op("ArgMin", distances, axis=1, keepdims=0))
+    deviations = classifier.within_class_std_dev_
+    spread = np.where(deviations == 0, 1.0, deviations)
+    apart = _from_each(graph, graph.op("Div", rows, spread), centres / spread)
+    squares = graph.op("Mul", apart, apart)
+    likelihoods = graph.affine(squares, -sums, 2.0 * np.log(classifier.class_prior_))
     answer = _most_likely(graph, likelihoods)
     index = nearest(graph, rows, centres) if even else answer.index
-    scores = likelihoods
-    if classes == 2:
-        scores = graph.op("Sub", *(graph.columns(likelihoods, [place]) for place in (1, 0)))
-    return Answer(index, answer.probabilities, scores)
+    return Answer(index, answer.probabilities, _discriminant(graph, likelihoods, classifier))
 
 
 def convert_dummy(graph: Graph, classifier: Any, rows: str) -> Answer:
@@ -148,3 +200,10 @@ def convert_dummy(graph: Graph, classifier: Any, rows: str) -> Answer:
         shares = np.eye(len(shares))[place]
     votes = graph.repeat(np.eye(len(shares), dtype=np.float64)[place], rows)
     return Answer(graph.highest(votes), graph.repeat(shares, rows))
+
+
+def convert_constant(graph: Graph, classifier: Any, rows: str) -> Answer:
+    """Convert what takes the place of a classifier that saw one class alone."""
+    value = np.asarray(classifier.y_, dtype=np.float64).ravel()
+    score = graph.repeat(value, rows)
+    return Answer(graph.above(score), graph.two(score), score)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model._base import LinearClassifierMixin
 
 from iris_api.compiling.converters import ensembles
-from iris_api.compiling.converters.classifiers import nearest
+from iris_api.compiling.converters.classifiers import convert_linear_team, nearest
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
 
 
@@ -57,6 +58,43 @@ def confidence(graph: Graph, classifier: Any, answer: Answer) -> str:
     return graph.columns(probabilities_of(classifier, answer), [1])
 
 
+def convert_team(graph: Graph, parts: Sequence[Any], rows: str) -> Answer:
+    """Convert several classifiers of the same classes; the results are (n, parts, …)."""
+    kinds = {(type(part), getattr(part, "loss", None), len(part.classes_)) for part in parts}
+    if len(kinds) == 1 and isinstance(parts[0], LinearClassifierMixin):
+        return convert_linear_team(graph, list(parts), rows)
+    answers = [graph.answer(part, rows) for part in parts]
+    return Answer(
+        index=_together(graph, [answer.index for answer in answers], []),
+        probabilities=_gather(graph, [answer.probabilities for answer in answers], len(parts)),
+        scores=_gather(graph, [answer.scores for answer in answers], len(parts)),
+    )
+
+
+def _gather(graph: Graph, results: list[str | None], parts: int) -> str | None:
+    known = [result for result in results if result is not None]
+    return _together(graph, known, [-1]) if len(known) == parts else None
+
+
+def _together(graph: Graph, results: list[str], rest: list[int]) -> str:
+    """Return results, (n, …), of several classifiers as (n, classifiers, …)."""
+    columns = (
+        results if rest else [graph.op("Reshape", each, np.array([-1, 1])) for each in results]
+    )
+    return graph.op("Reshape", graph.beside(*columns), np.array([0, len(results), *rest]))
+
+
+def _confidences(graph: Graph, parts: Sequence[Any], team: Answer) -> str:
+    """Return how much each classifier of two classes is for the second one, (n, parts)."""
+    if all(map(has_scores, parts)):
+        each = scores_of(parts[0], team)
+    elif not any(map(has_scores, parts)):
+        each = graph.columns(probabilities_of(parts[0], team), [1])
+    else:
+        raise NoConverterError("parts with scores and parts without have no exact compiled form")
+    return graph.op("Squeeze", each, np.array([-1]))
+
+
 def _threshold(classifier: Any) -> float:
     return 0.0 if has_scores(classifier) else 0.5
 
@@ -64,14 +102,14 @@ def _threshold(classifier: Any) -> float:
 def convert_one_against_rest(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a classifier of each class against the rest."""
     parts = classifier.estimators_
-    answers = [graph.answer(part, rows) for part in parts]
-    pairs = list(zip(parts, answers, strict=True))
-    trust = graph.beside(*(confidence(graph, *pair) for pair in pairs))
+    team = convert_team(graph, parts, rows)
+    trust = _confidences(graph, parts, team)
     several = len(parts) > 1
     index = graph.highest(trust) if several else graph.above(trust, _threshold(parts[0]))
     probabilities = None
-    if all(hasattr(part, "predict_proba") for part in parts):
-        each = graph.beside(*(graph.columns(probabilities_of(*pair), [1]) for pair in pairs))
+    if team.probabilities is not None:
+        second = graph.columns(team.probabilities, [1])
+        each = graph.op("Squeeze", second, np.array([-1]))
         shares = each if several else graph.two(each)
         probabilities = graph.shares(shares, shares)
     return Answer(index, probabilities, trust if all(map(has_scores, parts)) else None)
@@ -80,17 +118,16 @@ def convert_one_against_rest(graph: Graph, classifier: Any, rows: str) -> Answer
 def convert_one_against_one(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a classifier of each pair of classes."""
     parts, classes = classifier.estimators_, len(classifier.classes_)
-    columns = classifier.pairwise_indices_ or [range(classifier.n_features_in_)] * len(parts)
-    chosen = [graph.columns(rows, each, classifier.n_features_in_) for each in columns]
-    answers = [graph.answer(part, each) for part, each in zip(parts, chosen, strict=True)]
-    pairs = list(zip(parts, answers, strict=True))
-    trust = graph.beside(*(confidence(graph, *pair) for pair in pairs))
-    second = graph.cast(_indices(graph, answers))
+    if classifier.pairwise_indices_ is not None:
+        raise NoConverterError("one against one by distances has no exact compiled form")
+    team = convert_team(graph, parts, rows)
+    trust = _confidences(graph, parts, team)
     sides = np.zeros((2, len(parts), classes))
     for place, (low, high) in enumerate(combinations(range(classes), 2)):
         sides[0, place, low] = sides[1, place, high] = 1.0
     sums = graph.op("MatMul", trust, sides[1] - sides[0])
     spread = graph.op("Mul", graph.op("Add", graph.op("Abs", sums), 1.0), 3.0)
+    second = graph.cast(team.index)
     votes = graph.affine(second, sides[1] - sides[0], sides[0].sum(axis=0))
     scores = graph.op("Add", votes, graph.op("Div", sums, spread))
     if classes > 2:
@@ -101,37 +138,32 @@ def convert_one_against_one(graph: Graph, classifier: Any, rows: str) -> Answer:
 
 def convert_output_code(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert error-correcting output codes."""
-    parts = classifier.estimators_
-    trust = [confidence(graph, part, graph.answer(part, rows)) for part in parts]
-    return Answer(nearest(graph, graph.beside(*trust), classifier.code_book_))
-
-
-def _indices(graph: Graph, answers: Sequence[Answer]) -> str:
-    """Return the indices of several answers side by side, int64 (n, answers)."""
-    return graph.beside(*(graph.op("Unsqueeze", answer.index, np.array([1])) for answer in answers))
+    answers = [(part, graph.answer(part, rows)) for part in classifier.estimators_]
+    trust = graph.beside(*(confidence(graph, *pair) for pair in answers))
+    return Answer(nearest(graph, trust, classifier.code_book_))
 
 
 def _votes(
     graph: Graph,
-    answers: Sequence[Answer],
+    indices: str,
     classes: int,
     votes: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> str:
-    """Add up what each answer gives to the class that it chose, and to the others, (n, k)."""
-    indices = graph.op("Unsqueeze", _indices(graph, answers), np.array([2]))
-    chosen = graph.op("Equal", indices, np.arange(classes))
+    """Add up what each index, (n, parts), gives to its class, and to the others, (n, k)."""
+    chosen = graph.op("Equal", graph.op("Unsqueeze", indices, np.array([2])), np.arange(classes))
     given, otherwise = (vote.astype(np.float64).reshape(-1, 1) for vote in votes)
-    return graph.sum_columns(graph.op("Where", chosen, given, otherwise), keep=False)
+    return graph.sum_columns(graph.op("Where", chosen, given, otherwise), 1, keep=False)
 
 
 def convert_voting(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert votes, soft and hard."""
     parts, classes = classifier.estimators_, len(classifier.classes_)
-    answers = [graph.answer(part, rows) for part in parts]
     weights = classifier._weights_not_none  # noqa: SLF001 (leaves out what was dropped)
     if classifier.voting == "hard":
         given = np.asarray(weights if weights is not None else [1.0] * len(parts))
-        return Answer(graph.highest(_votes(graph, answers, classes, (given, given * 0.0))))
+        team = convert_team(graph, parts, rows)
+        return Answer(graph.highest(_votes(graph, team.index, classes, (given, given * 0.0))))
+    answers = [graph.answer(part, rows) for part in parts]
     each = [probabilities_of(*pair) for pair in zip(parts, answers, strict=True)]
     if weights is not None:
         pairs = zip(each, weights, strict=True)
@@ -189,24 +221,29 @@ def convert_bagging(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert bagging, whose parts have columns and perhaps classes of their own."""
     if ensembles.of_trees(classifier):
         return ensembles.convert_bagged_trees(graph, classifier, rows)
-    classes, width = len(classifier.classes_), classifier.n_features_in_
-    parts, drawn = classifier.estimators_, classifier.estimators_features_
+    classes, parts = len(classifier.classes_), classifier.estimators_
     if any(len(part.classes_) != classes for part in parts):
         raise NoConverterError("bagging whose parts saw fewer classes has no exact compiled form")
-    chosen = [graph.columns(rows, columns, width) for columns in drawn]
-    answers = [graph.answer(part, each) for part, each in zip(parts, chosen, strict=True)]
-    pairs = list(zip(parts, answers, strict=True))
+    team = _bag(graph, classifier, rows)
     if all(hasattr(part, "predict_proba") for part in parts):
-        sums = graph.total(*(probabilities_of(*pair) for pair in pairs))
+        sums = graph.sum_columns(probabilities_of(parts[0], team), 1, keep=False)
     else:
         one = np.ones(len(parts))
-        sums = _votes(graph, answers, classes, (one, one * 0.0))
+        sums = _votes(graph, team.index, classes, (one, one * 0.0))
     probabilities = graph.op("Div", sums, float(len(parts)))
     scores = None
-    if all(map(has_scores, parts)) and all(answer.scores for answer in answers):
-        total = graph.total(*(scores_of(*pair) for pair in pairs))
+    if team.scores is not None:
+        total = graph.sum_columns(team.scores, 1, keep=False)
         scores = graph.op("Div", total, float(len(parts)))
     return Answer(graph.highest(probabilities), probabilities, scores)
+
+
+def _bag(graph: Graph, classifier: Any, rows: str) -> Answer:
+    """Convert the parts of a bagging, each of which may have columns of its own."""
+    every = np.arange(classifier.n_features_in_)
+    if all(np.array_equal(drawn, every) for drawn in classifier.estimators_features_):
+        return convert_team(graph, classifier.estimators_, rows)
+    raise NoConverterError("bagging of parts of the features is compiled for decision trees alone")
 
 
 def convert_ada_boost(graph: Graph, classifier: Any, rows: str) -> Answer:
@@ -216,7 +253,7 @@ def convert_ada_boost(graph: Graph, classifier: Any, rows: str) -> Answer:
     parts, classes = classifier.estimators_, len(classifier.classes_)
     if any(not np.array_equal(part.classes_, classifier.classes_) for part in parts):
         raise NoConverterError("AdaBoost whose parts saw fewer classes has no exact compiled form")
-    answers = [graph.answer(part, rows) for part in parts]
+    team = convert_team(graph, parts, rows)
     weights = classifier.estimator_weights_[: len(parts)]
-    sums = _votes(graph, answers, classes, (weights, -1 / (classes - 1) * weights))
+    sums = _votes(graph, team.index, classes, (weights, -1 / (classes - 1) * weights))
     return ensembles.ada_boost(graph, classifier, sums)

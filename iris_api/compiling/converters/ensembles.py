@@ -4,7 +4,7 @@ Each adds up its trees and does with the sums what scikit-learn does: the probab
 order of operations, and the label by the same comparison, so that ties go the same way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,6 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
 from iris_api.compiling.converters.trees import Tree
-
-Votes = Iterator[tuple[int, Tree]]
-"""Trees, each with the class that it votes for."""
 
 
 def of_trees(ensemble: Any) -> bool:
@@ -26,33 +23,36 @@ def of_trees(ensemble: Any) -> bool:
 
 def convert_tree(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a single decision tree."""
-    places = range(len(classifier.classes_))
-    shares = graph.trees(graph.rounded(rows), _shares(classifier, places), len(places))
+    classes = len(classifier.classes_)
+    shares = graph.trees(graph.rounded(rows), _shares(classifier, range(classes)), classes)
     return Answer(graph.highest(shares), shares)
 
 
 def convert_forest(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a forest or extra trees."""
     places = range(len(classifier.classes_))
-    votes = (vote for each in classifier.estimators_ for vote in _shares(each, places))
-    return _mean(graph, classifier, rows, votes)
+    trees = (tree for each in classifier.estimators_ for tree in _shares(each, places))
+    return _mean(graph, classifier, rows, trees)
 
 
 def convert_bagged_trees(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert bagging of decision trees, each with columns and perhaps classes of its own."""
     drawn = zip(classifier.estimators_, classifier.estimators_features_, strict=True)
-    votes = (vote for each, columns in drawn for vote in _shares(each, each.classes_, columns))
-    return _mean(graph, classifier, rows, votes)
+    trees = (tree for each, columns in drawn for tree in _shares(each, each.classes_, columns))
+    return _mean(graph, classifier, rows, trees)
 
 
-def _shares(tree: Any, places: Any, columns: NDArray[np.int64] | None = None) -> Votes:
-    """Yield a tree once for each class, with the share of the class in each node."""
-    for share, place in enumerate(places):
-        yield int(place), Tree.of_estimator(tree.tree_, tree.tree_.value[:, 0, share], columns)
+def _shares(
+    estimator: Any,
+    places: Sequence[int] | NDArray[np.int64],
+    columns: NDArray[np.int64] | None = None,
+) -> Iterator[Tree]:
+    """Yield the trees of the share of each class in each leaf."""
+    return Tree.of_estimator(estimator.tree_, estimator.tree_.value[:, 0, :], places, columns)
 
 
-def _mean(graph: Graph, classifier: Any, rows: str, votes: Votes) -> Answer:
-    sums = graph.trees(graph.rounded(rows), votes, len(classifier.classes_))
+def _mean(graph: Graph, classifier: Any, rows: str, trees: Iterator[Tree]) -> Answer:
+    sums = graph.trees(graph.rounded(rows), trees, len(classifier.classes_))
     probabilities = graph.op("Div", sums, float(len(classifier.estimators_)))
     return Answer(graph.highest(probabilities), probabilities)
 
@@ -61,15 +61,15 @@ def convert_boosted_trees(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert AdaBoost of decision trees."""
     classes = len(classifier.classes_)
 
-    def votes() -> Votes:
+    def trees() -> Iterator[Tree]:
         pairs = zip(classifier.estimators_, classifier.estimator_weights_, strict=False)
         for each, weight in pairs:
             chosen = each.classes_[each.tree_.value[:, 0, :].argmax(axis=1)]
-            for place, label in enumerate(classifier.classes_):
-                vote = np.where(chosen == label, weight, -1 / (classes - 1) * weight)
-                yield place, Tree.of_estimator(each.tree_, vote)
+            mine = chosen[:, np.newaxis] == classifier.classes_
+            votes = np.where(mine, weight, -1 / (classes - 1) * weight)
+            yield from Tree.of_estimator(each.tree_, votes, range(classes))
 
-    return ada_boost(graph, classifier, graph.trees(graph.rounded(rows), votes(), classes))
+    return ada_boost(graph, classifier, graph.trees(graph.rounded(rows), trees(), classes))
 
 
 def ada_boost(graph: Graph, classifier: Any, sums: str) -> Answer:
@@ -78,7 +78,7 @@ def ada_boost(graph: Graph, classifier: Any, sums: str) -> Answer:
     scores = graph.op("Div", sums, float(classifier.estimator_weights_.sum()))
     if classes > 2:
         spread = graph.op("Div", scores, classes - 1.0)
-        return Answer(graph.highest(scores), graph.op("Softmax", spread, axis=1), scores)
+        return Answer(graph.highest(scores), graph.op("Softmax", spread, axis=-1), scores)
     first = graph.op("Neg", graph.columns(scores, [0]))
     score = graph.op("Add", first, graph.columns(scores, [1]))
     both = graph.op("Div", graph.beside(graph.op("Neg", score), score), 2.0)
@@ -94,18 +94,18 @@ def convert_gradient_boosting(graph: Graph, classifier: Any, rows: str) -> Answe
             "gradient boosting that begins with another estimator has no exact compiled form"
         )
 
-    def votes() -> Votes:
-        yield from ((place, Tree.constant(value)) for place, value in enumerate(start))
+    def trees() -> Iterator[Tree]:
+        yield from (Tree.constant(place, value) for place, value in enumerate(start))
         for stage in classifier.estimators_:
             for place, each in enumerate(stage):
-                weight = classifier.learning_rate * each.tree_.value[:, 0, 0]
-                yield place, Tree.of_estimator(each.tree_, weight)
+                weights = classifier.learning_rate * each.tree_.value[:, 0, :]
+                yield from Tree.of_estimator(each.tree_, weights, [place])
 
-    scores = graph.trees(graph.rounded(rows), votes(), len(start))
+    scores = graph.trees(graph.rounded(rows), trees(), len(start))
     if len(start) > 1:
-        return Answer(graph.highest(scores), graph.op("Softmax", scores, axis=1), scores)
+        return Answer(graph.highest(scores), graph.op("Softmax", scores, axis=-1), scores)
     scaled = graph.op("Mul", scores, 2.0) if classifier.loss == "exponential" else scores
-    probabilities = graph.two(graph.op("Sigmoid", scaled))
+    probabilities = graph.two(graph.sigmoid(scaled))
     return Answer(graph.above(scores, comparison="GreaterOrEqual"), probabilities, scores)
 
 
@@ -117,12 +117,12 @@ def convert_histogram_boosting(graph: Graph, classifier: Any, rows: str) -> Answ
         )
     start = classifier._baseline_prediction.ravel()  # noqa: SLF001 (no public name)
 
-    def votes() -> Votes:
-        yield from ((place, Tree.constant(value)) for place, value in enumerate(start))
+    def trees() -> Iterator[Tree]:
+        yield from (Tree.constant(place, value) for place, value in enumerate(start))
         for stage in classifier._predictors:  # noqa: SLF001 (no public name)
-            yield from ((place, Tree.of_predictor(each)) for place, each in enumerate(stage))
+            yield from (Tree.of_predictor(each, place) for place, each in enumerate(stage))
 
-    scores = graph.trees(rows, votes(), len(start))
+    scores = graph.trees(rows, trees(), len(start))
     if len(start) > 1:
-        return Answer(graph.highest(scores), graph.op("Softmax", scores, axis=1), scores)
-    return Answer(graph.above(scores), graph.two(graph.op("Sigmoid", scores)), scores)
+        return Answer(graph.highest(scores), graph.op("Softmax", scores, axis=-1), scores)
+    return Answer(graph.above(scores), graph.two(graph.sigmoid(scores)), scores)

@@ -119,8 +119,8 @@ class Graph:
             self._rounded[rows] = self.cast(self.cast(rows, TensorProto.FLOAT))
         return self._rounded[rows]
 
-    def trees(self, rows: str, trees: Iterable[tuple[int, Tree]], targets: int) -> str:
-        """Add up trees for each target, in their order, and return the sums, (n, targets)."""
+    def trees(self, rows: str, trees: Iterable[Tree], targets: int) -> str:
+        """Add up trees in their order, and return the sums, (n, targets)."""
         return self.op("TreeEnsemble", rows, domain=TREES, **ensemble(trees, targets))
 
     def columns(
@@ -130,15 +130,23 @@ class Graph:
         chosen = np.asarray(places, dtype=np.int64)
         if of is not None and np.array_equal(chosen, np.arange(of)):
             return rows
-        return self.op("Gather", rows, chosen, axis=1)
+        return self.op("Gather", rows, chosen, axis=-1)
 
     def beside(self, *parts: str) -> str:
         """Return columns side by side."""
-        return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=1)
+        return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=-1)
 
     def total(self, *parts: str) -> str:
         """Add up, one after the other."""
         return parts[0] if len(parts) == 1 else self.op("Sum", *parts)
+
+    def sigmoid(self, values: str) -> str:
+        """Return 1 / (1 + exp(-values)), as scikit-learn does.
+
+        The operator `Sigmoid` loses all digits of small probabilities, which count where they are
+        divided by their sum.
+        """
+        return self.op("Reciprocal", self.op("Add", self.op("Exp", self.op("Neg", values)), 1.0))
 
     def affine(self, rows: str, matrix: NDArray[Any], offset: NDArray[Any] | float) -> str:
         """Return rows @ matrix + offset, (n, columns of the matrix)."""
@@ -146,7 +154,7 @@ class Graph:
         offset = np.broadcast_to(np.asarray(offset, dtype=np.float64), matrix.shape[1:])
         return self.op("Gemm", rows, matrix, offset)
 
-    def sum_columns(self, values: str, axis: int = 1, *, keep: bool = True) -> str:
+    def sum_columns(self, values: str, axis: int = -1, *, keep: bool = True) -> str:
         """Return the sums along an axis."""
         return self.op("ReduceSum", values, np.array([axis]), keepdims=int(keep))
 
@@ -159,12 +167,12 @@ class Graph:
 
     def highest(self, scores: str) -> str:
         """Return the place of the highest score, the first one of equals, as numpy does."""
-        return self.op("ArgMax", scores, axis=1, keepdims=0)
+        return self.op("ArgMax", scores, axis=-1, keepdims=0)
 
     def above(self, score: str, limit: float = 0.0, comparison: str = "Greater") -> str:
-        """Return 1 for scores, (n, 1), above a limit, else 0, as int64 (n,)."""
-        flat = self.op("Reshape", self.op(comparison, score, limit), np.array([-1]))
-        return self.cast(flat, TensorProto.INT64)
+        """Return 1 for scores above a limit, else 0, as int64 without the last axis of one."""
+        above = self.op("Squeeze", self.op(comparison, score, limit), np.array([-1]))
+        return self.cast(above, TensorProto.INT64)
 
     def two(self, second: str) -> str:
         """Return the probabilities of two classes, (n, 2), from the second one's, (n, 1)."""

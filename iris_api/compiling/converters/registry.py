@@ -37,6 +37,7 @@ from sklearn.feature_selection import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
+from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.linear_model import (
     LogisticRegression,
     LogisticRegressionCV,
@@ -52,7 +53,12 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     TunedThresholdClassifierCV,
 )
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.multiclass import (
+    OneVsOneClassifier,
+    OneVsRestClassifier,
+    OutputCodeClassifier,
+    _ConstantPredictor,
+)
 from sklearn.naive_bayes import (
     BernoulliNB,
     CategoricalNB,
@@ -61,6 +67,7 @@ from sklearn.naive_bayes import (
     MultinomialNB,
 )
 from sklearn.neighbors import NearestCentroid
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -118,6 +125,7 @@ CLASSIFIERS: dict[type, ClassifierConverter] = {
     LinearSVC: classifiers.convert_linear,
     LogisticRegression: classifiers.convert_linear,
     LogisticRegressionCV: classifiers.convert_linear,
+    MLPClassifier: classifiers.convert_perceptron,
     MultinomialNB: classifiers.convert_multinomial,
     NearestCentroid: classifiers.convert_centroid,
     OneVsOneClassifier: composed.convert_one_against_one,
@@ -136,21 +144,24 @@ CLASSIFIERS: dict[type, ClassifierConverter] = {
     StackingClassifier: composed.convert_stacking,
     TunedThresholdClassifierCV: composed.convert_threshold,
     VotingClassifier: composed.convert_voting,
+    _ConstantPredictor: classifiers.convert_constant,
 }
 
 TRANSFORMERS: dict[type, TransformerConverter] = {
     Binarizer: pieces.convert_binarizer,
     ColumnTransformer: transformers.convert_columns,
-    FastICA: transformers.convert_projection,
+    FastICA: transformers.convert_components,
     FeatureUnion: transformers.convert_union,
     FunctionTransformer: transformers.convert_function,
-    IncrementalPCA: transformers.convert_projection,
+    IncrementalPCA: transformers.convert_principal,
     KBinsDiscretizer: pieces.convert_bins,
     LinearDiscriminantAnalysis: transformers.convert_discriminants,
     MaxAbsScaler: transformers.convert_largest,
     MinMaxScaler: transformers.convert_minimum,
     Normalizer: transformers.convert_normalizer,
-    PCA: transformers.convert_projection,
+    Nystroem: transformers.convert_nystroem,
+    RBFSampler: transformers.convert_fourier,
+    PCA: transformers.convert_principal,
     Pipeline: transformers.convert_steps,
     PolynomialFeatures: transformers.convert_polynomials,
     PowerTransformer: transformers.convert_power,
@@ -159,7 +170,7 @@ TRANSFORMERS: dict[type, TransformerConverter] = {
     SimpleImputer: transformers.convert_imputer,
     SplineTransformer: pieces.convert_splines,
     StandardScaler: transformers.convert_standard,
-    TruncatedSVD: transformers.convert_projection,
+    TruncatedSVD: transformers.convert_components,
     str: transformers.keep,  # "passthrough"
     type(None): transformers.keep,
 }

@@ -24,7 +24,7 @@ def look_up(graph: Graph, rows: str, tables: Iterable[tuple[int, Values, Values]
         tables: The column of the rows; its edges, (m,), strictly increasing; and the values of the
             pieces, (m + 1,). A number on an edge belongs to the piece above it.
     """
-    trees = [(place, Tree.of_steps(*table)) for place, table in enumerate(tables)]
+    trees = [Tree.of_steps(place, *table) for place, table in enumerate(tables)]
     return graph.trees(rows, trees, len(trees))
 
 

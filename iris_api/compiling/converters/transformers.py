@@ -90,14 +90,18 @@ def convert_normalizer(graph: Graph, normalizer: Any, rows: str) -> str:
     return graph.op("Div", rows, graph.op("Where", tiny, 1.0, norm))
 
 
-def convert_projection(graph: Graph, transformer: Any, rows: str) -> str:
-    """Convert a projection on components, centred or not."""
+def convert_components(graph: Graph, transformer: Any, rows: str) -> str:
+    """Convert a projection on components without centring, or with centring before it."""
     mean = getattr(transformer, "mean_", None)
     rows = rows if mean is None else graph.op("Sub", rows, mean)
-    projected = graph.op("MatMul", rows, np.ascontiguousarray(transformer.components_.T))
-    if getattr(transformer, "explained_variance_", None) is None or not getattr(
-        transformer, "whiten", False
-    ):
+    return graph.op("MatMul", rows, np.ascontiguousarray(transformer.components_.T))
+
+
+def convert_principal(graph: Graph, transformer: Any, rows: str) -> str:
+    """Convert principal components, which are centred after the projection."""
+    components = transformer.components_
+    projected = graph.affine(rows, components.T, -(transformer.mean_ @ components.T))
+    if not transformer.whiten:
         return projected
     scale = np.sqrt(transformer.explained_variance_)
     return graph.op("Div", projected, np.maximum(scale, np.finfo(scale.dtype).eps))
@@ -145,11 +149,12 @@ def convert_polynomials(graph: Graph, transformer: Any, rows: str) -> str:
     choose = combinations if transformer.interaction_only else combinations_with_replacement
     columns = range(transformer.n_features_in_)
     parts = [graph.repeat(np.ones(1), rows)] if transformer.include_bias else []
-    terms, products = [(column,) for column in columns], rows
+    terms: list[tuple[int, ...]] = [(column,) for column in columns]
+    products = rows
     for degree in range(1, highest + 1):
         if degree > 1:
             places = {term: place for place, term in enumerate(terms)}
-            terms = list(choose(columns, degree))
+            terms = [*choose(columns, degree)]
             first = graph.columns(rows, [term[0] for term in terms])
             rest = graph.columns(products, [places[term[1:]] for term in terms])
             products = graph.op("Mul", first, rest)
@@ -176,3 +181,21 @@ def _risen(graph: Graph, values: str, powers: NDArray[np.float64]) -> str:
     safe = np.where(flat, 1.0, powers)
     grown = graph.op("Sub", graph.op("Exp", graph.op("Mul", logs, safe)), 1.0)
     return graph.op("Where", flat, logs, graph.op("Div", grown, safe))
+
+
+def convert_fourier(graph: Graph, sampler: Any, rows: str) -> str:
+    """Convert random Fourier features."""
+    waves = graph.affine(rows, sampler.random_weights_, sampler.random_offset_)
+    return graph.op("Mul", graph.op("Cos", waves), (2.0 / sampler.n_components) ** 0.5)
+
+
+def convert_nystroem(graph: Graph, transformer: Any, rows: str) -> str:
+    """Convert the approximation of a Gaussian kernel by some of the training rows."""
+    if transformer.kernel != "rbf":
+        raise NoConverterError("kernels other than rbf are not compiled")
+    points = np.asarray(transformer.components_, dtype=np.float64)
+    gamma = 1.0 / points.shape[1] if transformer.gamma is None else float(transformer.gamma)
+    crossed = graph.affine(rows, -2.0 * points.T, (points * points).sum(axis=1))
+    squares = graph.op("Add", crossed, graph.sum_columns(graph.op("Mul", rows, rows)))
+    kernel = graph.op("Exp", graph.op("Mul", graph.op("Max", squares, 0.0), -gamma))
+    return graph.op("MatMul", kernel, np.ascontiguousarray(transformer.normalization_.T))

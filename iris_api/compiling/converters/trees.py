@@ -1,18 +1,23 @@
 """Trees of scikit-learn in the form of ONNX, to the last bit.
 
 The operators that skl2onnx writes compare and add in float32. `TreeEnsemble` of ai.onnx.ml 5 works
-in float64, and adds the trees of a target in their order, which is scikit-learn's as well. A leaf
-has one target, so that a tree stands once for each class; where all leaves below a node have the
-same weight, the copy ends at that node.
+in float64, and adds up each target in the order of the trees, which is scikit-learn's as well. A
+leaf has one target. So a tree stands once for the first class with a share in each leaf, once more
+for the second one, and so on: a tree that was grown to its end stands once, whatever the number of
+classes. Where all leaves below a node give the same, the tree ends at that node.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+
+_BRANCH_LEQ = 0
+_SUM = 1
+_NO_TRANSFORM = 0
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Tree:
         left: int64 (n,), the left child; negative in a leaf.
         right: int64 (n,), the right child.
         missing_left: bool (n,), whether NaN goes left.
+        target: int64 (n,), what a leaf adds to; ignored in inner nodes.
         weight: float64 (n,), what a leaf adds; ignored in inner nodes.
     """
 
@@ -33,28 +39,28 @@ class Tree:
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     missing_left: NDArray[np.bool_]
+    target: NDArray[np.int64]
     weight: NDArray[np.float64]
 
     @classmethod
-    def constant(cls, weight: float) -> "Tree":
+    def constant(cls, target: int, weight: float) -> "Tree":
         """Return a tree of one leaf."""
-        leaf = np.array([-1])
-        none = np.zeros(1)
-        return cls(leaf, none, leaf, leaf, none.astype(bool), np.array([weight]))
+        leaf, none = np.array([-1]), np.zeros(1)
+        place = np.array([target])
+        return cls(leaf, none, leaf, leaf, none.astype(bool), place, np.array([weight]))
 
     @classmethod
     def of_steps(
-        cls, column: int, edges: NDArray[np.float64], values: NDArray[np.float64]
+        cls, target: int, column: int, edges: NDArray[np.float64], values: NDArray[np.float64]
     ) -> "Tree":
         """Return the tree that looks up a value between edges.
 
         Args:
+            target: What the value is added to.
             column: The column that is compared.
             edges: float64 (m,), strictly increasing. A number on an edge belongs above it.
             values: float64 (m + 1,), from below the first edge to above the last one.
         """
-        if not len(edges):
-            return cls.constant(float(values[0]))
         below = np.nextafter(edges, -np.inf)
         count = 2 * len(edges) + 1
         left, right = np.full(count, -1), np.full(count, -1)
@@ -69,26 +75,39 @@ class Tree:
             threshold[node], left[node], right[node] = below[middle], free, free + 1
             pending += [(free, first, middle), (free + 1, middle + 1, last)]
             free += 2
-        return cls(np.full(count, column), threshold, left, right, left < -1, weight)
+        missing_left = np.zeros(count, dtype=np.bool_)
+        features, targets = np.full(count, column), np.full(count, target)
+        return cls(features, threshold, left, right, missing_left, targets, weight)
 
     @classmethod
     def of_estimator(
-        cls, tree: Any, weight: NDArray[np.float64], columns: NDArray[np.int64] | None = None
-    ) -> "Tree":
-        """Return the tree of a decision tree estimator.
+        cls,
+        tree: Any,
+        weights: NDArray[np.float64],
+        targets: Sequence[int] | NDArray[np.int64],
+        columns: NDArray[np.int64] | None = None,
+    ) -> "Iterator[Tree]":
+        """Yield a decision tree as often as a leaf has weights other than 0, and at least once.
 
         Args:
-            tree: Its `tree_`.
-            weight: float64 (n,), the weight of each node.
+            tree: The `tree_` of the estimator.
+            weights: float64 (nodes, targets), what each node adds to each target.
+            targets: Which targets these are.
             columns: int64, the column of the row behind each feature, where they differ.
         """
-        feature = tree.feature if columns is None else columns[tree.feature]
-        missing_left = tree.missing_go_to_left.astype(bool)
+        feature = tree.feature if columns is None else np.asarray(columns)[tree.feature]
         left, right = tree.children_left, tree.children_right
-        return cls(feature, tree.threshold, left, right, missing_left, weight)
+        missing_left = tree.missing_go_to_left.astype(bool)
+        empty = weights == 0
+        order = np.argsort(empty, axis=1, kind="stable")  # those other than 0 first
+        most = int((~empty[left < 0]).sum(axis=1).max())
+        for place in order.T[: max(1, most)]:
+            weight = weights[np.arange(len(weights)), place]
+            target = np.asarray(targets)[place]
+            yield cls(feature, tree.threshold, left, right, missing_left, target, weight)
 
     @classmethod
-    def of_predictor(cls, predictor: Any) -> "Tree":
+    def of_predictor(cls, predictor: Any, target: int) -> "Tree":
         """Return the tree of a predictor of histogram boosting."""
         nodes = predictor.nodes
         leaf = nodes["is_leaf"] != 0
@@ -98,16 +117,22 @@ class Tree:
             np.where(leaf, -1, nodes["left"].astype(np.int64)),
             np.where(leaf, -1, nodes["right"].astype(np.int64)),
             nodes["missing_go_to_left"] != 0,
+            np.full(len(nodes), target),
             nodes["value"],
         )
 
-    def leaf_weights(self) -> NDArray[np.float64]:
-        """Return the one weight of all leaves below each node; NaN where they differ."""
-        lowest, highest = self.weight.copy(), self.weight.copy()
-        for node in np.flatnonzero(self.left >= 0)[::-1]:
-            children = [self.left[node], self.right[node]]
-            lowest[node], highest[node] = lowest[children].min(), highest[children].max()
-        return np.where(lowest == highest, lowest, np.nan)
+    def common_leaves(self) -> NDArray[np.int64]:
+        """Return one of the leaves below each node if all of them give the same; -1 otherwise."""
+        leaves = self.left < 0
+        target = np.where(self.weight == 0, -1, self.target)  # nothing is nothing for any target
+        pairs = np.column_stack([target.astype(np.float64), self.weight])
+        _, first, kind = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        common: list[int] = np.where(leaves, first[kind.ravel()], -1).tolist()
+        left, right = self.left.tolist(), self.right.tolist()
+        for node in np.flatnonzero(~leaves)[::-1].tolist():
+            if common[left[node]] == common[right[node]]:
+                common[node] = common[left[node]]
+        return np.array(common)
 
 
 @dataclass
@@ -122,27 +147,28 @@ class _Nodes:
     false: list[tuple[int, int]] = field(default_factory=list)
     leaves: list[tuple[int, float]] = field(default_factory=list)  # target and weight
 
-    def add(self, target: int, tree: Tree) -> None:
-        """Append a tree whose leaves add to a target."""
-        weights = tree.leaf_weights()
+    def add(self, tree: Tree) -> None:
+        """Append a tree."""
+        common = tree.common_leaves().tolist()
         self.roots.append(len(self.features))
-        if not np.isnan(weights[0]):
+        if common[0] >= 0:
             # A tree of one leaf is a node whose branches both lead to it.
-            leaf = self._leaf(target, weights[0])
+            leaf = self._leaf(tree, common[0])
             self._node(0, 0.0, 0, leaf, leaf)
             return
-        inner = list(_inner_nodes(tree, weights))
+        left, right = tree.left.tolist(), tree.right.tolist()
+        inner = list(_inner_nodes(left, right, common))
         place = {node: self.roots[-1] + index for index, node in enumerate(inner)}
         for node in inner:
             branches = [
-                (place[child], 0) if child in place else self._leaf(target, weights[child])
-                for child in (int(tree.left[node]), int(tree.right[node]))
+                (place[child], 0) if child in place else self._leaf(tree, common[child])
+                for child in (left[node], right[node])
             ]
             feature, split = int(tree.feature[node]), float(tree.threshold[node])
             self._node(feature, split, int(tree.missing_left[node]), *branches)
 
-    def _leaf(self, target: int, weight: float) -> tuple[int, int]:
-        self.leaves.append((target, float(weight)))
+    def _leaf(self, tree: Tree, node: int) -> tuple[int, int]:
+        self.leaves.append((int(tree.target[node]), float(tree.weight[node])))
         return len(self.leaves) - 1, 1
 
     def _node(
@@ -160,32 +186,31 @@ class _Nodes:
         self.false.append(false)
 
 
-def _inner_nodes(tree: Tree, weights: NDArray[np.float64]) -> Iterator[int]:
+def _inner_nodes(left: list[int], right: list[int], common: list[int]) -> Iterator[int]:
     """Yield the nodes that have to compare, depth first, as ONNX Runtime wants them."""
     stack = [0]
     while stack:
         node = stack.pop()
         yield node
-        children = (int(tree.right[node]), int(tree.left[node]))
-        stack += [child for child in children if np.isnan(weights[child])]
+        stack += [child for child in (right[node], left[node]) if common[child] < 0]
 
 
-def ensemble(trees: Iterable[tuple[int, Tree]], targets: int) -> dict[str, Any]:
+def ensemble(trees: Iterable[Tree], targets: int) -> dict[str, Any]:
     """Return the attributes of the `TreeEnsemble` that adds up trees.
 
     Args:
-        trees: The target of each tree, 0 to `targets` - 1, and the tree, in the order of adding.
+        trees: The trees, in the order of adding.
         targets: The number of columns of the result.
     """
     nodes = _Nodes()
-    for target, tree in trees:
-        nodes.add(target, tree)
+    for tree in trees:
+        nodes.add(tree)
     count = [len(nodes.features)]
     weights = [weight for _, weight in nodes.leaves]
-    modes = helper.make_tensor("modes", TensorProto.UINT8, count, [0] * count[0])  # BRANCH_LEQ
+    modes = helper.make_tensor("modes", TensorProto.UINT8, count, [_BRANCH_LEQ] * count[0])
     return {
-        "aggregate_function": 1,  # SUM
-        "post_transform": 0,  # NONE
+        "aggregate_function": _SUM,
+        "post_transform": _NO_TRANSFORM,
         "n_targets": targets,
         "tree_roots": nodes.roots,
         "nodes_featureids": nodes.features,
