@@ -15,8 +15,12 @@ HALVINGS = 70
 """Enough to bring any two numbers from 0 to 100 to neighbours."""
 
 
-def hostile_rows(estimator: Any, count: int, seed: int = 0) -> Rows:
-    """Make about `count` rows from 0 to 100: drawn, computed, on edges, and beside steps."""
+def hostile_rows(estimator: Any, count: int, seed: int = 0) -> tuple[Rows, int]:
+    """Make about `count` rows from 0 to 100: drawn, computed, on edges, and beside steps.
+
+    Returns:
+        The rows, and how many of them, at the end, are beside steps.
+    """
     rng = np.random.default_rng(seed)
     low, high = RANGES.T
     fifth = count // 5
@@ -26,10 +30,10 @@ def hostile_rows(estimator: Any, count: int, seed: int = 0) -> Rows:
         rng.uniform(0, 100, (fifth // 2, 4)),
         _computed(rng, fifth),
         _on_edges(estimator, rng, fifth + fifth // 4),
-        _beside_steps(estimator.predict, rng, fifth // 16),
-        _beside_steps(getattr(estimator, "predict_proba", estimator.predict), rng, fifth // 16),
     ]
-    return np.vstack(found).clip(0, 100)
+    answers = (estimator.predict, getattr(estimator, "predict_proba", estimator.predict))
+    beside = [_beside_steps(answer, rng, fifth // 16) for answer in answers]
+    return np.vstack(found + beside).clip(0, 100), sum(map(len, beside))
 
 
 def _computed(rng: np.random.Generator, count: int) -> Rows:
@@ -38,7 +42,8 @@ def _computed(rng: np.random.Generator, count: int) -> Rows:
     tenths = rng.integers(low * 10, high * 10 + 1, (count, 4))
     plain, offset = tenths / 10, rng.uniform(0, 10, (count, 4)).round(1)
     ways = [tenths * 0.1, plain / 2.54 * 2.54, (plain + offset) - offset, plain * 10 * 0.1]
-    return np.choose(rng.integers(0, len(ways), (count, 4)), ways)
+    chosen: Rows = np.choose(rng.integers(0, len(ways), (count, 4)), ways)
+    return chosen
 
 
 def _on_edges(estimator: Any, rng: np.random.Generator, count: int) -> Rows:
@@ -62,7 +67,7 @@ def _on_edges(estimator: Any, rng: np.random.Generator, count: int) -> Rows:
     if len(values) > count:
         drawn = rng.choice(len(values), count, replace=False)
         columns, values = columns[drawn], values[drawn]
-    rows = rng.uniform(*RANGES.T, (len(values), 4))
+    rows = rng.uniform(RANGES[:, 0], RANGES[:, 1], (len(values), 4))
     rows[np.arange(len(values)), columns] = values
     return rows
 

@@ -1,0 +1,170 @@
+"""Rows whose label hangs on the last digits of a sum.
+
+A sum of products depends on the order of adding: scikit-learn's own answer for such a row can be
+another one alone than among others. Trees and what only counts or compares leave nothing to this.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.linear_model._base import LinearClassifierMixin
+from sklearn.metrics import pairwise_distances
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    RandomizedSearchCV,
+    TunedThresholdClassifierCV,
+)
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import NearestCentroid
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, NuSVC
+
+Rows = NDArray[np.float64]
+Found = NDArray[np.bool_]
+
+TIE_LIMIT = 1e-12
+"""Relative difference of two scores below which their order is left to rounding."""
+
+
+def find_ties(classifier: Any, rows: Rows) -> Found:
+    """Find the rows, (n,), for which two labels have the same score but for rounding."""
+    for kinds, find in _FINDERS:
+        if len(rows) and isinstance(classifier, kinds):
+            return find(classifier, rows)
+    return np.zeros(len(rows), dtype=np.bool_)
+
+
+def _near(difference: Rows, scale: Rows | float) -> Found:
+    return np.asarray(np.abs(difference) <= TIE_LIMIT * np.maximum(1.0, np.abs(scale)))
+
+
+def _of_scores(scores: Rows) -> Found:
+    """Compare the two highest scores, (n, k), or one score, (n,), with 0."""
+    if scores.ndim == 1:
+        return _near(scores, 1.0)
+    second, best = np.sort(scores, axis=1)[:, -2:].T
+    return _near(best - second, best)
+
+
+def _by_scores(classifier: Any, rows: Rows) -> Found:
+    return _of_scores(classifier.decision_function(rows))
+
+
+def _by_probabilities(classifier: Any, rows: Rows) -> Found:
+    return _of_scores(classifier.predict_proba(rows))
+
+
+def _by_pairs(classifier: Any, rows: Rows) -> Found:
+    """Compare each pair of classes, as support vector machines do."""
+    scores = classifier._decision_function(rows)  # noqa: SLF001 (before they are made votes)
+    scale = np.abs(classifier.dual_coef_).sum()
+    return np.asarray(_near(scores.reshape(len(rows), -1), scale).any(axis=1))
+
+
+def _by_distance(points: Rows, rows: Rows, metric: str = "sqeuclidean") -> Found:
+    return _of_scores(-pairwise_distances(rows, points, metric=metric))
+
+
+def _of_parts(classifier: Any, rows: Rows) -> Found:
+    """Find the rows that are a tie for any part that votes."""
+    found = [find_ties(part, rows) for part in classifier.estimators_]
+    return np.asarray(np.any(found, axis=0))
+
+
+def _centroid(classifier: Any, rows: Rows) -> Found:
+    manhattan = classifier.metric == "manhattan"
+    return _by_distance(
+        classifier.centroids_, rows, "manhattan" if manhattan else "sqeuclidean"
+    ) | (np.False_ if manhattan else _by_scores(classifier, rows))
+
+
+def _pipeline(classifier: Any, rows: Rows) -> Found:
+    return find_ties(classifier.steps[-1][1], classifier[:-1].transform(rows))
+
+
+def _threshold(classifier: Any, rows: Rows) -> Found:
+    inner = getattr(classifier, "estimator_", classifier.estimator)
+    limit = getattr(classifier, "best_threshold_", getattr(classifier, "threshold", "auto"))
+    found = np.zeros(len(rows), dtype=np.bool_)
+    if hasattr(inner, "predict_proba"):
+        second = inner.predict_proba(rows)[:, 1]
+        found |= _near(second - (0.5 if limit == "auto" else limit), 1.0)
+    if hasattr(inner, "decision_function"):
+        found |= _near(inner.decision_function(rows) - (0.0 if limit == "auto" else limit), 1.0)
+    return found
+
+
+def _against_rest(classifier: Any, rows: Rows) -> Found:
+    if hasattr(classifier.estimators_[0], "decision_function"):
+        return _by_scores(classifier, rows)
+    return _by_probabilities(classifier, rows) & _sums(classifier)
+
+
+def _against_one(classifier: Any, rows: Rows) -> Found:
+    votes = _by_scores(classifier, rows) & _sums(classifier)
+    return votes | _of_parts(classifier, rows)
+
+
+def _code(classifier: Any, rows: Rows) -> Found:
+    each = [
+        part.decision_function(rows)
+        if hasattr(part, "decision_function")
+        else part.predict_proba(rows)[:, 1]
+        for part in classifier.estimators_
+    ]
+    return _by_distance(classifier.code_book_, np.column_stack(each))
+
+
+def _averaged(classifier: Any, rows: Rows) -> Found:
+    """Find ties of a mean of probabilities, or of parts that have none and vote."""
+    if getattr(classifier, "voting", "soft") == "hard":
+        return _of_parts(classifier, rows)
+    whole = _by_probabilities(classifier, rows) & _sums(classifier)
+    if all(hasattr(part, "predict_proba") for part in classifier.estimators_):
+        return whole
+    return whole | _of_parts(classifier, rows)
+
+
+def _boosted(classifier: Any, rows: Rows) -> Found:
+    return (_by_scores(classifier, rows) & _sums(classifier)) | _of_parts(classifier, rows)
+
+
+def _stacked(classifier: Any, rows: Rows) -> Found:
+    return find_ties(classifier.final_estimator_, classifier.transform(rows))
+
+
+def _sums(classifier: Any) -> bool:
+    """Tell whether a part computes its scores by sums of products."""
+    inner = [getattr(part, "steps", [("", part)])[-1][1] for part in classifier.estimators_]
+    return any(isinstance(part, kinds) for part in inner for kinds, _ in _FINDERS)
+
+
+_FINDERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, Rows], Found]], ...] = (
+    (LinearClassifierMixin, _by_scores),
+    ((SVC, NuSVC), _by_pairs),
+    ((QuadraticDiscriminantAnalysis, GaussianNB, BernoulliNB), _by_probabilities),
+    ((ComplementNB, MultinomialNB, MLPClassifier, CalibratedClassifierCV), _by_probabilities),
+    (NearestCentroid, _centroid),
+    (Pipeline, _pipeline),
+    ((GridSearchCV, RandomizedSearchCV), lambda it, rows: find_ties(it.best_estimator_, rows)),
+    ((FixedThresholdClassifier, TunedThresholdClassifierCV), _threshold),
+    (OneVsRestClassifier, _against_rest),
+    (OneVsOneClassifier, _against_one),
+    (OutputCodeClassifier, _code),
+    ((BaggingClassifier, VotingClassifier), _averaged),
+    (AdaBoostClassifier, _boosted),
+    (StackingClassifier, _stacked),
+)
