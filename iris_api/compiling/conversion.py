@@ -18,6 +18,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble import VotingClassifier
 
 from iris_api.compiling import sampling
+from iris_api.compiling.converters.graph import NoConverterError
+from iris_api.compiling.converters.registry import convert
 from iris_api.compiling.proof import CompileError, Precision, Reference, UnansweredError, ask, prove
 from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session
@@ -68,16 +70,16 @@ def compile_model(vetted: Vetted) -> Compiled:
         UnansweredError: as `ask_scikit_learn` does.
     """
     estimator, reference = vetted.estimator, ask_scikit_learn(vetted)
-    # scikit-learn's trees round the rows to float32, as the caller's cast does. A step before the
-    # trees computes in float64, so that only float64 rows can agree.
-    order: tuple[Precision, ...] = ("float64", "float32")
-    reasons: dict[str, str] = {}
-    for precision in reversed(order) if sampling.has_trees(estimator) else order:
+    # Trees in float32 are another model, and skl2onnx's operators for them are deprecated.
+    trees = sampling.has_trees(estimator)
+    order: tuple[Precision, ...] = ("float64",) if trees else ("float64", "float32")
+    reasons = []
+    for precision in order:
         try:
             return convert_and_prove(estimator, reference, precision)
         except CompileError as error:
-            reasons.setdefault(str(error), precision)
-    raise CompileError("; ".join(f"{reason} ({where})" for reason, where in reasons.items()))
+            reasons.append(str(error))
+    raise CompileError(reasons[0])
 
 
 def ask_scikit_learn(vetted: Vetted) -> Reference:
@@ -100,8 +102,11 @@ def convert_and_prove(
     """Convert, load and prove in one precision, or raise a CompileError."""
     # skl2onnx, onnx and onnxruntime share no base class of errors, and a converter that does not
     # fit the estimator can raise anything. The estimator itself can still be served.
-    with _errors_as(CompileError, "it does not convert: "):
-        model = _convert(estimator, precision)
+    try:
+        with _errors_as(CompileError, "it does not convert: "):
+            model = _convert(estimator, precision)
+    except NoConverterError as error:
+        raise CompileError(str(error)) from error
     with _errors_as(CompileError, "it does not run: "):
         return Compiled(model, prove(open_session(model), reference, precision))
 
@@ -123,6 +128,8 @@ def _errors_as(kind: type[IrisError], prefix: str = "") -> Iterator[None]:
 
 def _convert(estimator: ClassifierMixin, precision: Precision) -> bytes:
     """Convert to a graph with our names, types and shapes of input and outputs."""
+    if precision == "float64":
+        return bytes(convert(estimator).SerializeToString(deterministic=True))
     tensor, type_ = _TYPES[precision]
     numbered = _number_classes(estimator)
     model = to_onnx(numbered, initial_types=[("rows", tensor([None, 4]))], target_opset=OPSETS)
@@ -131,8 +138,6 @@ def _convert(estimator: ClassifierMixin, precision: Precision) -> bytes:
     model.opset_import.extend(helper.make_opsetid(*opset) for opset in OPSETS.items())
     # The prefix makes the names "label" and "probabilities" available.
     model = onnx.compose.add_prefix(model, "sklearn/", rename_inputs=False)
-    if precision == "float64":
-        _round_before_trees(model.graph)
     _set_outputs(
         model.graph, numbered.classes_, type_, probabilities=hasattr(estimator, "predict_proba")
     )
@@ -158,24 +163,6 @@ def _number_classes(estimator: ClassifierMixin) -> ClassifierMixin:
 
 def _are_names(classes: object) -> bool:
     return isinstance(classes, np.ndarray) and classes.dtype.kind in "OSTU"
-
-
-def _round_before_trees(graph: Any) -> None:
-    """Cast float64 to float32 before each tree, as scikit-learn does, and back after it."""
-    nodes = []
-    for node in graph.node:
-        if not node.op_type.startswith("TreeEnsemble"):
-            nodes.append(node)
-            continue
-        rows, result = node.input[0], node.output[-1]
-        node.input[0], node.output[-1] = f"{result}/rows", f"{result}/float32"
-        nodes += [
-            helper.make_node("Cast", [rows], [node.input[0]], to=TensorProto.FLOAT),
-            node,
-            helper.make_node("Cast", [node.output[-1]], [result], to=TensorProto.DOUBLE),
-        ]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
 
 
 def _set_outputs(graph: Any, labels: NDArray[Any], type_: int, *, probabilities: bool) -> None:

@@ -1,7 +1,6 @@
 """Converters of estimators that are made of other estimators."""
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from iris_api.compiling.converters import ensembles
 from iris_api.compiling.converters.classifiers import convert_linear_team, nearest
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.converters.kernels import pair_sides, score_pairs
 
 
 def convert_pipeline(graph: Graph, pipeline: Any, rows: str) -> Answer:
@@ -122,14 +122,7 @@ def convert_one_against_one(graph: Graph, classifier: Any, rows: str) -> Answer:
         raise NoConverterError("one against one by distances has no exact compiled form")
     team = convert_team(graph, parts, rows)
     trust = _confidences(graph, parts, team)
-    sides = np.zeros((2, len(parts), classes))
-    for place, (low, high) in enumerate(combinations(range(classes), 2)):
-        sides[0, place, low] = sides[1, place, high] = 1.0
-    sums = graph.op("MatMul", trust, sides[1] - sides[0])
-    spread = graph.op("Mul", graph.op("Add", graph.op("Abs", sums), 1.0), 3.0)
-    second = graph.cast(team.index)
-    votes = graph.affine(second, sides[1] - sides[0], sides[0].sum(axis=0))
-    scores = graph.op("Add", votes, graph.op("Div", sums, spread))
+    scores = score_pairs(graph, trust, graph.cast(team.index), pair_sides(classes))
     if classes > 2:
         return Answer(graph.highest(scores), None, scores)
     score = graph.columns(scores, [1])

@@ -8,7 +8,7 @@ import onnx
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType
 
-from iris_api.compiling.converters.graph import OPSETS, Answer, Graph, NoConverterError
+from iris_api.compiling.converters.graph import OPSETS, Answer, Graph
 from iris_api.compiling.sampling import parts_of
 
 TREES_VERSION = 3
@@ -19,12 +19,7 @@ def convert_other_classifier(graph: Graph, classifier: Any, rows: str) -> Answer
     """Convert a classifier by skl2onnx."""
     label, second = _include(graph, _numbered(classifier), rows)
     index = graph.op("Reshape", label, np.array([-1]))
-    if hasattr(classifier, "predict_proba"):
-        return Answer(index, second)
-    if not hasattr(classifier, "decision_function"):
-        return Answer(index)
-    two = len(classifier.classes_) == 2
-    return Answer(index, None, graph.columns(second, [1]) if two else second)
+    return Answer(index, second if hasattr(classifier, "predict_proba") else None)
 
 
 def convert_other_transformer(graph: Graph, transformer: Any, rows: str) -> str:
@@ -54,10 +49,9 @@ def _include(graph: Graph, estimator: Any, rows: str) -> list[str]:
     outputs = [output.name for output in inner.output]
     nodes = []
     for node in inner.node:
-        if node.op_type.startswith("TreeEnsemble") and node.op_type != "TreeEnsemble":
-            raise NoConverterError(
-                f"{type(estimator).__name__} of trees has no exact compiled form"
-            )
+        outdated = node.op_type.startswith("TreeEnsemble")
+        if outdated or node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
+            raise ValueError(f"{node.op_type} is not exact, or not known to every ONNX Runtime")
         if node.op_type == "ZipMap":  # a list of dictionaries instead of a tensor
             outputs[outputs.index(node.output[0])] = node.input[0]
             continue

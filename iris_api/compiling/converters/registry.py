@@ -84,7 +84,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.semi_supervised import SelfTrainingClassifier
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from iris_api.compiling.converters import (
@@ -92,6 +92,7 @@ from iris_api.compiling.converters import (
     classifiers,
     composed,
     ensembles,
+    kernels,
     others,
     pieces,
     transformers,
@@ -100,6 +101,7 @@ from iris_api.compiling.converters.graph import (
     ClassifierConverter,
     Converters,
     Graph,
+    NoConverterError,
     TransformerConverter,
 )
 from iris_api.compiling.sampling import parts_of
@@ -128,6 +130,7 @@ CLASSIFIERS: dict[type, ClassifierConverter] = {
     MLPClassifier: classifiers.convert_perceptron,
     MultinomialNB: classifiers.convert_multinomial,
     NearestCentroid: classifiers.convert_centroid,
+    NuSVC: kernels.convert_vectors,
     OneVsOneClassifier: composed.convert_one_against_one,
     OneVsRestClassifier: composed.convert_one_against_rest,
     OutputCodeClassifier: composed.convert_output_code,
@@ -140,6 +143,7 @@ CLASSIFIERS: dict[type, ClassifierConverter] = {
     RidgeClassifier: classifiers.convert_linear,
     RidgeClassifierCV: classifiers.convert_linear,
     SGDClassifier: classifiers.convert_linear,
+    SVC: kernels.convert_vectors,
     SelfTrainingClassifier: composed.convert_wrapped,
     StackingClassifier: composed.convert_stacking,
     TunedThresholdClassifierCV: composed.convert_threshold,
@@ -159,8 +163,8 @@ TRANSFORMERS: dict[type, TransformerConverter] = {
     MaxAbsScaler: transformers.convert_largest,
     MinMaxScaler: transformers.convert_minimum,
     Normalizer: transformers.convert_normalizer,
-    Nystroem: transformers.convert_nystroem,
-    RBFSampler: transformers.convert_fourier,
+    Nystroem: kernels.convert_nystroem,
+    RBFSampler: kernels.convert_fourier,
     PCA: transformers.convert_principal,
     Pipeline: transformers.convert_steps,
     PolynomialFeatures: transformers.convert_polynomials,
@@ -210,8 +214,7 @@ def convert(classifier: ClassifierMixin) -> ModelProto:
         `classes_`; and, with `predict_proba`, "probabilities": float64 (n, k).
 
     Raises:
-        NoConverterError: Its exact form is known not to exist.
-        Exception: Whatever a converter raises for an estimator that it does not fit.
+        NoConverterError: There is none. The message is a sentence for those who trained it.
     """
     converters = Converters(
         CLASSIFIERS,
@@ -220,7 +223,14 @@ def convert(classifier: ClassifierMixin) -> ModelProto:
         others.convert_other_transformer,
     )
     graph = Graph(converters)
-    answer = graph.answer(classifier, graph.rows)
+    try:
+        answer = graph.answer(classifier, graph.rows)
+    except NoConverterError:
+        raise
+    except Exception as error:
+        # skl2onnx has no base of errors; and a converter that does not fit an unusual estimator
+        # fails like any code. Whatever it is, the estimator itself is still there to serve.
+        raise NoConverterError(why_not(classifier)) from error
     return graph.model(answer, columns=classifier.n_features_in_, classes=len(classifier.classes_))
 
 

@@ -181,21 +181,3 @@ def _risen(graph: Graph, values: str, powers: NDArray[np.float64]) -> str:
     safe = np.where(flat, 1.0, powers)
     grown = graph.op("Sub", graph.op("Exp", graph.op("Mul", logs, safe)), 1.0)
     return graph.op("Where", flat, logs, graph.op("Div", grown, safe))
-
-
-def convert_fourier(graph: Graph, sampler: Any, rows: str) -> str:
-    """Convert random Fourier features."""
-    waves = graph.affine(rows, sampler.random_weights_, sampler.random_offset_)
-    return graph.op("Mul", graph.op("Cos", waves), (2.0 / sampler.n_components) ** 0.5)
-
-
-def convert_nystroem(graph: Graph, transformer: Any, rows: str) -> str:
-    """Convert the approximation of a Gaussian kernel by some of the training rows."""
-    if transformer.kernel != "rbf":
-        raise NoConverterError("kernels other than rbf are not compiled")
-    points = np.asarray(transformer.components_, dtype=np.float64)
-    gamma = 1.0 / points.shape[1] if transformer.gamma is None else float(transformer.gamma)
-    crossed = graph.affine(rows, -2.0 * points.T, (points * points).sum(axis=1))
-    squares = graph.op("Add", crossed, graph.sum_columns(graph.op("Mul", rows, rows)))
-    kernel = graph.op("Exp", graph.op("Mul", graph.op("Max", squares, 0.0), -gamma))
-    return graph.op("MatMul", kernel, np.ascontiguousarray(transformer.normalization_.T))

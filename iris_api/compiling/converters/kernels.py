@@ -1,0 +1,107 @@
+"""Converters of kernels: support vector machines and approximations of kernels."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.converters.others import convert_other_classifier
+
+
+def convert_vectors(graph: Graph, classifier: Any, rows: str) -> Answer:
+    """Convert a support vector machine, which decides between each pair of classes."""
+    pairs = list(combinations(range(len(classifier.classes_)), 2))
+    weights = _weights(classifier, pairs)
+    kernel = _kernel(graph, classifier, rows)
+    decisions = graph.affine(kernel, weights, classifier._intercept_)
+    probabilities = None
+    if hasattr(classifier, "predict_proba"):
+        probabilities = convert_other_classifier(graph, classifier, rows).probabilities
+    first = graph.cast(graph.op("Greater", decisions, 0.0))
+    if len(pairs) == 1:
+        index = graph.above(decisions, 0.0, "LessOrEqual")
+        return Answer(index, probabilities, graph.op("Neg", decisions))
+    sides = pair_sides(len(classifier.classes_))
+    votes = graph.affine(first, sides[0] - sides[1], sides[1].sum(axis=0))
+    second = graph.cast(graph.op("Less", decisions, 0.0))
+    ovr = score_pairs(graph, graph.op("Neg", decisions), second, sides)
+    index = graph.highest(ovr if classifier.break_ties else votes)
+    return Answer(
+        index, probabilities, ovr if classifier.decision_function_shape == "ovr" else decisions
+    )
+
+
+def _weights(classifier: Any, pairs: list[tuple[int, int]]) -> NDArray[np.float64]:
+    """Return the weight of each support vector for each pair of classes."""
+    coefficients = classifier._dual_coef_
+    ends = np.cumsum(classifier.n_support_)
+    starts = ends - classifier.n_support_
+    weights = np.zeros((coefficients.shape[1], len(pairs)))
+    for place, (low, high) in enumerate(pairs):
+        mine, theirs = slice(starts[low], ends[low]), slice(starts[high], ends[high])
+        weights[mine, place] = coefficients[high - 1, mine]
+        weights[theirs, place] = coefficients[low, theirs]
+    return weights
+
+
+def _kernel(graph: Graph, classifier: Any, rows: str) -> str:
+    """Return the kernel of each row with each support vector."""
+    points, gamma = classifier.support_vectors_, float(classifier._gamma)  # noqa: SLF001
+    if classifier.kernel == "linear":
+        return graph.op("MatMul", rows, np.ascontiguousarray(points.T))
+    if classifier.kernel == "rbf":
+        return _gaussian(graph, rows, points, gamma)
+    if classifier.kernel not in ("poly", "sigmoid"):
+        raise NoConverterError(
+            "a support vector machine with a kernel of its own cannot be compiled"
+        )
+    inner = graph.affine(rows, gamma * points.T, float(classifier.coef0))
+    if classifier.kernel == "sigmoid":
+        return graph.op("Tanh", inner)
+    return graph.op("Pow", inner, float(classifier.degree))
+
+
+def _gaussian(graph: Graph, rows: str, points: NDArray[np.float64], gamma: float) -> str:
+    crossed = graph.affine(rows, -2.0 * points.T, (points * points).sum(axis=1))
+    squares = graph.op("Add", crossed, graph.sum_columns(graph.op("Mul", rows, rows)))
+    return graph.op("Exp", graph.op("Mul", graph.op("Max", squares, 0.0), -gamma))
+
+
+def pair_sides(classes: int) -> NDArray[np.float64]:
+    """Return for each pair which class is its first, [0], and which its second, [1]."""
+    pairs = list(combinations(range(classes), 2))
+    sides: NDArray[np.float64] = np.eye(classes)[np.array(pairs).T]
+    return sides
+
+
+def score_pairs(graph: Graph, trust: str, second: str, sides: NDArray[np.float64]) -> str:
+    """Make scores of the classes from decisions between pairs, as `_ovr_decision_function` does.
+
+    Args:
+        graph: The graph.
+        trust: float64 (n, pairs), how much each decision is for the second class.
+        second: float64 (n, pairs), 1 where the second class has the vote, else 0.
+        sides: As `pair_sides` returns them.
+    """
+    sums = graph.op("MatMul", trust, sides[1] - sides[0])
+    spread = graph.op("Mul", graph.op("Add", graph.op("Abs", sums), 1.0), 3.0)
+    votes = graph.affine(second, sides[1] - sides[0], sides[0].sum(axis=0))
+    return graph.op("Add", votes, graph.op("Div", sums, spread))
+
+
+def convert_fourier(graph: Graph, sampler: Any, rows: str) -> str:
+    """Convert random Fourier features."""
+    waves = graph.affine(rows, sampler.random_weights_, sampler.random_offset_)
+    return graph.op("Mul", graph.op("Cos", waves), (2.0 / sampler.n_components) ** 0.5)
+
+
+def convert_nystroem(graph: Graph, transformer: Any, rows: str) -> str:
+    """Convert the approximation of a Gaussian kernel by some of the training rows."""
+    if transformer.kernel != "rbf":
+        raise NoConverterError("kernels other than rbf are not compiled")
+    points = np.asarray(transformer.components_, dtype=np.float64)
+    gamma = 1.0 / points.shape[1] if transformer.gamma is None else float(transformer.gamma)
+    kernel = _gaussian(graph, rows, points, gamma)
+    return graph.op("MatMul", kernel, np.ascontiguousarray(transformer.normalization_.T))

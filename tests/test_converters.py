@@ -1,0 +1,211 @@
+"""Converters to ONNX: their parts, and what they leave alone."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    VotingClassifier,
+)
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+from support.irises import IRIS, ROWS, SPECIES, fit, forest, fresh_rows, kind, logistic, scaled
+
+from iris_api.compiling.converters.graph import Answer, Converters, Graph, NoConverterError
+from iris_api.compiling.converters.registry import convert, why_not
+from iris_api.compiling.converters.steps import interpolate
+from iris_api.compiling.converters.trees import Tree, ensemble
+from iris_api.compiling.ties import find_ties
+from iris_api.model.onnx_session import open_session
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # skl2onnx, of versions
+
+
+def session_of(estimator: ClassifierMixin) -> ort.InferenceSession:
+    """Convert an estimator and open it."""
+    return open_session(convert(estimator).SerializeToString())
+
+
+def assert_equal(estimator: Any, rows: NDArray[np.float64]) -> None:
+    """Compare labels and probabilities bit for bit, or nearly so."""
+    labels, *probabilities = session_of(estimator).run(None, {"rows": rows})
+
+    assert np.array_equal(estimator.classes_[labels], estimator.predict(rows))
+    for each in probabilities:
+        assert np.abs(each - estimator.predict_proba(rows)).max() < 1e-12
+
+
+def missing(rows: NDArray[np.float64], share: float = 0.2) -> NDArray[np.float64]:
+    """Leave out some of the values."""
+    return np.where(np.random.default_rng(0).random(rows.shape) < share, np.nan, rows)
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        DecisionTreeClassifier(random_state=0),
+        forest(),
+        ExtraTreesClassifier(20, random_state=0),
+        HistGradientBoostingClassifier(max_iter=10),
+        BaggingClassifier(random_state=0),
+        make_pipeline(SimpleImputer(), logistic()),
+    ],
+    ids=kind,
+)
+def test_missing_values_go_the_same_way(classifier: Any) -> None:
+    """Trees that were trained with missing values send NaN where scikit-learn does."""
+    estimator = copy.deepcopy(classifier).fit(missing(ROWS), SPECIES)
+
+    assert_equal(estimator, missing(fresh_rows()))
+
+
+def test_infinite_thresholds_divide_missing_values_from_the_others() -> None:
+    """A split between NaN and all numbers has the threshold infinity."""
+    rows = np.column_stack([np.where(IRIS.target == 0, np.nan, 1.0), np.zeros((150, 3))])
+    estimator = DecisionTreeClassifier(random_state=0).fit(rows, SPECIES)
+
+    assert np.isinf(estimator.tree_.threshold).any()
+    assert_equal(estimator, missing(fresh_rows()))
+
+
+@pytest.mark.parametrize("weights", [[1e300, -1e300], [0.1, 0.2]], ids=str)
+def test_a_row_on_a_split_goes_left_and_the_next_number_right(weights: list[float]) -> None:
+    """Splits and weights keep all of their 64 bits."""
+    split = np.array([1.1])
+    tree = Tree.of_steps(0, 0, split, np.array(weights))
+
+    attributes = ensemble([tree], 1)
+
+    assert attributes["nodes_splits"].double_data[0] == np.nextafter(1.1, 0)
+    assert sorted(attributes["leaf_weights"].double_data) == sorted(weights)
+
+
+@pytest.mark.parametrize("classes", [SPECIES, SPECIES == "setosa"], ids=["three", "two"])
+def test_a_tree_that_was_grown_to_its_end_stands_once(classes: NDArray[Any]) -> None:
+    """The classes do not multiply the trees where each leaf has one class."""
+    estimator = RandomForestClassifier(30, random_state=0).fit(ROWS, classes)
+
+    trees = next(node for node in convert(estimator).graph.node if node.op_type == "TreeEnsemble")
+
+    roots = next(each.ints for each in trees.attribute if each.name == "tree_roots")
+    assert len(roots) == 30
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        fit(Pipeline([("inner", scaled(StandardScaler())), ("none", None), ("last", forest())])),
+        fit(
+            make_pipeline(
+                FeatureUnion(
+                    [("a", MinMaxScaler()), ("b", "passthrough"), ("c", "drop")],
+                    transformer_weights={"a": 3.0},
+                ),
+                forest(),
+            )
+        ),
+        fit(VotingClassifier([("svc", SVC()), ("tree", scaled(forest())), ("none", "drop")])),
+        fit(
+            CalibratedClassifierCV(
+                VotingClassifier([("a", logistic()), ("b", forest())], voting="soft")
+            )
+        ),
+        fit(CalibratedClassifierCV(SVC()), SPECIES == "virginica"),
+        fit(scaled(AdaBoostClassifier(DecisionTreeClassifier(max_depth=3), random_state=0))),
+    ],
+    ids=kind,
+)
+def test_estimators_nest(estimator: Any) -> None:
+    """What is composed of composed estimators converts as a whole."""
+    assert_equal(estimator, fresh_rows())
+
+
+def test_columns_that_were_chosen_by_name_are_found_by_place() -> None:
+    """A transformer of named columns keeps their places in the frame that it was fitted on."""
+    frame = load_iris(as_frame=True).data
+    step = ColumnTransformer(
+        [("petals", StandardScaler(), IRIS.feature_names[2:]), ("last", "passthrough", [0])]
+    )
+    estimator = make_pipeline(step, forest()).fit(frame, SPECIES)
+
+    labels, _ = session_of(estimator).run(None, {"rows": ROWS})
+
+    assert np.array_equal(estimator.classes_[labels], estimator.predict(frame))
+
+
+def test_interpolation_is_numpys() -> None:
+    """Points of the same place, the points themselves and numbers outside are as in numpy."""
+    places, heights = np.array([0.0, 1.0, 1.0, 3.0]), np.array([0.5, 0.1, 0.7, 0.9])
+    values = np.concatenate([places, np.nextafter(places, 9), np.linspace(-1, 4, 77)])
+    graph = Graph(Converters({}, {}, None, None))  # type: ignore[arg-type]
+
+    found = interpolate(graph, graph.rows, [(places, heights)])
+
+    model = graph.model(Answer(graph.highest(found), found), columns=1, classes=1)
+    got = open_session(model.SerializeToString()).run(None, {"rows": values[:, np.newaxis]})[1]
+    assert np.array_equal(got.ravel(), np.interp(values, places, heights))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (fit(GaussianProcessClassifier()), "Gaussian processes have no exact compiled form"),
+        (fit(DummyClassifier(strategy="uniform")), "answers at random"),
+        (fit(GradientBoostingClassifier(init=logistic())), "begins with another estimator"),
+        (
+            HistGradientBoostingClassifier(categorical_features=[3], max_iter=2).fit(
+                ROWS.round(), SPECIES
+            ),
+            "categorical features",
+        ),
+        (
+            fit(make_pipeline(FunctionTransformer(np.sinh), logistic())),
+            "a function of its own cannot be compiled",
+        ),
+        (fit(CalibratedClassifierCV(LinearSVC(), method="temperature")), "use sigmoid calibration"),
+    ],
+)
+def test_the_reason_is_a_sentence(estimator: Any, reason: str) -> None:
+    """What has no exact form says so without the words of a converter."""
+    with pytest.raises(NoConverterError, match=reason):
+        convert(estimator)
+
+
+def test_neighbours_are_named_wherever_they_are() -> None:
+    """The part that is in the way is what the reason names."""
+    estimator = fit(VotingClassifier([("a", logistic()), ("b", scaled(KNeighborsClassifier()))]))
+
+    assert why_not(estimator) == "nearest neighbours has no exact compiled form"
+
+
+def test_ties_are_found_in_sums_and_not_in_trees() -> None:
+    """A row between two classes is a tie for a line, and none for a forest or a clear row."""
+    line = fit(logistic(), SPECIES == "setosa")
+    line.coef_, line.intercept_ = np.array([[1.0, 0, 0, 0]]), np.array([-5.0])
+    rows = np.array([[5.0, 1, 1, 1], [5.0 + 1e-10, 1, 1, 1]])
+
+    assert find_ties(line, rows).tolist() == [True, False]
+    assert find_ties(VotingClassifier([("a", line)]).fit(ROWS, SPECIES), rows).tolist() == [
+        False,
+        False,
+    ]
+    assert not find_ties(fit(forest()), fresh_rows()).any()
