@@ -21,6 +21,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
+from sklearn.feature_selection import RFE
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.neighbors import KNeighborsClassifier
@@ -129,6 +130,7 @@ def test_a_tree_that_was_grown_to_its_end_stands_once(classes: NDArray[Any]) -> 
                 VotingClassifier([("a", logistic()), ("b", forest())], voting="soft")
             )
         ),
+        fit(RFE(logistic(), n_features_to_select=2)),
         fit(CalibratedClassifierCV(SVC()), SPECIES == "virginica"),
         fit(scaled(AdaBoostClassifier(DecisionTreeClassifier(max_depth=3), random_state=0))),
     ],
@@ -180,6 +182,12 @@ def test_interpolation_is_numpys() -> None:
         (
             fit(make_pipeline(FunctionTransformer(np.sinh), logistic())),
             "a function of its own cannot be compiled",
+        ),
+        (
+            CalibratedClassifierCV(logistic(), method="isotonic").fit(
+                ROWS.astype(np.float32), SPECIES
+            ),
+            "trained on float32",
         ),
         (fit(CalibratedClassifierCV(LinearSVC(), method="temperature")), "use sigmoid calibration"),
     ],

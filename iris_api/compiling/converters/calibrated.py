@@ -44,6 +44,10 @@ def _sigmoid(graph: Graph, parts: list[Any], response: str, _: bool) -> str:
 def _isotonic(graph: Graph, parts: list[Any], response: str, _: bool) -> str:
     """Interpolate between the thresholds of isotonic regressions, one a column."""
     regressions = [each for part in parts for each in part.calibrators]
+    if any(each.X_thresholds_.dtype != np.float64 for each in regressions):
+        raise NoConverterError(
+            "isotonic calibration that was trained on float32 has no exact compiled form"
+        )
     flat = graph.op("Reshape", response, np.array([-1, len(regressions)]))
     lowest = np.array([each.X_min_ for each in regressions])
     highest = np.array([each.X_max_ for each in regressions])

@@ -30,6 +30,11 @@ def convert_wrapped(graph: Graph, wrapper: Any, rows: str) -> Answer:
     return graph.answer(getattr(wrapper, "estimator_", wrapper.estimator), rows)
 
 
+def convert_elimination(graph: Graph, selector: Any, rows: str) -> Answer:
+    """Convert the classifier of the features that a selection left."""
+    return graph.answer(selector.estimator_, graph.transform(selector, rows))
+
+
 def scores_of(classifier: Any, answer: Answer) -> str:
     """Return the scores of a classifier that has `decision_function`."""
     if answer.scores is None:

@@ -16,6 +16,8 @@ def convert_binarizer(graph: Graph, transformer: Any, rows: str) -> str:
 
 def convert_bins(graph: Graph, transformer: Any, rows: str) -> str:
     """Convert a division into bins, numbered or one column each."""
+    if transformer.dtype not in (None, np.float64):
+        raise NoConverterError("bins of rows in float32 have no exact compiled form")
     edges = [each[1:-1] for each in transformer.bin_edges_]
     counts = [len(each) + 1 for each in edges]
     if any((np.diff(each) <= 0).any() for each in edges):

@@ -138,6 +138,8 @@ CLASSIFIERS: dict[type, ClassifierConverter] = {
     Perceptron: classifiers.convert_linear,
     Pipeline: composed.convert_pipeline,
     QuadraticDiscriminantAnalysis: classifiers.convert_quadratic,
+    RFE: composed.convert_elimination,
+    RFECV: composed.convert_elimination,
     RandomForestClassifier: ensembles.convert_forest,
     RandomizedSearchCV: composed.convert_search,
     RidgeClassifier: classifiers.convert_linear,
