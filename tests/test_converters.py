@@ -36,7 +36,7 @@ from iris_api.compiling.converters.registry import convert, why_not
 from iris_api.compiling.converters.steps import interpolate
 from iris_api.compiling.converters.trees import Tree, ensemble
 from iris_api.compiling.ties import find_ties
-from iris_api.model.onnx_session import open_session
+from iris_api.model.engines import open_session
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # skl2onnx, of versions
 

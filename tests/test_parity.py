@@ -14,7 +14,7 @@ from support.irises import IRIS, ROWS, SPECIES
 
 from iris_api.compiling.converters.registry import convert
 from iris_api.compiling.ties import find_ties
-from iris_api.model.onnx_session import open_session
+from iris_api.model.engines import open_session
 
 THREE = SPECIES
 TWO = np.where(IRIS.target == 1, "versicolor", "other")
