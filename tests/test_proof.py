@@ -45,7 +45,7 @@ def test_almost_the_same_estimator_is_caught() -> None:
 @pytest.mark.parametrize(
     ("scaler", "precision", "share"),
     [
-        pytest.param(None, "float32", 1.0, id="bare"),
+        pytest.param(None, "float64", 1.0, id="bare"),
         # Decision boundaries are searched between random rows, which misses those of small boxes.
         pytest.param(StandardScaler(), "float64", 0.5, id="scaled"),
     ],
@@ -110,7 +110,7 @@ def test_a_clear_vote_for_another_class_is_no_tie() -> None:
 
     assert proof.ties < proof.rows / 100
     with pytest.raises(CompileError, match="labels differ"):
-        convert_and_prove(fit(forest()), ask(estimator, fresh_rows()), "float32")
+        convert_and_prove(fit(forest()), ask(estimator, fresh_rows()), "float64")
 
 
 @pytest.mark.parametrize(
