@@ -158,7 +158,7 @@ def test_interpolation_is_numpys() -> None:
     """Points of the same place, the points themselves and numbers outside are as in numpy."""
     places, heights = np.array([0.0, 1.0, 1.0, 3.0]), np.array([0.5, 0.1, 0.7, 0.9])
     values = np.concatenate([places, np.nextafter(places, 9), np.linspace(-1, 4, 77)])
-    graph = Graph(Converters({}, {}, None, None))  # type: ignore[arg-type]
+    graph = Graph(Converters({}, {}, {}, None, None))  # type: ignore[arg-type]
 
     found = interpolate(graph, graph.rows, [(places, heights)])
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model._base import LinearClassifierMixin
 
 from iris_api.compiling.converters import ensembles
-from iris_api.compiling.converters.classifiers import convert_linear_team, nearest
+from iris_api.compiling.converters.classifiers import nearest
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
 from iris_api.compiling.converters.kernels import pair_sides, score_pairs
 
@@ -65,15 +64,22 @@ def confidence(graph: Graph, classifier: Any, answer: Answer) -> str:
 
 def convert_team(graph: Graph, parts: Sequence[Any], rows: str) -> Answer:
     """Convert several classifiers of the same classes; the results are (n, parts, …)."""
-    kinds = {(type(part), getattr(part, "loss", None), len(part.classes_)) for part in parts}
-    if len(kinds) == 1 and isinstance(parts[0], LinearClassifierMixin):
-        return convert_linear_team(graph, list(parts), rows)
+    together = graph.converters.teams.get(type(parts[0]))
+    alone = any(getattr(part, "probability", False) for part in parts)  # of a machine of its own
+    if together and not alone and len({_kind(part) for part in parts}) == 1:
+        return together(graph, list(parts), rows)
     answers = [graph.answer(part, rows) for part in parts]
     return Answer(
         index=_together(graph, [answer.index for answer in answers], []),
         probabilities=_gather(graph, [answer.probabilities for answer in answers], len(parts)),
         scores=_gather(graph, [answer.scores for answer in answers], len(parts)),
     )
+
+
+def _kind(classifier: Any) -> tuple[type, int, str]:
+    """Return what classifiers have in common that are converted by one formula."""
+    parameters = {**classifier.get_params(), "random_state": None}
+    return type(classifier), len(classifier.classes_), repr(parameters)
 
 
 def _gather(graph: Graph, results: list[str | None], parts: int) -> str | None:

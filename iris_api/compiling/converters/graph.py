@@ -42,14 +42,24 @@ class Answer:
 
 
 ClassifierConverter = Callable[["Graph", Any, str], Answer]
+TeamConverter = Callable[["Graph", list[Any], str], Answer]
 TransformerConverter = Callable[["Graph", Any, str], str]
 
 
 @dataclass(frozen=True)
 class Converters:
-    """Who converts what: by type, and whoever takes the rest."""
+    """Who converts what: by type, and whoever takes the rest.
+
+    Attributes:
+        classifiers: For classifiers.
+        teams: For several classifiers of one kind and of the same parameters at once.
+        transformers: For transformers.
+        other_classifier: For classifiers of other types.
+        other_transformer: For transformers of other types.
+    """
 
     classifiers: Mapping[type, ClassifierConverter]
+    teams: Mapping[type, TeamConverter]
     transformers: Mapping[type, TransformerConverter]
     other_classifier: ClassifierConverter
     other_transformer: TransformerConverter
@@ -61,20 +71,20 @@ class Graph:
     rows = "rows"
 
     def __init__(self, converters: Converters) -> None:
-        self._converters = converters
+        self.converters = converters
         self._nodes: list[NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], TensorProto] = {}
         self._rounded: dict[str, str] = {}
 
     def answer(self, classifier: Any, rows: str) -> Answer:
         """Convert a classifier that is given rows, float64 (n, features)."""
-        converters = self._converters
+        converters = self.converters
         convert = converters.classifiers.get(type(classifier), converters.other_classifier)
         return convert(self, classifier, rows)
 
     def transform(self, transformer: Any, rows: str) -> str:
         """Convert a transformer of rows, and return the name of the new rows."""
-        converters = self._converters
+        converters = self.converters
         convert = converters.transformers.get(type(transformer), converters.other_transformer)
         return convert(self, transformer, rows)
 

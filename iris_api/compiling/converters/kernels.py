@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
 from iris_api.compiling.converters.others import convert_other_classifier
@@ -12,29 +13,50 @@ from iris_api.compiling.converters.others import convert_other_classifier
 
 def convert_vectors(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a support vector machine, which decides between each pair of classes."""
-    pairs = list(combinations(range(len(classifier.classes_)), 2))
-    weights = _weights(classifier, pairs)
-    kernel = _kernel(graph, classifier, rows)
-    decisions = graph.affine(kernel, weights, classifier._intercept_)
-    probabilities = None
-    if hasattr(classifier, "predict_proba"):
-        probabilities = convert_other_classifier(graph, classifier, rows).probabilities
-    first = graph.cast(graph.op("Greater", decisions, 0.0))
-    if len(pairs) == 1:
-        index = graph.above(decisions, 0.0, "LessOrEqual")
-        return Answer(index, probabilities, graph.op("Neg", decisions))
-    sides = pair_sides(len(classifier.classes_))
-    votes = graph.affine(first, sides[0] - sides[1], sides[1].sum(axis=0))
+    answer = _decide(graph, classifier, _decisions(graph, [classifier], rows))
+    if not hasattr(classifier, "predict_proba"):
+        return answer
+    probabilities = convert_other_classifier(graph, classifier, rows).probabilities
+    return Answer(answer.index, probabilities, answer.scores)
+
+
+def convert_vectors_team(graph: Graph, parts: list[Any], rows: str) -> Answer:
+    """Convert several machines of one kind at once; the results are (n, parts, …)."""
+    shape = np.array([-1, len(parts), len(parts[0].intercept_)])
+    decisions = graph.op("Reshape", _decisions(graph, parts, rows), shape)
+    return _decide(graph, parts[0], decisions)
+
+
+def _decisions(graph: Graph, parts: list[Any], rows: str) -> str:
+    """Return what libsvm decides between each pair of classes, (n, parts * pairs)."""
+    points = np.vstack([part.support_vectors_ for part in parts])
+    gammas = np.concatenate([np.full(len(part.support_), part._gamma) for part in parts])  # noqa: SLF001
+    intercepts = np.concatenate([part._intercept_ for part in parts])
+    kernel = _kernel(graph, parts[0], rows, points, gammas)
+    return graph.affine(kernel, block_diag(*map(_weights, parts)), intercepts)
+
+
+def _decide(graph: Graph, classifier: Any, decisions: str) -> Answer:
+    """Answer as libsvm does, from decisions along the last axis."""
+    scores = graph.op("Neg", decisions)
+    classes = len(classifier.classes_)
+    if classes == 2:
+        return Answer(graph.above(decisions, 0.0, "LessOrEqual"), None, scores)
+    sides = pair_sides(classes)
     second = graph.cast(graph.op("Less", decisions, 0.0))
-    ovr = score_pairs(graph, graph.op("Neg", decisions), second, sides)
-    index = graph.highest(ovr if classifier.break_ties else votes)
-    return Answer(
-        index, probabilities, ovr if classifier.decision_function_shape == "ovr" else decisions
-    )
+    by_class = score_pairs(graph, scores, second, sides)
+    index = graph.highest(by_class)
+    if not classifier.break_ties:
+        first = graph.cast(graph.op("Greater", decisions, 0.0))
+        votes = graph.op("MatMul", first, sides[0] - sides[1])
+        index = graph.highest(graph.op("Add", votes, sides[1].sum(axis=0)))
+    each = classifier.decision_function_shape == "ovr"
+    return Answer(index, None, by_class if each else decisions)
 
 
-def _weights(classifier: Any, pairs: list[tuple[int, int]]) -> NDArray[np.float64]:
+def _weights(classifier: Any) -> NDArray[np.float64]:
     """Return the weight of each support vector for each pair of classes."""
+    pairs = list(combinations(range(len(classifier.classes_)), 2))
     coefficients = classifier._dual_coef_
     ends = np.cumsum(classifier.n_support_)
     starts = ends - classifier.n_support_
@@ -46,27 +68,34 @@ def _weights(classifier: Any, pairs: list[tuple[int, int]]) -> NDArray[np.float6
     return weights
 
 
-def _kernel(graph: Graph, classifier: Any, rows: str) -> str:
+def _kernel(
+    graph: Graph,
+    classifier: Any,
+    rows: str,
+    points: NDArray[np.float64],
+    gammas: NDArray[np.float64],
+) -> str:
     """Return the kernel of each row with each support vector."""
-    points, gamma = classifier.support_vectors_, float(classifier._gamma)  # noqa: SLF001
     if classifier.kernel == "linear":
         return graph.op("MatMul", rows, np.ascontiguousarray(points.T))
     if classifier.kernel == "rbf":
-        return _gaussian(graph, rows, points, gamma)
+        return _gaussian(graph, rows, points, gammas)
     if classifier.kernel not in ("poly", "sigmoid"):
         raise NoConverterError(
             "a support vector machine with a kernel of its own cannot be compiled"
         )
-    inner = graph.affine(rows, gamma * points.T, float(classifier.coef0))
+    inner = graph.affine(rows, gammas * points.T, float(classifier.coef0))
     if classifier.kernel == "sigmoid":
         return graph.op("Tanh", inner)
     return graph.op("Pow", inner, float(classifier.degree))
 
 
-def _gaussian(graph: Graph, rows: str, points: NDArray[np.float64], gamma: float) -> str:
+def _gaussian(
+    graph: Graph, rows: str, points: NDArray[np.float64], gammas: NDArray[np.float64]
+) -> str:
     crossed = graph.affine(rows, -2.0 * points.T, (points * points).sum(axis=1))
     squares = graph.op("Add", crossed, graph.sum_columns(graph.op("Mul", rows, rows)))
-    return graph.op("Exp", graph.op("Mul", graph.op("Max", squares, 0.0), -gamma))
+    return graph.op("Exp", graph.op("Mul", graph.op("Max", squares, 0.0), -gammas))
 
 
 def pair_sides(classes: int) -> NDArray[np.float64]:
@@ -81,13 +110,14 @@ def score_pairs(graph: Graph, trust: str, second: str, sides: NDArray[np.float64
 
     Args:
         graph: The graph.
-        trust: float64 (n, pairs), how much each decision is for the second class.
-        second: float64 (n, pairs), 1 where the second class has the vote, else 0.
+        trust: float64 (n, …, pairs), how much each decision is for the second class.
+        second: float64 (n, …, pairs), 1 where the second class has the vote, else 0.
         sides: As `pair_sides` returns them.
     """
     sums = graph.op("MatMul", trust, sides[1] - sides[0])
     spread = graph.op("Mul", graph.op("Add", graph.op("Abs", sums), 1.0), 3.0)
-    votes = graph.affine(second, sides[1] - sides[0], sides[0].sum(axis=0))
+    won = graph.op("MatMul", second, sides[1] - sides[0])
+    votes = graph.op("Add", won, sides[0].sum(axis=0))
     return graph.op("Add", votes, graph.op("Div", sums, spread))
 
 
@@ -103,5 +133,5 @@ def convert_nystroem(graph: Graph, transformer: Any, rows: str) -> str:
         raise NoConverterError("kernels other than rbf are not compiled")
     points = np.asarray(transformer.components_, dtype=np.float64)
     gamma = 1.0 / points.shape[1] if transformer.gamma is None else float(transformer.gamma)
-    kernel = _gaussian(graph, rows, points, gamma)
+    kernel = _gaussian(graph, rows, points, np.array(gamma))
     return graph.op("MatMul", kernel, np.ascontiguousarray(transformer.normalization_.T))

@@ -102,6 +102,7 @@ from iris_api.compiling.converters.graph import (
     Converters,
     Graph,
     NoConverterError,
+    TeamConverter,
     TransformerConverter,
 )
 from iris_api.compiling.sampling import parts_of
@@ -152,6 +153,12 @@ CLASSIFIERS: dict[type, ClassifierConverter] = {
     VotingClassifier: composed.convert_voting,
     _ConstantPredictor: classifiers.convert_constant,
 }
+
+_TEAMS: dict[type, TeamConverter] = {
+    kind: classifiers.convert_linear_team
+    for kind, converter in CLASSIFIERS.items()
+    if converter is classifiers.convert_linear
+} | {SVC: kernels.convert_vectors_team, NuSVC: kernels.convert_vectors_team}
 
 TRANSFORMERS: dict[type, TransformerConverter] = {
     Binarizer: pieces.convert_binarizer,
@@ -220,6 +227,7 @@ def convert(classifier: ClassifierMixin) -> ModelProto:
     """
     converters = Converters(
         CLASSIFIERS,
+        _TEAMS,
         TRANSFORMERS,
         others.convert_other_classifier,
         others.convert_other_transformer,
