@@ -217,3 +217,25 @@ def test_ties_are_found_in_sums_and_not_in_trees() -> None:
         False,
     ]
     assert not find_ties(fit(forest()), fresh_rows()).any()
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        DecisionTreeClassifier(),
+        RandomForestClassifier(2, bootstrap=False),
+        GradientBoostingClassifier(init="zero", n_estimators=1),
+        HistGradientBoostingClassifier(max_iter=1),
+        BaggingClassifier(DecisionTreeClassifier(), n_estimators=1, bootstrap=False),
+        VotingClassifier([("a", DecisionTreeClassifier()), ("b", ExtraTreesClassifier(2))]),
+        CalibratedClassifierCV(DecisionTreeClassifier(), cv=2, ensemble=False),
+    ],
+    ids=kind,
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_exact_ties_go_the_same_way(classifier: Any, classes: int) -> None:
+    """Where all classes have the same score, the label is the one that scikit-learn's is."""
+    rows, labels = np.ones((4 * classes, 4)), np.tile(np.arange(classes), 4)
+    estimator = copy.deepcopy(classifier).fit(rows, labels)
+
+    assert_equal(estimator, rows)

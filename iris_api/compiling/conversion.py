@@ -19,7 +19,7 @@ from sklearn.ensemble import VotingClassifier
 
 from iris_api.compiling import sampling
 from iris_api.compiling.converters.graph import NoConverterError
-from iris_api.compiling.converters.registry import convert
+from iris_api.compiling.converters.registry import convert, why_not
 from iris_api.compiling.proof import CompileError, Precision, Reference, UnansweredError, ask, prove
 from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session
@@ -77,8 +77,10 @@ def compile_model(vetted: Vetted) -> Compiled:
     for precision in order:
         try:
             return convert_and_prove(estimator, reference, precision)
-        except CompileError as error:
+        except NoConverterError as error:
             reasons.append(str(error))
+        except CompileError as error:
+            reasons.append(f"{why_not(estimator)}: {error}")
     raise CompileError(reasons[0])
 
 
@@ -99,14 +101,11 @@ def ask_scikit_learn(vetted: Vetted) -> Reference:
 def convert_and_prove(
     estimator: ClassifierMixin, reference: Reference, precision: Precision
 ) -> Compiled:
-    """Convert, load and prove in one precision, or raise a CompileError."""
+    """Convert, load and prove in one precision, or raise a CompileError or NoConverterError."""
     # skl2onnx, onnx and onnxruntime share no base class of errors, and a converter that does not
     # fit the estimator can raise anything. The estimator itself can still be served.
-    try:
-        with _errors_as(CompileError, "it does not convert: "):
-            model = _convert(estimator, precision)
-    except NoConverterError as error:
-        raise CompileError(str(error)) from error
+    with _errors_as(CompileError, "it does not convert: "):
+        model = _convert(estimator, precision)
     with _errors_as(CompileError, "it does not run: "):
         return Compiled(model, prove(open_session(model), reference, precision))
 
