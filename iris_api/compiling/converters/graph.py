@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from iris_api.compiling.converters.trees import Tree, ensemble
 from iris_api.errors import IrisError
@@ -205,7 +205,7 @@ class Graph:
         for name, result in results.items():
             self._nodes.append(helper.make_node("Identity", [result], [name]))
         nodes = _needed(self._nodes, set(results))
-        used = {name for node in nodes for name in node.input}
+        used = {name for node in nodes for name in _read_by(node)}
         rows = helper.make_tensor_value_info(self.rows, TensorProto.DOUBLE, ["n", columns])
         constants = [each for each in self._constants.values() if each.name in used]
         opsets = [helper.make_opsetid(*opset) for opset in OPSETS.items()]
@@ -219,6 +219,12 @@ def _needed(nodes: list[NodeProto], results: set[str]) -> list[NodeProto]:
     kept = []
     for node in reversed(nodes):
         if needed.intersection(node.output):
-            needed.update(node.input)
+            needed.update(_read_by(node))
             kept.append(node)
     return kept[::-1]
+
+
+def _read_by(node: NodeProto) -> set[str]:
+    """Return the names that a node reads, its inner graphs included."""
+    inner = (each.g for each in node.attribute if each.type == AttributeProto.GRAPH)
+    return set(node.input).union(*(_read_by(each) for graph in inner for each in graph.node))
