@@ -24,9 +24,17 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import RFE
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.impute import SimpleImputer
+from sklearn.naive_bayes import CategoricalNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MinMaxScaler,
+    PolynomialFeatures,
+    StandardScaler,
+)
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from support.irises import IRIS, ROWS, SPECIES, fit, forest, fresh_rows, kind, logistic, scaled
@@ -237,5 +245,25 @@ def test_exact_ties_go_the_same_way(classifier: Any, classes: int) -> None:
     """Where all classes have the same score, the label is the one that scikit-learn's is."""
     rows, labels = np.ones((4 * classes, 4)), np.tile(np.arange(classes), 4)
     estimator = copy.deepcopy(classifier).fit(rows, labels)
+
+    assert_equal(estimator, rows)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Binarizer(threshold=1.7), logistic()],
+        [KBinsDiscretizer(5, encode="ordinal"), logistic()],
+        [KBinsDiscretizer(5, encode="ordinal"), CategoricalNB()],
+        [StandardScaler(), PolynomialFeatures(2), logistic()],
+    ],
+    ids=lambda steps: type(steps[-2]).__name__,
+)
+def test_rows_that_float32_puts_on_the_other_side(steps: list[Any]) -> None:
+    """Numbers beside a threshold or an edge by one bit of 64, and rows far out, are not rounded."""
+    estimator = fit(make_pipeline(*steps))
+    edges = getattr(estimator[0], "bin_edges_", [None, None, np.array([1.7])])[2]
+    beside = np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 9)])
+    rows = np.array([[5.4, 3.9, edge, 0.4] for edge in beside] + [[99.0, 0.1, 88.0, 77.7]])
 
     assert_equal(estimator, rows)
