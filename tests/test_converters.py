@@ -40,8 +40,8 @@ from sklearn.tree import DecisionTreeClassifier
 from support.irises import IRIS, ROWS, SPECIES, fit, forest, fresh_rows, kind, logistic, scaled
 
 from iris_api.compiling.converters.graph import Answer, Converters, Graph, NoConverterError
+from iris_api.compiling.converters.piecewise import interpolate
 from iris_api.compiling.converters.registry import convert, why_not
-from iris_api.compiling.converters.steps import interpolate
 from iris_api.compiling.converters.trees import Tree, ensemble
 from iris_api.compiling.ties import find_ties
 from iris_api.model.engines import open_session

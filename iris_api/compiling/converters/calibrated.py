@@ -13,7 +13,7 @@ from iris_api.compiling.converters.composed import (
     scores_of,
 )
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
-from iris_api.compiling.converters.steps import interpolate
+from iris_api.compiling.converters.piecewise import interpolate
 
 
 def convert_calibrated(graph: Graph, classifier: Any, rows: str) -> Answer:

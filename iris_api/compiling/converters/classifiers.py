@@ -9,7 +9,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
 
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
-from iris_api.compiling.converters.steps import look_up
+from iris_api.compiling.converters.piecewise import look_up
 
 _LOGISTIC = (LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis)
 

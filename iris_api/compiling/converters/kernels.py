@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
+from iris_api.compiling.converters.fallback import convert_other_classifier
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
-from iris_api.compiling.converters.others import convert_other_classifier
 
 
 def convert_vectors(graph: Graph, classifier: Any, rows: str) -> Answer:

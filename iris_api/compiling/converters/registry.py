@@ -92,9 +92,9 @@ from iris_api.compiling.converters import (
     classifiers,
     composed,
     ensembles,
+    fallback,
     kernels,
-    others,
-    pieces,
+    piecewise,
     transformers,
 )
 from iris_api.compiling.converters.graph import (
@@ -161,13 +161,13 @@ _TEAMS: dict[type, TeamConverter] = {
 } | {SVC: kernels.convert_vectors_team, NuSVC: kernels.convert_vectors_team}
 
 TRANSFORMERS: dict[type, TransformerConverter] = {
-    Binarizer: pieces.convert_binarizer,
+    Binarizer: piecewise.convert_binarizer,
     ColumnTransformer: transformers.convert_columns,
     FastICA: transformers.convert_components,
     FeatureUnion: transformers.convert_union,
     FunctionTransformer: transformers.convert_function,
     IncrementalPCA: transformers.convert_principal,
-    KBinsDiscretizer: pieces.convert_bins,
+    KBinsDiscretizer: piecewise.convert_bins,
     LinearDiscriminantAnalysis: transformers.convert_discriminants,
     MaxAbsScaler: transformers.convert_largest,
     MinMaxScaler: transformers.convert_minimum,
@@ -178,10 +178,10 @@ TRANSFORMERS: dict[type, TransformerConverter] = {
     Pipeline: transformers.convert_steps,
     PolynomialFeatures: transformers.convert_polynomials,
     PowerTransformer: transformers.convert_power,
-    QuantileTransformer: pieces.convert_quantiles,
+    QuantileTransformer: piecewise.convert_quantiles,
     RobustScaler: transformers.convert_robust,
     SimpleImputer: transformers.convert_imputer,
-    SplineTransformer: pieces.convert_splines,
+    SplineTransformer: piecewise.convert_splines,
     StandardScaler: transformers.convert_standard,
     TruncatedSVD: transformers.convert_components,
     str: transformers.keep,  # "passthrough"
@@ -229,8 +229,8 @@ def convert(classifier: ClassifierMixin) -> ModelProto:
         CLASSIFIERS,
         _TEAMS,
         TRANSFORMERS,
-        others.convert_other_classifier,
-        others.convert_other_transformer,
+        fallback.convert_other_classifier,
+        fallback.convert_other_transformer,
     )
     graph = Graph(converters)
     try:

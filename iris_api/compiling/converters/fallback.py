@@ -1,4 +1,4 @@
-"""What has no converter of this project: skl2onnx converts it, in float64."""
+"""Estimators without a converter of this project: skl2onnx converts them, in float64."""
 
 import copy
 from typing import Any
