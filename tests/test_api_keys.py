@@ -168,21 +168,19 @@ def test_failure_that_passes(serve: servers.Serve, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(KEY)
 
-    def status(client: httpx.Client) -> int:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        return client.post("/predict", json=ROW, headers=headers).status_code
-
+    headers = {"Authorization": f"Bearer {KEY}"}
     with (
         serve(IRIS_API_KEYS_FILE=str(keys)) as server,
-        httpx.Client(base_url=server.url, timeout=10) as client,
+        httpx.Client(base_url=server.url, timeout=10, headers=headers) as client,
     ):
-        assert status(client) == 200
         (worker,) = servers.workers(server)
-        limits = psutil.Process(worker.pid).rlimit(psutil.RLIMIT_NOFILE)
-        worker.rlimit(psutil.RLIMIT_NOFILE, (1, limits[1]))
-        servers.wait_for(lambda: status(client) == 401, seconds=5)
-        worker.rlimit(psutil.RLIMIT_NOFILE, limits)
-        servers.wait_for(lambda: status(client) == 200, seconds=5)
+        limits = worker.rlimit(psutil.RLIMIT_NOFILE)
+        for limit, status in ((limits[0], 200), (1, 401), (limits[0], 200)):
+            worker.rlimit(psutil.RLIMIT_NOFILE, (limit, limits[1]))
+            servers.wait_for(
+                lambda: client.post("/predict", json=ROW).status_code == status,  # noqa: B023
+                seconds=5,
+            )
 
     reason = f"IRIS_API_KEYS_FILE: {keys}: Too many open files"
     assert server.log.read_text().count(f"every request is rejected: {reason}") == 1
@@ -197,13 +195,9 @@ def test_start_without_a_key(
     if content is not None:
         keys.write_text(content)
     env = plain_env | {"BENTOML_HOME": str(tmp_path), "IRIS_API_KEYS_FILE": str(keys)}
-    done = servers.run("-m", "bentoml", "serve", "service:IrisClassifier", env=env)
-
-    said = done.stdout + done.stderr
-    assert done.returncode == 1
     reason = ": No such file or directory" if content is None else " has no key; write one a line"
-    assert f"IRIS_API_KEYS_FILE: {keys}{reason}" in said
-    assert "Traceback" not in said
+
+    assert f"IRIS_API_KEYS_FILE: {keys}{reason}" in servers.fails_to_start(env=env)
 
 
 def test_keys_are_shown_nowhere(guarded: Guarded) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 from support import servers
 
@@ -18,33 +17,27 @@ REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def shared(
-    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[servers.Server]:
+def shared(serve: servers.Serve) -> Iterator[servers.Server]:
     """Run a service with two workers."""
-    folder = tmp_path_factory.mktemp("shared")
-    store = servers.copy_store(home, folder / "home")
-    env = plain_env | {
-        "BENTOML_HOME": str(store),
-        "IRIS_WORKERS": "2",
-    }
-    with servers.bentoml_service(folder / "log", env=env) as server:
-        _wait_for_workers(server, 2)
+    with serve(IRIS_WORKERS="2") as server:
+        servers.wait_for_starts(server, 2)
+        time.sleep(0.5)  # until they listen
         yield server
-
-
-def _wait_for_workers(server: servers.Server, started: int) -> None:
-    """Wait until so many workers were started, including replacements, and listen."""
-    servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == started)
-    time.sleep(0.5)
 
 
 def _held(server: servers.Server) -> list[int]:
     """Return how many clients each worker has."""
-    return [
-        sum(each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections("tcp"))
-        for worker in servers.workers(server)
-    ]
+    return list(map(servers.clients, servers.workers(server)))
+
+
+def _connect(server: servers.Server, stack: ExitStack, count: int, pause: float = 0) -> list[int]:
+    """Open connections, and return how many clients each worker then has."""
+    total = sum(_held(server)) + count
+    for _ in range(count):
+        stack.enter_context(servers.connect(server))
+        time.sleep(pause)
+    servers.wait_for(lambda: sum(_held(server)) == total)
+    return _held(server)
 
 
 def _ask(client: socket.socket) -> float:
@@ -60,18 +53,10 @@ def test_kept_connections_are_shared(shared: servers.Server, pause: float) -> No
     """Each worker gets its share of the clients, also after some of them left."""
     with ExitStack() as others, ExitStack() as clients:
         for stack in (others, clients, others, clients):
-            for _ in range(10):
-                stack.enter_context(servers.connect(shared))
-                time.sleep(pause)
-        servers.wait_for(lambda: sum(_held(shared)) == 40)
-        first = _held(shared)
+            first = _connect(shared, stack, 10, pause)
         others.close()
         servers.wait_for(lambda: sum(_held(shared)) == 20)
-        for _ in range(20):
-            clients.enter_context(servers.connect(shared))
-            time.sleep(pause)
-        servers.wait_for(lambda: sum(_held(shared)) == 40)
-        second = _held(shared)
+        second = _connect(shared, clients, 20, pause)
 
     # A worker that gets no core for a while loses some of those that come at once.
     assert max(first) <= 28
@@ -104,11 +89,7 @@ def test_clients_that_connect_for_each_request(shared: servers.Server) -> None:
     servers.wait_for(lambda: twice() == before)
 
     with ExitStack() as clients:
-        for _ in range(20):
-            clients.enter_context(servers.connect(shared))
-            time.sleep(0.01)
-        servers.wait_for(lambda: sum(_held(shared)) == 20)
-        assert max(_held(shared)) <= 14
+        assert max(_connect(shared, clients, 20, 0.01)) <= 14
 
 
 def test_a_worker_that_hangs(shared: servers.Server) -> None:
@@ -136,19 +117,14 @@ def test_counts(tmp_path: Path) -> None:
 def test_a_worker_that_dies(shared: servers.Server) -> None:
     """The replacement of a dead worker gets connections until it has as many as the others."""
     with ExitStack() as clients:
-        for _ in range(20):
-            clients.enter_context(servers.connect(shared))
-        servers.wait_for(lambda: sum(_held(shared)) == 20)
+        _connect(shared, clients, 20)
         victim, _ = servers.workers(shared)
         victim.send_signal(signal.SIGKILL)
         servers.wait_for(lambda: not victim.is_running())
         with ExitStack() as others:
             assert max(_ask(others.enter_context(servers.connect(shared))) for _ in range(10)) < 1
-        _wait_for_workers(shared, 3)
+        servers.wait_for_starts(shared, 3)
+        time.sleep(0.5)
         kept = max(_held(shared))
-        for _ in range(kept):
-            clients.enter_context(servers.connect(shared))
-            time.sleep(0.01)
 
-        servers.wait_for(lambda: sum(_held(shared)) == 2 * kept)
-        assert max(_held(shared)) <= kept + 3
+        assert max(_connect(shared, clients, kept, 0.01)) <= kept + 3

@@ -81,10 +81,11 @@ def _steps(function: Callable[[], object]) -> int:
     return count
 
 
-def _model(classes: list[Any], profile: TrainingProfile | None = None, **attributes: Any) -> Any:
+def _model(
+    classes: list[Any], profile: TrainingProfile | None = None, *, probabilities: bool = True
+) -> Any:
     return SimpleNamespace(
-        **{"version": 3, "classes": classes, "has_probabilities": True, "profile": profile}
-        | attributes
+        version=3, classes=classes, has_probabilities=probabilities, profile=profile
     )
 
 
@@ -117,7 +118,7 @@ def test_no_loop_over_rows() -> None:
 
 def test_a_model_without_probabilities_and_profile() -> None:
     """Such a model has predictions and times, and no more."""
-    counted = _count(_model(["a", "b"], has_probabilities=False), Answer(np.array([1, 1, 0]), None))
+    counted = _count(_model(["a", "b"], probabilities=False), Answer(np.array([1, 1, 0]), None))
 
     assert _series(counted.predictions) == {
         ("iris_predictions_total", (("label", "a"), ("model_version", "3"))): 1,

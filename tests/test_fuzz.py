@@ -1,6 +1,5 @@
-"""Generated requests: from the OpenAPI document, rows compared with scikit-learn, and any JSON."""
+"""Generated requests: from the OpenAPI document, and rows compared with scikit-learn."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +18,6 @@ LENGTHS = st.floats(0, 100, allow_nan=False) | st.integers(0, 100)
 ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=50)
 SMALL = st.floats(0, 10).map(lambda number: round(number, 1))
 FLOWERS = st.lists(st.tuples(SMALL, SMALL, SMALL, SMALL), min_size=1, max_size=50)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.dictionaries(st.sampled_from([*FEATURES, "instances"]) | st.text(max_size=5), inner)
-    ),
-    max_leaves=20,
-)
 
 
 @pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.thorough)])
@@ -71,23 +62,5 @@ def test_rows_against_sklearn(
         untied = top - second > 1e-6
         predicted = np.array(labels.json()["predictions"])
         assert (predicted == estimator.classes_[expected.argmax(axis=1)])[untied].all()
-
-    check()
-
-
-@pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.thorough)])
-def test_any_json(client: httpx.Client, examples: int) -> None:
-    """Any JSON is answered, or rejected with an error of one line."""
-
-    @settings(max_examples=examples, deadline=None, database=None)
-    @given(JSON)
-    def check(body: Any) -> None:
-        answer = client.post("/predict", content=json.dumps(body))
-
-        assert answer.status_code in {200, 400}
-        assert answer.headers["Content-Type"] == "application/json"
-        if answer.status_code == 400:
-            assert set(answer.json()) <= {"error", "detail"}
-            assert "\n" not in answer.json()["error"]
 
     check()

@@ -1,9 +1,6 @@
 """The metrics of a real service with two workers."""
 
-import contextlib
-import fcntl
 import json
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +16,7 @@ from sklearn.datasets import load_iris
 from support import documentation, servers
 from support.scrape import Growth, Page, growth, scrape
 
+from iris_api.home import lock
 from iris_api.schema import FEATURES
 from iris_api.serving.openapi import ERRORS
 from iris_api.telemetry.instruments import INSTRUMENTS, REASONS
@@ -32,8 +30,7 @@ SETOSA, VERSICOLOR = [5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]
 def observed(serve: servers.Serve) -> Iterator[servers.Server]:
     """Run a service with two workers and small limits."""
     with serve(IRIS_WORKERS="2", IRIS_MAX_BODY_BYTES="1MB") as server:
-        # The first worker alone makes the service ready.
-        servers.wait_for(lambda: server.log.read_text().count("Completed async startup") == 2)
+        servers.wait_for_starts(server, 2)
         yield server
 
 
@@ -77,7 +74,7 @@ def test_a_page_has_all_that_was_answered_before(observed: servers.Server) -> No
 def test_nothing_is_counted_while_a_page_is_read(observed: servers.Server) -> None:
     """Workers answer while the files are locked, and count afterwards: no page has half a call."""
     before = _entries(observed)
-    with _locked(_files(observed)):
+    with lock(_files(observed)):
         _predict(observed, [SETOSA])
         time.sleep(4 * FLUSH_SECONDS)
         during = _entries(observed)
@@ -88,14 +85,6 @@ def test_nothing_is_counted_while_a_page_is_read(observed: servers.Server) -> No
     assert after.value("iris_request_rows_count") == 1 + sum(
         value for (_, key), value in before.items() if '"iris_request_rows_bucket"' in key
     )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    yield
-    os.close(descriptor)
 
 
 def test_confidence_is_the_highest_probability(observed: servers.Server) -> None:
@@ -139,27 +128,16 @@ def test_edges_of_bins(observed: servers.Server, centimetres: float, name: str) 
     with growth(observed.url) as grown:
         _predict(observed, [[centimetres, *SETOSA[1:]]] * 3)
 
-    old, new = (
-        page.series("iris_feature_rows_total", model_version="1", feature="sepal_length")
-        for page in (grown.before, grown.after)
-    )
-    changed = {dict(key)["bin"]: new[key] - old[key] for key in new if new[key] != old[key]}
-    assert changed == {name: 3}
+    labels = {"model_version": "1", "feature": "sepal_length"}
+    assert grown("iris_feature_rows_total", **labels, bin=name) == 3
+    assert grown("iris_feature_rows_total", **labels) == 3
 
 
 def _begin_request(server: servers.Server) -> socket.socket:
     """Send a request, but for the end of its body."""
-    address = httpx.URL(server.url)
-    connection = socket.create_connection((address.host, address.port))
-    connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    connection = servers.connect(server)
+    connection.sendall(servers.post(b"{", length=9))
     return connection
-
-
-def _connected(worker: psutil.Process) -> int:
-    """Return how many clients a worker has."""
-    return sum(
-        connection.status == psutil.CONN_ESTABLISHED for connection in worker.net_connections("tcp")
-    )
 
 
 def test_rejections(observed: servers.Server) -> None:
@@ -278,6 +256,8 @@ def test_known_paths_keep_their_label(observed: servers.Server) -> None:
     for path, status in (*statuses.items(), ("/predict", 200)):
         labels = {"endpoint": path, "http_response_code": str(status)}
         assert grown("bentoml_service_request_total", **labels) == 1, path
+    bounds = grown.after.labels("bentoml_service_request_duration_seconds_bucket", "le")
+    assert {"0.00025", "0.0005", "0.001", "0.0025", "10.0", "+Inf"} <= bounds
 
 
 def test_statuses_begin_at_zero(observed: servers.Server) -> None:
@@ -288,14 +268,6 @@ def test_statuses_begin_at_zero(observed: servers.Server) -> None:
         series = page.series("bentoml_service_request_total", endpoint=path)
         found = {dict(labels)["http_response_code"] for labels in series}
         assert found == {"200", *map(str, ERRORS)}, path
-
-
-def test_request_times_in_milliseconds(observed: servers.Server) -> None:
-    """The buckets of the request's duration begin at a quarter of a millisecond."""
-    _predict(observed, [SETOSA])
-
-    bounds = scrape(observed.url).labels("bentoml_service_request_duration_seconds_bucket", "le")
-    assert {"0.00025", "0.0005", "0.001", "0.0025", "10.0", "+Inf"} <= bounds
 
 
 def test_processes_of_the_service(observed: servers.Server) -> None:
@@ -319,15 +291,17 @@ def test_a_killed_worker(observed: servers.Server) -> None:
     victim, other = servers.workers(observed)
     connections: list[socket.socket] = []
     # Requests that do not end, until each worker has one.
-    while not (_connected(victim) and (kept := _connected(other))):
+    while not (servers.clients(victim) and (kept := servers.clients(other))):
         connections.append(_begin_request(observed))
-        servers.wait_for(lambda: _connected(victim) + _connected(other) == len(connections))
+        servers.wait_for(
+            lambda: servers.clients(victim) + servers.clients(other) == len(connections)
+        )
     before = scrape(observed.url)
     assert before.value(gauge, endpoint="/predict") == len(connections)
 
     victim.kill()
     seconds = [before.value("process_cpu_seconds_total")]
-    servers.wait_for(lambda: observed.log.read_text().count("Completed async startup") == 3)
+    servers.wait_for_starts(observed, 3)
     seconds += [scrape(observed.url).value("process_cpu_seconds_total") for _ in range(20)]
     after = scrape(observed.url)
     in_progress = after.value(gauge, endpoint="/predict")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ import pytest
 from sklearn.datasets import load_iris
 from support import servers
 from support.flood import START_SECONDS, Seen, flood
-from support.scrape import scrape
+from support.scrape import growth
 
 from iris_api.bentoml_server.connections import REJECT_SECONDS
 from iris_api.serving.admission import HELD_BODIES
@@ -35,18 +34,14 @@ REJECTED = {"error": "the service is overloaded; ask again later"}
 
 
 @pytest.fixture(scope="module")
-def small(
-    home: Path, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[servers.Server]:
+def small(serve: servers.Serve) -> Iterator[servers.Server]:
     """Run a service with one worker and low limits."""
-    folder = tmp_path_factory.mktemp("small")
-    env = plain_env | {
-        "BENTOML_HOME": str(servers.copy_store(home, folder / "home")),
+    limits = {
         "IRIS_MAX_CONCURRENCY": str(PLACES),
         "IRIS_MAX_BODY_BYTES": str(BODY_BYTES),
         "IRIS_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
     }
-    with servers.bentoml_service(folder / "log", env=env) as server:
+    with serve(**limits) as server:
         yield server
 
 
@@ -86,9 +81,9 @@ def _begin(
 
 def test_rejections(small: servers.Server, elsewhere: ProcessPoolExecutor) -> None:
     """While batches use all places, other requests get 429 within 50 ms, and each is counted."""
-    before = scrape(small.url)
     answers = []
     with (
+        growth(small.url) as grown,
         httpx.Client(base_url=small.url) as client,
         _flooding(elsewhere, small.url, BATCH, clients=2 * PLACES, seconds=3) as flooded,
     ):
@@ -96,7 +91,6 @@ def test_rejections(small: servers.Server, elsewhere: ProcessPoolExecutor) -> No
             answers.append(client.post("/predict", content=ROW))
             client.post("/nothing", content=ROW)  # is no prediction request
             time.sleep(0.01)
-    after = scrape(small.url)
 
     rejected = [answer for answer in answers if answer.status_code == 429]
     assert {answer.status_code for answer in answers} <= {200, 429}
@@ -105,16 +99,9 @@ def test_rejections(small: servers.Server, elsewhere: ProcessPoolExecutor) -> No
     for answer in rejected:
         assert answer.json() == REJECTED
         assert answer.headers["Retry-After"] == "1"
-    reasons, statuses = (
-        after.value(name, **labels) - before.value(name, **labels)
-        for name, labels in (
-            ("iris_rejected_requests_total", {"reason": "overloaded"}),
-            (
-                "bentoml_service_request_total",
-                {"endpoint": "/predict", "http_response_code": "429"},
-            ),
-        )
-    )
+    reasons = grown("iris_rejected_requests_total", reason="overloaded")
+    labels = {"endpoint": "/predict", "http_response_code": "429"}
+    statuses = grown("bentoml_service_request_total", **labels)
     assert reasons == statuses >= len(rejected) + len(flooded.result().seconds[429])
 
 
@@ -147,20 +134,17 @@ def test_clients_that_leave(small: servers.Server, elsewhere: ProcessPoolExecuto
 
 def test_slow_bodies(small: servers.Server) -> None:
     """Requests that are still uploading do not count against the limit, and get a 504 in time."""
-    before = scrape(small.url)
-    with ExitStack() as stack:
+    with growth(small.url) as grown, ExitStack() as stack:
         slow = _begin(small, stack, 100, 4 * PLACES)
         with httpx.Client(base_url=small.url) as client:
             others = [client.post("/predict", content=ROW).status_code for _ in range(20)]
         answers = [servers.read(connection) for connection in slow]
-    after = scrape(small.url)
 
     assert others == [200] * 20
     for answer in answers:
         assert answer.startswith(b"HTTP/1.1 504 ")
         assert answer.endswith(b'{"error":"the body was not received within 0.5 s"}')
-    name, labels = "iris_rejected_requests_total", {"reason": "timeout"}
-    assert after.value(name, **labels) - before.value(name, **labels) == len(slow)
+    assert grown("iris_rejected_requests_total", reason="timeout") == len(slow)
 
 
 def test_long_batches(small: servers.Server) -> None:

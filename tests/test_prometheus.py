@@ -24,9 +24,10 @@ from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
 pytestmark = pytest.mark.thorough
 
 NAME = "Observed"
+FLOWERS: NDArray[np.float64] = registered.IRIS.data
 SOURCE = servers.ROOT / "prometheus"
 WINDOW = "1m"
-"""In the place of every window of the rules, with a scrape and an evaluation each second."""
+"""Replaces every window of the rules; Prometheus scrapes and evaluates each second."""
 
 PSI = "job_model_version_feature:iris_feature_rows:psi_increase1h"
 SHARES = "job_model_version_feature_bin:iris_feature_rows:ratio_increase1h"
@@ -107,26 +108,15 @@ class Watched:
         servers.wait_for(lambda: self.value(f"min(timestamp({PSI}))") > now)
 
 
-@pytest.fixture(scope="module")
-def flowers() -> NDArray[np.float64]:
-    """Return the rows that the model was trained on, shape (150, 4)."""
-    rows: NDArray[np.float64] = registered.IRIS.data
-    return rows
-
-
 def _shortened(rules: str) -> str:
     """Replace all windows by the test's, and evaluate rules and alerts without delay."""
     rules = re.sub(r"    interval: .*\n", "", rules)
     return re.sub(r"for: \d+m", "for: 0s", re.sub(r"\[\d+[mhd]\]", f"[{WINDOW}]", rules))
 
 
-@pytest.fixture(scope="module")
-def promote(
-    tracking: Tracking, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Callable[[int], None]]:
-    """Register two versions with a training profile; give a store, and a function to import one."""
-    registered.use(tracking.url)
-    folder = tmp_path_factory.mktemp("watched")
+def _register(url: str, folder: Path) -> None:
+    """Register two versions with a training profile."""
+    registered.use(url)
     profile = folder / FILE_NAME
     trained = TrainingProfile.of(registered.ROWS, registered.SPECIES)
     profile.write_text(trained.model_dump_json())
@@ -134,27 +124,24 @@ def promote(
         estimator = LogisticRegression(C=strength, max_iter=1000)
         registered.log(NAME, estimator, extra_files=[str(profile)])
 
-    def run(version: int) -> None:
-        env = tracking.env | {"BENTOML_HOME": str(folder / "home")}
-        done = servers.run("import_model.py", f"models:/{NAME}/{version}", env=env)
-        assert done.returncode == 0, done.stderr
-
-    return folder / "home", run
-
 
 @pytest.fixture(scope="module")
 def watched(
-    promote: tuple[Path, Callable[[int], None]],
-    plain_env: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
+    tracking: Tracking, plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Watched]:
     """Run the service and a Prometheus with the project's own configuration, only faster."""
     command = program("prometheus", package="prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
-    store, run = promote
-    run(1)
+    _register(tracking.url, folder)
+
+    def promote(version: int) -> None:
+        done = servers.run("import_model.py", f"models:/{NAME}/{version}", env=tracking.env | home)
+        assert done.returncode == 0, done.stderr
+
+    home = {"BENTOML_HOME": str(folder / "home")}
+    promote(1)
     env = plain_env | {
-        "BENTOML_HOME": str(store),
+        **home,
         "IRIS_MODEL_URI": f"models:/{NAME}/1",
         "IRIS_RELOAD_SECONDS": "0.2",
         "IRIS_WORKERS": "2",
@@ -182,7 +169,7 @@ def watched(
             httpx.Client(base_url=service.url, timeout=30) as client,
             httpx.Client(base_url=url, timeout=30) as prometheus,
         ):
-            found = Watched(client, prometheus, run)
+            found = Watched(client, prometheus, promote)
             # From here on Prometheus has seen all counters at 0.
             servers.wait_for(lambda: found.value("sum(iris_workers)") == 2)
             yield found
@@ -193,9 +180,9 @@ def test_target_is_up(watched: Watched) -> None:
     assert watched.value('up{job="iris-api"}') == 1
 
 
-def test_drift(watched: Watched, flowers: NDArray[np.float64]) -> None:
+def test_drift(watched: Watched) -> None:
     """The alert of a feature fires when its values shift, and not before; numpy agrees."""
-    profile = TrainingProfile.of(dict(zip(FEATURES, flowers.T, strict=True)), ["any"] * 150)
+    profile = TrainingProfile.of(dict(zip(FEATURES, FLOWERS.T, strict=True)), ["any"] * 150)
     trained = {
         (feature, name): share
         for feature in FEATURES
@@ -217,12 +204,12 @@ def test_drift(watched: Watched, flowers: NDArray[np.float64]) -> None:
             for feature in FEATURES
         }
 
-    watched.send(flowers, 10)
+    watched.send(FLOWERS, 10)
     watched.evaluated()
     quiet = {of["feature"]: value for of, value in watched.query(PSI)}
     assert not {name for name, _ in watched.firing()} & {"IrisApiFeatureDrift", "IrisApiLabelDrift"}
 
-    watched.send(flowers + np.array([0, 0, 1.5, 0]), 300)
+    watched.send(FLOWERS + np.array([0, 0, 1.5, 0]), 300)
     servers.wait_for(lambda: ("IrisApiFeatureDrift", "petal_length") in watched.firing())
     # The evaluation is under way each second: all numbers of one are read once.
     drifted: dict[str, float] = {}
@@ -242,14 +229,14 @@ def test_drift(watched: Watched, flowers: NDArray[np.float64]) -> None:
     }
 
 
-def test_dashboard(watched: Watched, flowers: NDArray[np.float64]) -> None:
+def test_dashboard(watched: Watched) -> None:
     """Each expression and variable of the dashboard has data."""
-    rows = {"instances": flowers.tolist()}
+    rows = {"instances": FLOWERS.tolist()}
     for _ in range(2):  # the first samples of a counter have no rate
         for _ in range(20):
             assert watched.service.post("/predict", json={}).status_code == 400
         assert watched.service.post("/predict_proba", json=rows).status_code == 200
-        watched.send(flowers, 10)
+        watched.send(FLOWERS, 10)
         watched.evaluated()
 
     found = {
@@ -280,15 +267,15 @@ def test_names(watched: Watched) -> None:
     assert used - known == set()
 
 
-def test_versions(watched: Watched, flowers: NDArray[np.float64]) -> None:
+def test_versions(watched: Watched) -> None:
     """The rows of each version are counted separately, by label."""
     before = watched.predicted()
 
-    answered = watched.send(flowers)
+    answered = watched.send(FLOWERS)
     watched.promote(2)
     reloads = 'sum(iris_model_reloads_total{result="success"})'
     servers.wait_for(lambda: watched.value(reloads) == 2)  # of each worker
-    answered += watched.send(flowers[:120], 2)
+    answered += watched.send(FLOWERS[:120], 2)
 
     assert {version for version, _ in answered} == {"1", "2"}
     assert len(answered) == 6
