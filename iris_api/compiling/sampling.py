@@ -70,7 +70,7 @@ def sample_rows(estimator: ClassifierMixin, ranges: Floats, examples: Floats, se
         estimator: fitted on four features.
         ranges: (4, 2), minimum and maximum in cm of each feature.
         examples: (m, 4), more rows in cm.
-        seed: of the random rows; the same seed gives the same rows.
+        seed: the same seed gives the same random rows.
 
     Returns:
         (n, 4) in the accepted range: random rows in the training range, in the accepted range, and
