@@ -4,9 +4,9 @@ They may change in any release. The pins in `pyproject.toml` keep such a release
 installed all the same, the service ends with one line, instead of workers that fail in a row.
 """
 
+import dis
 import importlib
 import inspect
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -70,12 +70,19 @@ def _has(path: str, name: str) -> bool:
         found = getattr(importlib.import_module(module), owner)
     except (ImportError, AttributeError):
         return False
-    return not name or hasattr(found, name) or name in _names_in_methods(found)
+    return not name or hasattr(found, name) or _assigns(found, name)
 
 
-def _names_in_methods(owner: Any) -> Iterator[str]:
-    """Return the names in the methods of a class; attributes of its instances are among them."""
-    for cls in getattr(owner, "__mro__", ()):
-        for method in map(inspect.unwrap, vars(cls).values()):
-            if inspect.isfunction(method):
-                yield from method.__code__.co_names
+def _assigns(owner: Any, name: str) -> bool:
+    """Return whether a method of a class assigns an attribute of its instances."""
+    methods = (
+        inspect.unwrap(value)
+        for cls in getattr(owner, "__mro__", ())
+        for value in vars(cls).values()
+    )
+    return any(
+        instruction.opname == "STORE_ATTR" and instruction.argval == name
+        for method in methods
+        if inspect.isfunction(method) and name in method.__code__.co_names
+        for instruction in dis.get_instructions(method)
+    )
