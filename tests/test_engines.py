@@ -22,10 +22,7 @@ from iris_api.vetting.mlmodel import read_flavor
 
 pytestmark = pytest.mark.thorough
 
-ENGINES = {
-    name: "sklearn" if name in {"boosting", "neighbors"} else "onnx"
-    for name in train_model.ESTIMATORS
-}
+ENGINES = {name: "sklearn" if name == "neighbors" else "onnx" for name in train_model.ESTIMATORS}
 RANGES = np.array([[4.3, 7.9], [2.0, 4.4], [1.0, 6.9], [0.1, 2.5]])
 
 
