@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -81,14 +82,15 @@ def import_at_start() -> bool:
     It happens in a child process, so that this one never loads mlflow.
 
     Returns:
-        Whether it succeeded; the service's log says why not. Ctrl-C or SIGTERM ends the process.
+        Whether it succeeded; the service's log says why not. Ctrl-C or SIGTERM ends the process,
+        SIGTERM with status 0, as it ends a service that runs.
     """
     arguments = parse([])
     logging.getLogger("iris_api").setLevel(logging.INFO)
     with child.caught_signals() as signals:
         outcome = child.run(partial(_import, arguments), seconds=arguments.timeout, signals=signals)
     if signals.received:
-        sys.exit(128 + signals.received)
+        sys.exit(0 if signals.received == signal.SIGTERM else 128 + signals.received)
     if isinstance(outcome, Failed):
         logger.error("%s", f"error: {outcome.error}")
     return isinstance(outcome, Done)
