@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk measured.
+    """The figures that wrk measured.
 
     Attributes:
         rate: Answers a second.

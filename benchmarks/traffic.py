@@ -20,7 +20,7 @@ CONNECT_SECONDS = 5
 
 @dataclass
 class Traffic:
-    """What the clients got.
+    """The answers that the clients got.
 
     Attributes:
         answers: Answers by status and `X-Model-Version`, which only predictions have.

@@ -1,3 +1,3 @@
-"""From a registered scikit-learn model to an HTTP service; `docs/architecture.md` has the map."""
+"""An HTTP service of a registered scikit-learn model; `docs/architecture.md` has the map."""
 
 __version__ = "0.1.0"

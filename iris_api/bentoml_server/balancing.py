@@ -64,7 +64,7 @@ class Counts:
 
 
 class Listener:
-    """What uvicorn listens with, instead of an `asyncio.Server`.
+    """A listener for uvicorn, in the place of an `asyncio.Server`.
 
     `make` makes the protocol of a connection; `options` are those of the loop's own server.
     """

@@ -1,4 +1,4 @@
-"""From a scikit-learn classifier to an ONNX graph that is proved to answer the same."""
+"""The conversion of a scikit-learn classifier to ONNX, with a proof that both answer the same."""
 
 import contextlib
 import copy

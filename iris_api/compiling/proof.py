@@ -51,7 +51,7 @@ class UnansweredError(IrisError):
 
 @dataclass(frozen=True)
 class Reference:
-    """What scikit-learn answers.
+    """The answers of scikit-learn.
 
     Attributes:
         rows: float64 (n, 4), in cm.

@@ -29,7 +29,7 @@ _context = (
 )
 
 PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: the option that sets the signal that a process gets when its parent ends."""
+"""Option of linux/prctl.h that sets the signal that a process gets when its parent ends."""
 
 
 class Signals:

@@ -1,4 +1,4 @@
-"""What computes a model's answers: onnxruntime for a compiled model, else scikit-learn."""
+"""The engines of a model: onnxruntime if it is compiled, else scikit-learn."""
 
 import os
 import warnings

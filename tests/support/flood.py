@@ -18,7 +18,7 @@ START_SECONDS = 0.5
 
 @dataclass
 class Seen:
-    """What the clients got.
+    """The answers that the clients got.
 
     Attributes:
         seconds: Time from each request to its answer, by status.
