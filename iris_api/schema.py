@@ -1,15 +1,192 @@
-"""The contract of the served model: its columns, their unit and their range."""
+"""The contract of a model: the columns of a row, the task, and the labels.
+
+It comes with the registered model: its signature names the columns and their types, its training
+profile may give ranges. It is recorded at the import, and all of requests, documents and metrics
+follow it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from iris_api.errors import IrisError, one_line
+
+ColumnType = Literal["number", "integer", "boolean", "string"]
+
+Task = Literal["classifier", "regressor"]
+
+Label = bool | int | float | str
+"""A label as the estimator has it; a float is a whole number."""
+
+_KINDS = {"number": "a number", "integer": "an integer", "boolean": "a boolean", "string": "a text"}
+
+MAXIMUM_COLUMNS = 2000
+MAXIMUM_NAME = 100
+"""Most columns, and most characters of a name: both are repeated in messages and metrics."""
+
+MAXIMUM_CATEGORIES = 1000
+"""Most categories of a column."""
+
+MAXIMUM_INTEGER = 2**53
+"""Largest integer that float64 holds exactly, as its neighbors are held."""
+
+RESERVED = "instances"
+"""The key of a body with many rows, which cannot be a column as well."""
 
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
-"""The columns of every array of rows in this project, in this order, in centimetres."""
+"""Plain names of the columns of IrisModel, in the order in which its requests have them."""
 
-SKLEARN_NAMES = {f"{feature.replace('_', ' ')} (cm)": feature for feature in FEATURES}
-"""The names that `sklearn.datasets.load_iris` gives to the four features."""
+IRIS_RANGE = (0.0, 100.0)
+"""Range in cm of each column of IrisModel; other values are mistakes of unit or decimal point."""
 
 MINIMUM_CM, MAXIMUM_CM = 0, 100
 """The accepted range: values outside it are mistakes of unit or of the decimal point."""
 
+_UNIT = re.compile(r"\s*\(([^()]*)\)\s*$")
 
-def feature_of(column: str) -> str:
-    """Return the feature that a model's column holds, or the name itself where it holds none."""
-    return SKLEARN_NAMES.get(column, column)
+
+class SchemaError(IrisError):
+    """Columns that cannot be a contract: one line that says why, and what to change."""
+
+
+class Column(BaseModel):
+    """One column of the rows of a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="as in the model's signature")
+    plain_name: str = Field(description="name without its unit, of letters, digits and _ alone")
+    type: ColumnType
+    required: bool = Field(default=True, description="false: null stands for a missing value")
+    minimum: float | None = Field(default=None, description="smallest value that is accepted")
+    maximum: float | None = Field(default=None, description="largest value that is accepted")
+    unit: str | None = None
+    categories: list[str] | None = Field(
+        default=None, description="texts that the model knows; null where any text is accepted"
+    )
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """The smallest and the largest number that is accepted; infinite where any finite is."""
+        low = -float("inf") if self.minimum is None else self.minimum
+        high = float("inf") if self.maximum is None else self.maximum
+        return low, high
+
+
+class Schema(BaseModel):
+    """The contract of a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    columns: Annotated[list[Column], Field(min_length=1, max_length=MAXIMUM_COLUMNS)]
+    task: Task
+    labels: list[Label] | None = Field(
+        default=None, description="of a classifier, in the order of the probabilities' columns"
+    )
+
+    @property
+    def names(self) -> list[str]:
+        """The plain name of each column, in their order."""
+        return [column.plain_name for column in self.columns]
+
+
+def make_columns(found: Sequence[tuple[str, ColumnType, bool]]) -> list[Column]:
+    """Return the columns of requests.
+
+    Args:
+        found: name, type and whether it is required, of each column in the model's own order.
+
+    Returns:
+        The columns in the same order. Those of IrisModel are in the order of `FEATURES` and have
+        their unit and range, because a model may have been fitted in another one, or without them.
+
+    Raises:
+        SchemaError: A name cannot be used, or there are too many.
+    """
+    names = [name for name, _, _ in found]
+    _check_names(names)
+    columns = [
+        Column(name=name, plain_name=plain, type=type_, required=required, unit=unit_of(name))
+        for (name, type_, required), plain in zip(found, _plain_names(names), strict=True)
+    ]
+    if sorted(column.plain_name for column in columns) != sorted(FEATURES):
+        return columns
+    minimum, maximum = IRIS_RANGE
+    known = {"unit": "cm", "minimum": minimum, "maximum": maximum}
+    ordered = sorted(columns, key=lambda column: FEATURES.index(column.plain_name))
+    return [column.model_copy(update=known) for column in ordered]
+
+
+def plain_name(name: str) -> str:
+    """Return a name without its unit, with _ for what is not a letter, a digit or _."""
+    bare = _UNIT.sub("", name) or name
+    return "".join(char if char.isalnum() else "_" for char in bare)
+
+
+def unit_of(name: str) -> str | None:
+    """Return what stands in parentheses at the end of a name."""
+    found = _UNIT.search(name)
+    return found[1] if found and found.start() > 0 else None
+
+
+def changes(active: Schema, new: Schema) -> list[str]:
+    """Return how another version would change what a request or an answer means.
+
+    An empty list means that clients of the active version need not know of the new one.
+    """
+    return [*_changed_columns(active, new), *_changed_answers(active, new)]
+
+
+def _changed_columns(active: Schema, new: Schema) -> Iterable[str]:
+    before = {column.plain_name: column for column in active.columns}
+    after = {column.plain_name: column for column in new.columns}
+    for name, column in before.items():
+        if name not in after:
+            yield f"the column {name} is gone"
+        elif after[name].type != column.type:
+            yield f"the column {name} was {_KINDS[column.type]} and is {_KINDS[after[name].type]}"
+        elif after[name].required and not column.required:
+            yield f"the column {name} has become required"
+    yield from (
+        f"the column {name} is new and required"
+        for name, column in after.items()
+        if name not in before and column.required
+    )
+    kept = [name for name in before if name in after]
+    if kept != [name for name in after if name in before]:
+        yield "its columns are in another order"
+
+
+def _changed_answers(active: Schema, new: Schema) -> Iterable[str]:
+    if active.task != new.task:
+        yield f"the model was a {active.task} and is a {new.task}"
+    elif active.labels != new.labels:
+        yield "its labels are other ones"
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise SchemaError("the model has no columns")
+    if len(names) > MAXIMUM_COLUMNS:
+        raise SchemaError(f"the model has {len(names)} columns, and {MAXIMUM_COLUMNS} are possible")
+    for name in names:
+        if not (name.strip() and name.isprintable() and len(name) <= MAXIMUM_NAME):
+            raise SchemaError(
+                f"the column {one_line(name, 40)!r} has no name of 1 to {MAXIMUM_NAME} printable "
+                "characters; rename it"
+            )
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise SchemaError(f"{count} columns have the name {name}; rename them")
+    if RESERVED in names:
+        raise SchemaError(f"a column has the name {RESERVED}, a key of requests; rename it")
+
+
+def _plain_names(names: Sequence[str]) -> list[str]:
+    """Return each column's plain name, or its own where that would stand for two columns."""
+    plain = [plain_name(name) for name in names]
+    taken = Counter([*plain, RESERVED])
+    return [name if taken[short] > 1 else short for name, short in zip(names, plain, strict=True)]

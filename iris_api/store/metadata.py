@@ -16,11 +16,13 @@ from pydantic import (
     PlainSerializer,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from iris_api.errors import first_problem
+from iris_api.schema import Label, Schema, make_columns
 
 Timestamp = Annotated[
     AwareDatetime,
@@ -34,7 +36,9 @@ Version = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, validate_by_name=True, serialize_by_alias=True
+    )
 
 
 class TensorSpec(TypedDict):
@@ -123,7 +127,8 @@ class ModelCard(Provenance):
 
     digest: str = Field(description="SHA-256 over the names and contents of the model's files")
     features: list[str] = Field(description="columns, in the order of the model's own signature")
-    classes: list[str | int] = Field(description="labels, in the order of the probabilities")
+    classes: list[Label] = Field(description="labels, in the order of the probabilities")
+    contract: Schema = Field(alias="schema", description="columns, task and labels")
     signature: Signature = Signature()
     sklearn_version: str = Field(default="", description="scikit-learn that fitted the model")
     estimator: str = Field(default="", description="scikit-learn class")
@@ -131,6 +136,16 @@ class ModelCard(Provenance):
     proof: Proof | NotCompiled = NotCompiled()
     metrics: dict[str, float] = Field(default={}, description="metrics of the run")
     imported_at: Timestamp | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Give the schema of entries that earlier versions wrote, which were of irises alone."""
+        if {"schema", "contract"} & data.keys() or not {"features", "classes"} <= data.keys():
+            return data
+        columns = make_columns([(name, "number", True) for name in data["features"]])
+        schema = Schema(columns=columns, task="classifier", labels=data["classes"])
+        return data | {"schema": schema}
 
 
 class EntryMetadata(ModelCard):

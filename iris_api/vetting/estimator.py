@@ -1,6 +1,7 @@
 """The way from an untrusted model directory to a fitted classifier."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from iris_api.errors import one_line
-from iris_api.schema import feature_of
+from iris_api.schema import Schema, make_columns, plain_name
 from iris_api.vetting import integrity
 from iris_api.vetting.archive import open_archive
 from iris_api.vetting.input_example import read_examples
@@ -40,7 +41,8 @@ class Vetted:
     """A model that can be used."""
 
     estimator: ClassifierMixin  # fitted; its classes_ are sorted strings or integers
-    features: tuple[str, ...]  # a permutation of FEATURES, in the estimator's order
+    schema: Schema
+    features: tuple[str, ...]  # plain names of the columns, in the estimator's order
     signature: dict[str, str]  # its parts (inputs, outputs, …), each JSON text
     sklearn_version: str  # that the model was saved with
     profile: TrainingProfile | None
@@ -58,13 +60,21 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     skops = None
     if trust_pickle and flavor.serialization_format != "skops":
         skops = convert_pickle(directory, flavor)
+    estimator = open_estimator(directory, flavor, skops)
+    schema = Schema(
+        columns=make_columns(flavor.columns),
+        task="classifier",
+        labels=estimator.classes_.tolist(),
+    )
+    features = tuple(plain_name(name) for name, _, _ in flavor.columns)
     return Vetted(
-        estimator=open_estimator(directory, flavor, skops),
-        features=flavor.features,
+        estimator=estimator,
+        schema=schema,
+        features=features,
         signature=flavor.signature,
         sklearn_version=flavor.sklearn_version,
         profile=TrainingProfile.read(directory),
-        examples=read_examples(directory, flavor.features),
+        examples=read_examples(directory, features),
         skops=skops,
     )
 
@@ -88,11 +98,11 @@ def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) 
         # MLmodel may claim any version; the estimators' own record decides.
         if isinstance(warning.message, InconsistentVersionWarning):
             check_version(str(warning.message.original_sklearn_version))
-    _check_classifier(estimator, flavor.features)
+    _check_classifier(estimator, [plain_name(name) for name, _, _ in flavor.columns])
     return estimator
 
 
-def _check_classifier(estimator: Any, features: tuple[str, ...]) -> None:
+def _check_classifier(estimator: Any, features: Sequence[str]) -> None:
     name = type(estimator).__name__
     last = getattr(estimator, "steps", None)
     shown = f"{name} that ends in {type(last[-1][1]).__name__}" if last else name
@@ -132,14 +142,14 @@ def _check_classifier(estimator: Any, features: tuple[str, ...]) -> None:
         raise VettingError("the model's classes are not sorted and unique; train it again")
 
 
-def _check_order(columns: list[Any], features: tuple[str, ...]) -> None:
+def _check_order(columns: list[Any], features: Sequence[str]) -> None:
     """Reject an estimator that was fitted on other columns than its signature names.
 
     Values reach the estimator by their place in the signature. With two orders, every answer would
     be for mixed-up columns.
     """
     names = [column if isinstance(column, str) else "?" for column in columns]
-    fitted = [feature_of(name) for name in names]
+    fitted = [plain_name(name) for name in names]
     if fitted == list(features):
         return
     same = sorted(fitted) == sorted(features)

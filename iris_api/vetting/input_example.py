@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM, feature_of
+from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM, plain_name
 from iris_api.vetting.mlmodel import MAXIMUM_TEXT_BYTES, VettingError, read_file
 
 EXAMPLE_ROWS = 100
@@ -24,7 +24,7 @@ def read_examples(directory: Path, features: tuple[str, ...]) -> NDArray[np.floa
     """
     try:
         content = json.loads(read_file(directory, "input_example.json", MAXIMUM_TEXT_BYTES))
-        columns = [feature_of(column) for column in content["columns"]]
+        columns = [plain_name(column) for column in content["columns"]]
         table = np.array(content["data"][:EXAMPLE_ROWS], dtype=np.float64)
         rows = table[:, [columns.index(feature) for feature in features]]
         if rows.ndim == 2 and rows.size and ((rows >= MINIMUM_CM) & (rows <= MAXIMUM_CM)).all():

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from iris_api.errors import IrisError, first_problem, one_line
-from iris_api.schema import FEATURES, feature_of
+from iris_api.schema import FEATURES, ColumnType, plain_name
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
 """Largest model file, in bytes: several times a forest of 10 000 trees on the iris data set."""
@@ -60,6 +60,10 @@ class _Column(_Part):
 _COLUMNS = TypeAdapter(list[_Column])
 
 
+InputColumn = tuple[str, ColumnType, bool]
+"""Name, type and whether it is required, of a column in a signature."""
+
+
 @dataclass(frozen=True)
 class Flavor:
     """The scikit-learn flavor in `MLmodel`: types are checked, claims are not."""
@@ -67,7 +71,7 @@ class Flavor:
     model_file: str
     serialization_format: str  # skops, cloudpickle, pickle or joblib
     sklearn_version: str
-    features: tuple[str, ...]  # a permutation of FEATURES, in the order of the signature's columns
+    columns: tuple[InputColumn, ...]  # in the order of the signature
     signature: dict[str, str]  # its parts, each JSON text
 
 
@@ -110,7 +114,7 @@ def read_flavor(directory: Path) -> Flavor:
         model_file=sklearn.pickled_model,
         serialization_format=format_,
         sklearn_version=sklearn.sklearn_version,
-        features=_features(signature["inputs"]),
+        columns=_read_columns(signature["inputs"]),
         signature=signature,
     )
 
@@ -188,18 +192,19 @@ def _check_loader(flavor: _PythonFunction, sklearn: _SklearnFlavor) -> None:
         raise VettingError(f"the model's two flavors name different files; {LOG_AGAIN}")
 
 
-def _features(inputs: str) -> tuple[str, ...]:
+def _read_columns(inputs: str) -> tuple[InputColumn, ...]:
     try:
-        features = tuple(feature_of(column.name) for column in _COLUMNS.validate_json(inputs))
+        found = _COLUMNS.validate_json(inputs)
     except ValidationError as error:
         raise VettingError(
             f"the signature's inputs are not a list of columns with names; {SIGN_AGAIN}"
         ) from error
+    features = [plain_name(column.name) for column in found]
     if sorted(features) != sorted(FEATURES):
         missing = [name for name in FEATURES if name not in features]
-        foreign = [name for name in features if name not in FEATURES]
+        foreign = [column.name for column in found if plain_name(column.name) not in FEATURES]
         raise VettingError(
             f"the signature's columns are not the four features (missing: {shorten(missing)}; "
             f"foreign: {shorten(foreign)}); {FIT_AGAIN}"
         )
-    return features
+    return tuple((column.name, "number", True) for column in found)
