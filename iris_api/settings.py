@@ -44,6 +44,8 @@ class Settings(BaseModel):
     timeout_seconds: float = Field(default=30, gt=0, allow_inf_nan=False)
     api_keys_file: Path | None = None
     import_max_bytes: ByteSize = Field(default=ByteSize(512 * 1024**2), gt=0)
+    import_memory_bytes: ByteSize = Field(default=ByteSize(1280 * 1024**2), ge=256 * 1024**2)
+    import_cpu_seconds: float = Field(default=120, gt=0, allow_inf_nan=False)
     keep_versions: int = Field(default=5, ge=1)
 
 

@@ -33,6 +33,7 @@ environment:
   BENTOML_HOME              where the model store is (~/bentoml)
   IRIS_MODEL_URI            the model URI where none is given
   IRIS_IMPORT_MAX_BYTES     the largest model, such as 512MiB
+  IRIS_IMPORT_MEMORY_BYTES  and IRIS_IMPORT_CPU_SECONDS: what an import may take (1280MiB, 120)
   IRIS_KEEP_VERSIONS        how many entries of the model --watch keeps (5)
 
 examples:
@@ -57,23 +58,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours.handlers = [logging.StreamHandler()]  # our own lines go to standard error as they are
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    outcome: Outcome[str]
-    with child.caught_signals() as signals:
-        run = partial(child.run, seconds=arguments.timeout, signals=signals)
-        if arguments.watch:
-            outcome = attempt(partial(_watch, arguments, signals))
-        elif arguments.dry_run:
-            # The folder is removed here, because the child may be killed.
-            with TemporaryDirectory(prefix="iris-import-") as folder:
-                outcome = run(partial(_dry_run, arguments, Path(folder)))
-        else:
-            outcome = run(partial(_list if arguments.list else _import, arguments))
+    limits = attempt(partial(_limits, arguments))
+    outcome = limits if isinstance(limits, Failed) else _run(arguments, limits.result)
     if isinstance(outcome, Failed):
         logger.error("%s", f"error: {outcome.error}")
         return outcome.status
     if outcome.result:
         print(outcome.result)
     return 0
+
+
+def _run(arguments: argparse.Namespace, limits: child.Limits) -> Outcome[str]:
+    with child.caught_signals() as signals:
+        run = partial(child.run, limits=limits, signals=signals)
+        if arguments.watch:
+            return attempt(partial(_watch, arguments, limits, signals))
+        if arguments.dry_run:
+            # The folder is removed here, because the child may be killed.
+            with TemporaryDirectory(prefix="iris-import-") as folder:
+                return run(partial(_dry_run, arguments, Path(folder)))
+        return run(partial(_list if arguments.list else _import, arguments))
+
+
+def _limits(arguments: argparse.Namespace) -> child.Limits:
+    current = settings()
+    return child.Limits(arguments.timeout, current.import_cpu_seconds, current.import_memory_bytes)
 
 
 def import_at_start() -> bool:
@@ -88,7 +97,7 @@ def import_at_start() -> bool:
     arguments = parse([])
     logging.getLogger("iris_api").setLevel(logging.INFO)
     with child.caught_signals() as signals:
-        outcome = child.run(partial(_import, arguments), seconds=arguments.timeout, signals=signals)
+        outcome = child.run(partial(_import, arguments), _limits(arguments), signals)
     if signals.received:
         sys.exit(0 if signals.received == signal.SIGTERM else 128 + signals.received)
     if isinstance(outcome, Failed):
@@ -195,14 +204,14 @@ def _dry_run(arguments: argparse.Namespace, folder: Path) -> str:
     return json.dumps(found, indent=2) if arguments.json else to_lines(found)
 
 
-def _watch(arguments: argparse.Namespace, signals: child.Signals) -> str:
+def _watch(arguments: argparse.Namespace, limits: child.Limits, signals: child.Signals) -> str:
     """Follow the registry until a signal comes, which is how a watch is meant to end."""
     # What is imported here, each child process has already.
     uri, importer = _begin(arguments, f"watching {{}}, every {arguments.watch:g} s")
     from iris_api.importing.watcher import Watcher  # noqa: PLC0415
 
     keep = settings().keep_versions
-    watcher = Watcher(importer, uri, arguments.watch, arguments.timeout, keep, signals)
+    watcher = Watcher(importer, uri, arguments.watch, limits, keep, signals)
     logger.info("ended by %s", watcher.run().name)
     return ""  # each tag was printed when it was activated
 

@@ -57,6 +57,8 @@ def attempt(work: Callable[[], T]) -> Outcome[T]:
         return Failed(str(error), status=2)
     except IrisError as error:
         return Failed(str(error), transient=error.transient)
+    except MemoryError:
+        return Failed("the import needs more memory than there is; register a smaller model")
     except OSError as error:
         return Failed(explain(error), transient=True)
 

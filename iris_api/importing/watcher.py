@@ -34,14 +34,14 @@ class Watcher:
 
     Attributes:
         interval: Seconds between two polls.
-        timeout: Limit of a poll, and of an import, in seconds.
+        limits: What a poll may take, and an import.
         keep: How many entries stay in the store.
     """
 
     importer: Importer
     uri: ModelURI
     interval: float
-    timeout: float
+    limits: child.Limits
     keep: int
     signals: child.Signals
     _is_away: bool = field(default=False, init=False)
@@ -84,7 +84,7 @@ class Watcher:
         return self._follow(found.result)
 
     def _in_child(self, work: Callable[[], T]) -> Outcome[T]:
-        return child.run(work, seconds=self.timeout, signals=self.signals)
+        return child.run(work, self.limits, self.signals)
 
     def _log_once(self, line: str) -> None:
         if line != self._logged:
