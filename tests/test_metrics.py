@@ -1,8 +1,10 @@
 """The metrics of a real service with two workers."""
 
 import json
+import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -314,12 +316,52 @@ def test_a_killed_worker(observed: servers.Server) -> None:
     pids = after.labels("bentoml_service_last_request_timestamp_seconds", "pid")
     assert pids <= {str(worker.pid) for worker in servers.workers(observed)}
     assert str(victim.pid) not in pids
-    left = {path.name for path in _files(observed).glob(f"*_{victim.pid}.*")}
-    assert left == {f"counter_{victim.pid}.db", f"histogram_{victim.pid}.db"}
     assert other.is_running()
     for name in ("iris_predictions_total", "iris_feature_rows_total", "iris_request_rows_count"):
         assert after.value(name) == before.value(name) > 0
     assert after.value("iris_model_info", model_version="1") == 1
+
+
+def test_files_that_cannot_be_read(observed: servers.Server) -> None:
+    """The page leaves out unreadable files, which is logged once, and gauges of no worker."""
+    folder = _files(observed)
+    worker = servers.workers(observed)[0].pid
+    counted = next(folder.glob("counter_*.db")).read_bytes()
+    before = scrape(observed.url)
+    contents = {
+        "counter_0.db": b"",
+        "counter_1.db": counted[:9000],  # less than it says to have
+        "histogram_1.db": counted[:5000] + bytes(len(counted) - 5000),
+        f"irismodel_{worker}.json": b"[[",
+        "irismodel_1.json": b"[[",
+        "gauge_all_1.db": counted[:7],
+        "x_y.db": b"?",
+    }
+    kept = {name: (folder / name).read_bytes() for name in contents if (folder / name).exists()}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    # One that is gone when it is opened, and two that even root can neither read nor remove.
+    (folder / "counter_2.db").symlink_to("nowhere")
+    (folder / "counter_3.db").mkdir()
+    (folder / "gauge_livesum_3.db").mkdir()
+    pages = [scrape(observed.url) for _ in range(6)]
+    for name in (*contents, "counter_2.db"):
+        (folder / name).unlink()
+    for name in ("counter_3.db", "gauge_livesum_3.db"):
+        (folder / name).rmdir()
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+
+    names = ("iris_predictions_total", "iris_request_rows_count", "iris_model_info", "iris_workers")
+    for page in pages:
+        for name in names:
+            assert page.series(name) == before.series(name), name
+    said = re.findall(r"/metrics leaves out the numbers in .*/(\S+): ", observed.log.read_text())
+    assert set(said) == {
+        *("counter_0.db", "counter_1.db", "counter_2.db", "counter_3.db", "histogram_1.db"),
+        f"irismodel_{worker}.json",
+    }
+    assert max(Counter(said).values()) <= 2  # once for each worker
 
 
 def test_the_model(observed: servers.Server) -> None:

@@ -44,7 +44,10 @@ NAMES = {
         "starlette.applications:Starlette": "router user_middleware",
         "starlette.routing:Router": "redirect_slashes",
     },
-    "prometheus-client": {"prometheus_client:Histogram": "_buckets _sum _upper_bounds"},
+    "prometheus-client": {
+        "prometheus_client:Histogram": "_buckets _sum _upper_bounds",
+        "prometheus_client.multiprocess:MultiProcessCollector": "collect merge",
+    },
 }
 """The classes of each package, and the attributes of each class, that are used."""
 

@@ -3,8 +3,8 @@
 Buys: memory that does not grow with the paths that clients invent (5 000 random ones: 110 MB and a
 page of 17 MB), and 1.4 times the requests/s (`benchmarks/ABLATION.md`: deferred counting).
 No supported way: BentoML labels a request by its raw path, and counts it before the next one.
-Relies on: `RunnerTrafficMetricsMiddleware`, its `_setup` and the metrics that this makes. The
-metrics and their page stay BentoML's.
+Relies on: `RunnerTrafficMetricsMiddleware`, its `_setup` and the metrics that this makes, and
+`MultiProcessCollector`, which reads the files for the page. Metrics and page stay BentoML's.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import anyio.to_thread
 from bentoml import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iris_api.serving.openapi import ERRORS, PREDICTIONS
@@ -63,6 +64,8 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
                 labels = self._fixed | {"endpoint": path, "http_response_code": status}
                 self.metrics_request_total.labels(**labels)
         metrics.count_requests = self.count
+        # The original raises an error where it cannot read a file.
+        MultiProcessCollector.collect = lambda _: metrics.page.merge_files()  # type: ignore[method-assign]
         self._metrics = metrics
 
     def _find_of_answer(self, path: str, status: int) -> tuple[Any, Any]:

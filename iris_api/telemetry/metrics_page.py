@@ -5,8 +5,10 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from prometheus_client import Metric, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from iris_api.store import registry_status
@@ -30,6 +32,7 @@ class MetricsPage(Collector):
         self._name = name  # of the registered model whose registry status is shown, if any
         self._flush = flush  # counts what this worker has answered
         self._processes = ServiceProcesses()
+        self._living: set[int] = set()  # the workers when the page was requested
 
     @contextlib.contextmanager
     def rendering(self) -> Iterator[None]:
@@ -44,11 +47,20 @@ class MetricsPage(Collector):
             gone = "the metrics are lost: %s is gone; restart the service"
             logger.error(gone, self._files.folder)
             raise FileNotFoundError(self._files.folder)
+        self._living = self._processes.living()
         with self._files.lock():
-            if living := self._processes.living():
-                for pid in self._files.pids() - living:
-                    self._files.remove_gauges(pid)
             yield
+
+    def merge_files(self) -> list[Metric]:
+        """Add up the metrics of all workers for BentoML's page, except for unreadable files."""
+        files = self._files.of(self._living, ".db")
+        try:
+            return _merge(files)
+        except Exception:  # noqa: BLE001 (as in `read`, which says what is wrong with which file)
+            readable = [
+                path for path in files if self._files.read(path, lambda path: _merge([path]))
+            ]
+            return _merge(readable)
 
     def complete(self, page: str) -> str:
         """Add the gauges of models, registry and processes to BentoML's page."""
@@ -56,7 +68,11 @@ class MetricsPage(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Compute those gauges; where several workers report one, the highest value counts."""
-        samples = [*self._files.models(), *self._of_registry(), *self._processes.samples()]
+        samples = [
+            *self._files.models(self._living),
+            *self._of_registry(),
+            *self._processes.samples(),
+        ]
         highest: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
         for name, labels, value in samples:
             key = tuple(labels[label] for label in _BY_NAME[name].labels)
@@ -76,3 +92,7 @@ class MetricsPage(Collector):
             yield instruments.REGISTRY_CHECKED.name, {}, status.checked_at.timestamp()
         if status.version is not None:
             yield instruments.REGISTRY_VERSION.name, {}, status.version
+
+
+def _merge(files: list[Path]) -> list[Metric]:
+    return list(MultiProcessCollector.merge(files))

@@ -30,15 +30,16 @@ class ServiceProcesses:
         if not self._parent.is_running():
             return
         resident_bytes = open_files = 0
-        for process in (self._parent, *self._parent.children()):
-            with contextlib.suppress(psutil.Error):
-                resident_bytes += process.memory_info().rss
-                open_files += process.num_fds()
-        yield instruments.WORKERS.name, {}, len(self.living())
-        yield instruments.CPU_SECONDS.name, {}, self._cpu_seconds()
-        yield instruments.RESIDENT_BYTES.name, {}, resident_bytes
-        yield instruments.OPEN_FILES.name, {}, open_files
-        yield instruments.START_TIME.name, {}, self._parent.create_time()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends now
+            for process in (self._parent, *self._parent.children()):
+                with contextlib.suppress(psutil.Error):
+                    resident_bytes += process.memory_info().rss
+                    open_files += process.num_fds()
+            yield instruments.WORKERS.name, {}, len(self.living())
+            yield instruments.CPU_SECONDS.name, {}, self._cpu_seconds()
+            yield instruments.RESIDENT_BYTES.name, {}, resident_bytes
+            yield instruments.OPEN_FILES.name, {}, open_files
+            yield instruments.START_TIME.name, {}, self._parent.create_time()
 
     def _cpu_seconds(self) -> float:
         """Add up the processor times, including those of ended workers.

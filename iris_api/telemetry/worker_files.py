@@ -2,26 +2,36 @@
 
 Each worker has files of its own, named by its process id, and the page adds them up. The counters
 of a worker that ended stay, or else they would fall when it is replaced; each such worker adds 2 ms
-to the page.
+to the page. Its other files are no longer read.
 """
 
 import contextlib
 import errno
 import json
+import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import TypeVar
 
+from iris_api.errors import one_line
 from iris_api.home import METRICS_VARIABLE, ready_file
+
+T = TypeVar("T")
 
 Sample = tuple[str, dict[str, str], float]
 """Name of an instrument, its labels, and the value."""
 
+COUNTERS = ("counter_", "histogram_")
+"""Prefixes of the files that count on after their worker ended."""
+
 RESERVED_BYTES = 256 * 1024
 """Initial size of each file: room for about 1 500 series, where a model version adds 100."""
+
+logger = logging.getLogger("bentoml.service")
 
 
 class WorkerFiles:
@@ -29,13 +39,16 @@ class WorkerFiles:
 
     def __init__(self) -> None:
         self.folder = Path(os.environ[METRICS_VARIABLE])
+        self._unreadable: set[Path] = set()
 
     def prepare(self) -> None:
         """Create the files of this worker, before it creates any metric."""
         self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted
         with self.lock():
             # A worker that was killed may have had the same process id.
-            self.remove_gauges(os.getpid())
+            for path in self.folder.glob(f"*_{os.getpid()}.*"):
+                if not path.name.startswith(COUNTERS):
+                    path.unlink(missing_ok=True)
         self.reserve()
 
     def reserve(self) -> None:
@@ -69,15 +82,28 @@ class WorkerFiles:
                 held = _try_lock(descriptor, seconds)
             yield held
 
-    def pids(self) -> set[int]:
-        """Return the process ids that have files."""
-        return {int(path.stem.rpartition("_")[2]) for path in self.folder.glob("*_*.*")}
+    def of(self, living: set[int], suffix: str) -> list[Path]:
+        """Return the files with a suffix: counters of all workers, and the rest of living ones.
 
-    def remove_gauges(self, pid: int) -> None:
-        """Delete the gauges and the model of a worker that ended; its counters stay."""
-        for path in self.folder.glob(f"*_{pid}.*"):
-            if path.suffix != ".db" or path.name.startswith("gauge_"):
-                path.unlink(missing_ok=True)
+        None is living once the service has ended; then all files are returned.
+        """
+        pids = {str(pid) for pid in living}
+        return [
+            path
+            for path in sorted(self.folder.glob(f"*_*{suffix}"))
+            if not living or path.name.startswith(COUNTERS) or path.stem.split("_")[-1] in pids
+        ]
+
+    def read(self, path: Path, read: Callable[[Path], T]) -> T | None:
+        """Return the content of a file; None if it cannot be read, which is logged once."""
+        try:
+            return read(path)
+        except Exception as error:  # noqa: BLE001 (a damaged file raises anything)
+            if path not in self._unreadable:
+                self._unreadable.add(path)
+                text = "/metrics leaves out the numbers in %s: %s"
+                logger.warning(text, path, one_line(error))
+            return None
 
     def mark_ready(self) -> None:
         """Record for the process that supervises the workers that this one became ready."""
@@ -91,12 +117,10 @@ class WorkerFiles:
         written.write_text(json.dumps(samples), encoding="utf-8")
         written.replace(path)
 
-    def models(self) -> Iterator[Sample]:
+    def models(self, living: set[int]) -> Iterator[Sample]:
         """Read the gauges of the models that the workers serve."""
-        for path in sorted(self.folder.glob("irismodel_*.json")):
-            # Its worker may have ended just now.
-            with contextlib.suppress(FileNotFoundError):
-                yield from json.loads(path.read_text("utf-8"))
+        for path in self.of(living, ".json"):
+            yield from self.read(path, lambda path: json.loads(path.read_bytes())) or ()
 
 
 def _allocate(descriptor: int, size: int) -> None:
