@@ -26,7 +26,7 @@ from benchmarks.load import Load, fire, require_wrk
 from benchmarks.models import Model, make, registry
 from benchmarks.peers import ABLATED, BENTOML, Peer
 from benchmarks.report import number, table
-from benchmarks.servers import BenchmarkError, Server, free_port, serving
+from benchmarks.servers import Server, exit_status, free_port, serving
 
 OUTPUT = Path(__file__).with_name("ABLATION.md")
 SECONDS = 1
@@ -107,22 +107,18 @@ Values = dict[tuple[str, int], dict[str, list[float]]]
 """By server and number of connections, the values of each turn by measure."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+def main() -> int:
+    """Measure all groups, and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="starts of all servers (default: 2)")
     parser.add_argument("--turns", type=int, default=3, help="of each server (default: 3)")
-    arguments = parser.parse_args(argv)
-    try:
-        wrk = require_wrk()
-        with tempfile.TemporaryDirectory(prefix="iris-ablation-") as name:
-            folder = Path(name)
-            with registry(folder) as env:
-                model = make("logistic", folder / "logistic", env)
-            parts = [_measure(group, model, folder, arguments) for group in GROUPS]
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    arguments = parser.parse_args()
+    wrk = require_wrk()
+    with tempfile.TemporaryDirectory(prefix="iris-ablation-") as name:
+        folder = Path(name)
+        with registry(folder) as env:
+            model = make("logistic", folder / "logistic", env)
+        parts = [_measure(group, model, folder, arguments) for group in GROUPS]
     head = f"""\
 # Ablation
 
@@ -225,4 +221,4 @@ def _tables(group: Group, values: Values) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

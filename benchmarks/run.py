@@ -5,12 +5,11 @@ import contextlib
 import json
 import math
 import os
-import signal
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,32 +18,23 @@ from benchmarks.load import Load, fire, require_wrk
 from benchmarks.models import Model, prepare
 from benchmarks.peers import OURS, PEERS, SWITCHED, Peer
 from benchmarks.report import CONNECTIONS, OBSERVING_SECONDS, Results
-from benchmarks.servers import BenchmarkError, Server, free_port, serving
+from benchmarks.servers import Server, exit_status, free_port, serving
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
-    arguments = _parse(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # all of them end as Ctrl-C does
-    try:
-        wrk = require_wrk()
-        machine = report.machine(wrk)
-        with tempfile.TemporaryDirectory(prefix="iris-bench-") as name:
-            folder = Path(name)
-            print("training and importing the models", flush=True)
-            results = _rounds(prepare(folder), folder, arguments)
-        report.write(arguments.output, results, machine, arguments.seconds)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+def main() -> int:
+    """Measure, and write the report."""
+    arguments = _parse()
+    wrk = require_wrk()
+    machine = report.machine(wrk)
+    with tempfile.TemporaryDirectory(prefix="iris-bench-") as name:
+        folder = Path(name)
+        print("training and importing the models", flush=True)
+        results = _rounds(prepare(folder), folder, arguments)
+    report.write(arguments.output, results, machine, arguments.seconds)
     return 0
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument(
         "--rounds", type=_number, default=3, help="in each, every peer has its turn (default: 3)"
@@ -59,7 +49,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="for RESULTS.md and throughput.png (default: benchmarks)",
     )
-    return parser.parse_args(argv)
+    return parser.parse_args()
 
 
 def _number(text: str) -> int:
@@ -171,4 +161,4 @@ class Turn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -8,10 +8,12 @@ import contextlib
 import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,20 @@ _LOG_CHARACTERS = 3000
 
 class BenchmarkError(IrisError):
     """A failure that ends the run; nothing is written."""
+
+
+def exit_status(run: Callable[[], int]) -> int:
+    """Run a benchmark, and return its exit status; SIGTERM and SIGHUP end it as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return run()
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
 
 
 def pinned(command: Sequence[str], cores: Collection[int]) -> list[str]:

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 from collections import Counter
@@ -24,7 +23,7 @@ import numpy as np
 import psutil
 
 from benchmarks.models import Model, make, registry
-from benchmarks.servers import BenchmarkError, Server, free_port, serving
+from benchmarks.servers import BenchmarkError, Server, exit_status, free_port, serving
 from benchmarks.traffic import Ask, Traffic, asking
 from iris_api.errors import one_line
 
@@ -66,21 +65,13 @@ class Minute:
     versions: int
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+def main() -> int:
+    """Run the soak, and write its report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=int, default=15, help="(default: 15)")
-    arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with tempfile.TemporaryDirectory(prefix="iris-soak-") as folder:
-            capacity, minutes = _soak(Path(folder), max(arguments.minutes, 3))
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="iris-soak-") as folder:
+        capacity, minutes = _soak(Path(folder), max(arguments.minutes, 3))
     problems = find_problems(minutes)
     OUTPUT.write_text(_report(capacity, minutes, problems), "utf-8")
     print("\n".join(problems) or "nothing wrong, nothing growing")
@@ -248,4 +239,4 @@ Result: {"; ".join(problems) or "no wrong answer, and nothing grows"}.
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))
