@@ -156,13 +156,9 @@ def _cross_validate(
     """Return mean and standard deviation over the folds of accuracy and log loss (in nats)."""
     scoring = ("accuracy", "neg_log_loss")
     scores = cross_validate(clone(model), rows, labels, cv=folds, scoring=scoring)
-    accuracy, log_loss = scores["test_accuracy"], -scores["test_neg_log_loss"]
-    return {
-        "accuracy_mean": accuracy.mean(),
-        "accuracy_std": accuracy.std(),
-        "log_loss_mean": log_loss.mean(),
-        "log_loss_std": log_loss.std(),
-    }
+    values = {"accuracy": scores["test_accuracy"], "log_loss": -scores["test_neg_log_loss"]}
+    means = {f"{name}_mean": float(of.mean()) for name, of in values.items()}
+    return means | {f"{name}_std": float(of.std()) for name, of in values.items()}
 
 
 def _register(model: ClassifierMixin, rows: pd.DataFrame, labels: Any, name: str) -> str:
