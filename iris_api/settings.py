@@ -38,6 +38,9 @@ class Settings(BaseModel):
     access_log: bool = False
     tracking_uri: str = Field(default="", alias="MLFLOW_TRACKING_URI")
     otlp_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    otlp_traces_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    traces_exporter: str = Field(default="", alias="OTEL_TRACES_EXPORTER")
+    otel_disabled: bool = Field(default=False, alias="OTEL_SDK_DISABLED")
     max_body_bytes: ByteSize = Field(default=ByteSize(16 * 1024**2), gt=0)
     max_rows: int = Field(default=100_000, ge=1)
     max_concurrency: int = Field(default=64, ge=1)
@@ -47,6 +50,12 @@ class Settings(BaseModel):
     import_memory_bytes: ByteSize = Field(default=ByteSize(1280 * 1024**2), ge=256 * 1024**2)
     import_cpu_seconds: float = Field(default=120, gt=0, allow_inf_nan=False)
     keep_versions: int = Field(default=5, ge=1)
+
+    @property
+    def traced(self) -> bool:
+        """Whether OpenTelemetry's variables ask for traces; OpenTelemetry reads more of them."""
+        exporter = self.traces_exporter or self.otlp_traces_endpoint or self.otlp_endpoint
+        return not self.otel_disabled and exporter.strip().lower() not in {"", "none"}
 
 
 @cache
@@ -62,18 +71,10 @@ def settings() -> Settings:
 
 def bentoml_config() -> dict[str, Any]:
     """Return the settings as keyword arguments of `bentoml.service`."""
-    config: dict[str, Any] = {
+    return {
         "http": {"port": settings().port},
         # One worker a core; in a container, one for each core that it may use.
         "workers": settings().workers or "cpu_count",
         "metrics": {"duration": {"buckets": DURATION_BUCKETS}},
         "logging": {"access": {"enabled": settings().access_log}},
     }
-    if settings().otlp_endpoint:
-        # The exporter reads its endpoint and options from OpenTelemetry's own variables.
-        config["tracing"] = {
-            "exporter_type": "otlp",
-            "sample_rate": 1.0,
-            "otlp": {"protocol": "http"},
-        }
-    return config

@@ -15,6 +15,8 @@ import pytest
 from support import servers
 from support.scrape import scrape
 
+from iris_api.settings import Settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.8, 2.2]
 PARENT_SPAN = "00f067aa0ba902b7"
+TRACE_ID = "bf92f3577b34da6a3ce929d0e0e"
+"""The middle of each test's trace id."""
 
 FAULT = """
 import orjson
@@ -85,8 +89,12 @@ def traced(
     variables = {
         "MLFLOW_TRACKING_URI": tracking.url,
         "IRIS_ACCESS_LOG": "true",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": tracking.url,
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{tracking.url}/v1/traces",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "",
         "OTEL_EXPORTER_OTLP_HEADERS": "x-mlflow-experiment-id=0",
+        "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+        "OTEL_PROPAGATORS": "tracecontext,b3",
+        "OTEL_SPAN_EVENT_COUNT_LIMIT": "many",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "PYTHONPATH": str(folder),
     }
@@ -97,7 +105,7 @@ def traced(
 @pytest.mark.parametrize("rows", [1, 2000], ids=["short", "in a thread"])
 def test_spans_of_a_prediction(traced: Traced, rows: int) -> None:
     """A call has a span, and its three steps have spans in it, each with the model version."""
-    trace_id = f"4bf92f3577b34da6a3ce929d0e0e{rows:04}"
+    trace_id = f"4{TRACE_ID}{rows:04}"
     answer = traced.ask([SETOSA] * rows, trace_id)
     spans = traced.trace(trace_id, 4)
 
@@ -114,9 +122,53 @@ def test_spans_of_a_prediction(traced: Traced, rows: int) -> None:
     assert ends[-1] <= (request.end_time_ns or 0)
 
 
+def test_what_is_not_traced(traced: Traced) -> None:
+    """Probes and scrapes have no spans, nor has a call that the sampler leaves out."""
+    trace_id = f"5{TRACE_ID}4736"
+    headers = {"traceparent": f"00-{trace_id}-{PARENT_SPAN}-01"}
+    httpx.post(f"{traced.server.url}/predict", json={"instances": [SETOSA]})
+    for path in ("/livez", "/readyz", "/health", "/metrics", "/model"):
+        assert httpx.get(traced.server.url + path, headers=headers).status_code == 200
+    spans = traced.trace(trace_id, 1)
+    others = traced.collector.search_traces(locations=["0"])
+    log = traced.server.log.read_text()
+
+    assert spans.keys() == {"GET /model"}
+    assert [each for each in others if TRACE_ID not in each.info.trace_id] == []
+    assert log.count("OTEL_PROPAGATORS: ignoring b3, whose package is not installed") == 1
+    assert log.count("OTEL_SPAN_EVENT_COUNT_LIMIT: ignoring 'many', which is not a number") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "traced"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "console"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_TRACES_EXPORTER": "None "}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_SDK_DISABLED": "TRUE"}, False),
+    ],
+)
+def test_whether_traces_are_made(variables: dict[str, str], traced: bool) -> None:
+    """An endpoint or an exporter turns traces on, and OpenTelemetry's switches turn them off."""
+    assert Settings.model_validate(variables).traced is traced
+
+
+def test_exporter_that_is_not_installed(plain_env: dict[str, str]) -> None:
+    """Without the package of an exporter there are no traces, and one line says why."""
+    script = "import logging; logging.basicConfig(); from iris_api.telemetry import traces"
+    env = plain_env | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    done = servers.run("-c", f"{script}; print(traces.export({{}}))", env=env)
+
+    assert done.stdout == "{}\n"
+    (line,) = done.stderr.splitlines()
+    assert "no traces: Requested component 'otlp_proto_grpc' not found" in line
+
+
 def test_lines_of_the_log(traced: Traced) -> None:
     """Each line is an object; those of a call have its trace and model version, and no row."""
-    trace_id = "6bf92f3577b34da6a3ce929d0e0e4736"
+    trace_id = f"6{TRACE_ID}4736"
     traced.ask([[5.123, 3.5, 1.4, 0.2]], trace_id)
     wrong = httpx.post(f"{traced.server.url}/predict", json={"instances": [[5.123, "x", 1, 1]]})
     span = traced.trace(trace_id, 4)["POST /predict"]
@@ -139,7 +191,7 @@ def test_lines_of_the_log(traced: Traced) -> None:
 
 def test_a_fault(traced: Traced) -> None:
     """A fault is answered with 500, counted, and logged on one line with its trace and version."""
-    trace_id = "7bf92f3577b34da6a3ce929d0e0e4736"
+    trace_id = f"7{TRACE_ID}4736"
     answer = traced.ask([VIRGINICA], trace_id)
     page = scrape(traced.server.url)
 
@@ -163,7 +215,7 @@ def test_lines_on_a_terminal(plain_env: dict[str, str], tmp_path: Path) -> None:
     script = (
         "import logging; from bentoml._internal.log import configure_server_logging;"
         "configure_server_logging(); from iris_api.telemetry import logs;"
-        "logs.configure(traced=False);"
+        "logs.configure();"
         "logging.getLogger('bentoml.service').warning('like this'); logging.getLogger().error(1)"
     )
     env = plain_env | {"BENTOML_HOME": str(tmp_path)}

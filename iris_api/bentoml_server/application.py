@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import bentoml
-import opentelemetry.trace
 from bentoml import get_current_service
 from bentoml._internal.resource import NvidiaGpuResource
 from starlette.applications import Starlette
@@ -28,8 +27,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from iris_api.home import bento_model_store
 from iris_api.serving.responses import error_page, server_error
+from iris_api.settings import settings
 from iris_api.store import entry
-from iris_api.telemetry import logs
+from iris_api.telemetry import logs, traces
 from iris_api.telemetry.worker_files import WorkerFiles
 
 logger = logging.getLogger("bentoml.service")
@@ -54,7 +54,8 @@ class LeanService(bentoml.Service):
         # What is loaded by now stays. The collector would go through it twice until the service is
         # ready, which takes 0.15 s.
         gc.freeze()
-        logs.configure(traced="tracing" in self.config)
+        logs.configure()
+        traces.correct_variables()
         _prepare_metrics()
         app: Starlette = super().to_asgi(is_main)
         # Starlette would redirect a path with a trailing slash to the host that its request names.
@@ -81,11 +82,10 @@ class LeanService(bentoml.Service):
                 chosen.append(Middleware(metrics, paths=paths, **options))
             elif cls.__name__ == "AccessLogMiddleware":  # in the list if the access log is on
                 chosen.append(middleware)
-            elif cls.__name__ == "OpenTelemetryMiddleware" and "tracing" in self.config:
-                # BentoML does not set its provider for the process, as the spans of steps need it.
-                opentelemetry.trace.set_tracer_provider(options["tracer_provider"])
-                # Without spans for the messages of a request and of its answer.
-                chosen.append(Middleware(cls, exclude_spans=["receive", "send"], **options))
+            elif cls.__name__ == "OpenTelemetryMiddleware" and settings().traced:
+                resource = options["tracer_provider"].resource.attributes
+                if changes := traces.export(resource):
+                    chosen.append(Middleware(cls, **options | changes))
         return chosen
 
 

@@ -51,7 +51,7 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
     Raises:
         IrisError: The service cannot start.
     """
-    logs.configure(traced=False)
+    logs.configure()
     check_names()
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)

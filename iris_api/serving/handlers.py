@@ -38,7 +38,7 @@ class Handlers:
         self._settings = settings
         self.admission = Admission(settings.max_concurrency, settings.max_body_bytes)
         self._keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
-        self._tracing = Tracing(enabled=bool(settings.otlp_endpoint))
+        self._tracing = Tracing()
         self._parse = self._tracing.step("parse", native.parse_rows)
         self._infer = self._tracing.step("inference", Model.answer)
         self._write = self._tracing.step("serialize", native.write_answer)

@@ -13,7 +13,7 @@ from typing import ClassVar
 from iris_api.telemetry import traces
 
 
-def configure(*, traced: bool) -> None:
+def configure() -> None:
     """Change the format of BentoML's server log, unless it goes to a terminal."""
     # BentoML gives them a handler and also passes them to the root: each line came twice.
     for name in ("circus", "uvicorn.error"):
@@ -21,7 +21,7 @@ def configure(*, traced: bool) -> None:
     for handler in logging.getLogger().handlers:
         # Only BentoML's servers have this handler, its other commands have not.
         if handler.name == "tracehandler" and not sys.stdout.isatty():
-            handler.setFormatter(JsonFormatter(traced=traced))
+            handler.setFormatter(JsonFormatter())
             logging.captureWarnings(capture=True)
 
 
@@ -31,14 +31,10 @@ class JsonFormatter(logging.Formatter):
     worker_version: ClassVar[int | None] = None
     """The model version that this worker serves now."""
 
-    def __init__(self, *, traced: bool) -> None:
-        super().__init__()
-        self._traced = traced
-
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON object."""
-        ids = traces.current_ids() if self._traced else (0, 0)
-        version, trace_id, span_id = traces.current_call.get() or (self.worker_version, *ids)
+        of_worker = self.worker_version, *traces.current_ids()
+        version, trace_id, span_id = traces.current_call.get() or of_worker
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
