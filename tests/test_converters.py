@@ -46,8 +46,6 @@ from iris_api.compiling.converters.trees import Tree, ensemble
 from iris_api.compiling.ties import find_ties
 from iris_api.model.engines import open_session
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # skl2onnx, of versions
-
 
 def session_of(estimator: ClassifierMixin) -> ort.InferenceSession:
     """Convert an estimator and open it."""
@@ -166,7 +164,7 @@ def test_interpolation_is_numpys() -> None:
     """Points of the same place, the points themselves and numbers outside are as in numpy."""
     places, heights = np.array([0.0, 1.0, 1.0, 3.0]), np.array([0.5, 0.1, 0.7, 0.9])
     values = np.concatenate([places, np.nextafter(places, 9), np.linspace(-1, 4, 77)])
-    graph = Graph(Converters({}, {}, {}, None, None))  # type: ignore[arg-type]
+    graph = Graph(Converters({}, {}, {}))
 
     found = interpolate(graph, graph.rows, [(places, heights)])
 
@@ -198,6 +196,7 @@ def test_interpolation_is_numpys() -> None:
             "trained on float32",
         ),
         (fit(CalibratedClassifierCV(LinearSVC(), method="temperature")), "use sigmoid calibration"),
+        (fit(SVC()).set_params(probability=True), "use CalibratedClassifierCV"),
     ],
 )
 def test_the_reason_is_a_sentence(estimator: Any, reason: str) -> None:

@@ -31,7 +31,7 @@ from support.irises import (
 
 from iris_api.compiling import sampling
 from iris_api.compiling.conversion import convert_and_prove
-from iris_api.compiling.proof import CompileError, Precision, UnansweredError, ask
+from iris_api.compiling.proof import CompileError, UnansweredError, ask
 
 
 def test_almost_the_same_estimator_is_caught() -> None:
@@ -39,20 +39,18 @@ def test_almost_the_same_estimator_is_caught() -> None:
     right, wrong = fit(logistic()), fit(LogisticRegression(C=0.99, max_iter=1000))
 
     with pytest.raises(CompileError, match="differ"):
-        convert_and_prove(wrong, ask(right, sample_iris(right)), "float64")
+        convert_and_prove(wrong, ask(right, sample_iris(right)))
 
 
 @pytest.mark.parametrize(
-    ("scaler", "precision", "share"),
+    ("scaler", "share"),
     [
-        pytest.param(None, "float64", 1.0, id="bare"),
+        pytest.param(None, 1.0, id="bare"),
         # Decision boundaries are searched between random rows, which misses those of small boxes.
-        pytest.param(StandardScaler(), "float64", 0.5, id="scaled"),
+        pytest.param(StandardScaler(), 0.5, id="scaled"),
     ],
 )
-def test_a_split_moved_by_one_float32_is_caught(
-    scaler: Any, precision: Precision, share: float
-) -> None:
+def test_a_split_moved_by_one_float32_is_caught(scaler: Any, share: float) -> None:
     """The smallest mistake in any split of a tree is found, and in most of those after a scaler."""
     right = fit(make_pipeline(scaler, DecisionTreeClassifier(random_state=0)))
     reference = ask(right, sample_iris(right))
@@ -64,7 +62,7 @@ def test_a_split_moved_by_one_float32_is_caught(
         thresholds = wrong[-1].tree_.threshold
         thresholds[node] = np.nextafter(np.float32(thresholds[node]), np.float32(side))
         try:
-            convert_and_prove(wrong, reference, precision)
+            convert_and_prove(wrong, reference)
         except CompileError:
             caught.append((node, side))
 
@@ -110,7 +108,7 @@ def test_a_clear_vote_for_another_class_is_no_tie() -> None:
 
     assert proof.ties < proof.rows / 100
     with pytest.raises(CompileError, match="labels differ"):
-        convert_and_prove(fit(forest()), ask(estimator, fresh_rows()), "float64")
+        convert_and_prove(fit(forest()), ask(estimator, fresh_rows()))
 
 
 @pytest.mark.parametrize(

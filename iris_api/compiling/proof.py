@@ -7,7 +7,7 @@ anywhere is served by scikit-learn itself.
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
 from iris_api.store.metadata import Proof
 
 PROBABILITY_LIMIT = 1e-5
-"""Limit of the difference of a probability, from skl2onnx's tests; float32 has seven decimals."""
+"""Limit of the difference of a probability; float32 has seven decimals."""
 
 TIE_LIMIT = 2.0**-20
 """Largest difference of two tied scores, relative to the largest score if that is above 1.
@@ -29,10 +29,7 @@ Eight steps of a float32 at 1.0, whose eps is 2**-23: about what the sum of a fo
 SINGLE_ROWS = 256
 """Rows that are also asked one by one, for which ONNX Runtime sums trees in another order."""
 
-Precision = Literal["float64", "float32"]
-"""dtype of the rows that a compiled model takes."""
-
-_PACKAGES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime")
+_PACKAGES = ("scikit-learn", "onnx", "onnxruntime")
 
 
 class CompileError(IrisError):
@@ -96,14 +93,14 @@ def ask(estimator: ClassifierMixin, rows: NDArray[np.float64]) -> Reference:
     )
 
 
-def prove(session: Any, reference: Reference, precision: Precision) -> Proof:
+def prove(session: Any, reference: Reference) -> Proof:
     """Compare a compiled model with scikit-learn, all rows at once and some one at a time.
 
     Raises:
         CompileError: a label or a probability differs.
         Exception: ONNX Runtime has one type for each kind of failure, without a common base class.
     """
-    rows = reference.rows.astype(precision)
+    rows = reference.rows
     outputs = session.run(None, {"rows": rows})
     ties, difference = _compare(outputs, reference)
     step = max(1, len(rows) // SINGLE_ROWS)
@@ -112,7 +109,7 @@ def prove(session: Any, reference: Reference, precision: Precision) -> Proof:
         output[::step] = np.concatenate(single)
     _, difference_alone = _compare(outputs, reference)
     return Proof(
-        precision=precision,
+        precision="float64",
         rows=len(rows),
         ties=ties,
         largest_difference=max(difference, difference_alone),

@@ -1,6 +1,5 @@
 """Converters to ONNX that compute as scikit-learn does: in float64, in the same order.
 
 A fitted estimator goes in; an ONNX model comes out, or a sentence that says why there is none.
-What has no converter here is left to skl2onnx. Knows no proof: whether the answers are the same is
-for others to find out.
+Knows no proof: whether the answers are the same is for others to find out.
 """

@@ -65,8 +65,7 @@ def confidence(graph: Graph, classifier: Any, answer: Answer) -> str:
 def convert_team(graph: Graph, parts: Sequence[Any], rows: str) -> Answer:
     """Convert several classifiers of the same classes; the results are (n, parts, …)."""
     together = graph.converters.teams.get(type(parts[0]))
-    alone = any(getattr(part, "probability", False) for part in parts)  # of a machine of its own
-    if together and not alone and len({_kind(part) for part in parts}) == 1:
+    if together and len({_kind(part) for part in parts}) == 1:
         return together(graph, list(parts), rows)
     answers = [graph.answer(part, rows) for part in parts]
     return Answer(

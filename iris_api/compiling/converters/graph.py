@@ -48,21 +48,17 @@ TransformerConverter = Callable[["Graph", Any, str], str]
 
 @dataclass(frozen=True)
 class Converters:
-    """Who converts what: by type, and whoever takes the rest.
+    """The converter of each type.
 
     Attributes:
         classifiers: For classifiers.
         teams: For several classifiers of one kind and of the same parameters at once.
         transformers: For transformers.
-        other_classifier: For classifiers of other types.
-        other_transformer: For transformers of other types.
     """
 
     classifiers: Mapping[type, ClassifierConverter]
     teams: Mapping[type, TeamConverter]
     transformers: Mapping[type, TransformerConverter]
-    other_classifier: ClassifierConverter
-    other_transformer: TransformerConverter
 
 
 class Graph:
@@ -78,15 +74,11 @@ class Graph:
 
     def answer(self, classifier: Any, rows: str) -> Answer:
         """Convert a classifier that is given rows, float64 (n, features)."""
-        converters = self.converters
-        convert = converters.classifiers.get(type(classifier), converters.other_classifier)
-        return convert(self, classifier, rows)
+        return self.converters.classifiers[type(classifier)](self, classifier, rows)
 
     def transform(self, transformer: Any, rows: str) -> str:
         """Convert a transformer of rows, and return the name of the new rows."""
-        converters = self.converters
-        convert = converters.transformers.get(type(transformer), converters.other_transformer)
-        return convert(self, transformer, rows)
+        return self.converters.transformers[type(transformer)](self, transformer, rows)
 
     def op(self, kind: str, *inputs: Operand, domain: str = "", **attributes: Any) -> str:
         """Add a node of one output and return the name of its result."""
@@ -104,12 +96,6 @@ class Graph:
     def new_name(self, kind: str) -> str:
         """Return a name for a result that no other has."""
         return f"{kind}/{len(self._nodes)}"
-
-    def include(self, nodes: Iterable[NodeProto], constants: Iterable[TensorProto]) -> None:
-        """Add the nodes of another graph, whose names are free here."""
-        self._nodes += nodes
-        for tensor in constants:
-            self._constants[tensor.name, (), b""] = tensor
 
     def _constant(self, values: float | NDArray[Any]) -> str:
         array = np.asarray(values)

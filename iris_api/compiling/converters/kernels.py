@@ -7,17 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from iris_api.compiling.converters.fallback import convert_other_classifier
 from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
 
 
 def convert_vectors(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a support vector machine, which decides between each pair of classes."""
-    answer = _decide(graph, classifier, _decisions(graph, [classifier], rows))
-    if not hasattr(classifier, "predict_proba"):
-        return answer
-    probabilities = convert_other_classifier(graph, classifier, rows).probabilities
-    return Answer(answer.index, probabilities, answer.scores)
+    return _decide(graph, classifier, _decisions(graph, [classifier], rows))
 
 
 def convert_vectors_team(graph: Graph, parts: list[Any], rows: str) -> Answer:
@@ -29,6 +24,11 @@ def convert_vectors_team(graph: Graph, parts: list[Any], rows: str) -> Answer:
 
 def _decisions(graph: Graph, parts: list[Any], rows: str) -> str:
     """Return what libsvm decides between each pair of classes, (n, parts * pairs)."""
+    if hasattr(parts[0], "predict_proba"):
+        raise NoConverterError(
+            "a support vector machine with probability=True has no exact compiled form; "
+            "use CalibratedClassifierCV(SVC(), ensemble=False)"
+        )
     points = np.vstack([part.support_vectors_ for part in parts])
     gammas = np.concatenate([np.full(len(part.support_), part._gamma) for part in parts])  # noqa: SLF001
     intercepts = np.concatenate([part._intercept_ for part in parts])

@@ -92,7 +92,6 @@ from iris_api.compiling.converters import (
     classifiers,
     composed,
     ensembles,
-    fallback,
     kernels,
     piecewise,
     transformers,
@@ -210,9 +209,8 @@ _INEXACT = {
     "LabelPropagation": "label propagation has no exact compiled form",
     "LabelSpreading": "label spreading has no exact compiled form",
     "RadiusNeighborsClassifier": "nearest neighbours has no exact compiled form",
-    "SVC": "this support vector machine has no exact compiled form",
 }
-"""The kinds that skl2onnx converts, but not to the last bit."""
+"""Kinds whose classes say less than their usual names."""
 
 
 def convert(classifier: ClassifierMixin) -> ModelProto:
@@ -225,21 +223,14 @@ def convert(classifier: ClassifierMixin) -> ModelProto:
     Raises:
         NoConverterError: There is none. The message is a sentence for those who trained it.
     """
-    converters = Converters(
-        CLASSIFIERS,
-        _TEAMS,
-        TRANSFORMERS,
-        fallback.convert_other_classifier,
-        fallback.convert_other_transformer,
-    )
-    graph = Graph(converters)
+    graph = Graph(Converters(CLASSIFIERS, _TEAMS, TRANSFORMERS))
     try:
         answer = graph.answer(classifier, graph.rows)
     except NoConverterError:
         raise
     except Exception as error:
-        # skl2onnx has no base of errors; and a converter that does not fit an unusual estimator
-        # fails like any code. Whatever it is, the estimator itself is still there to serve.
+        # A converter that does not fit an unusual estimator fails like any code. Whatever it is,
+        # the estimator itself is still there to serve.
         raise NoConverterError(why_not(classifier)) from error
     return graph.model(answer, columns=classifier.n_features_in_, classes=len(classifier.classes_))
 

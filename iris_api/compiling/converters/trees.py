@@ -1,6 +1,6 @@
 """Trees of scikit-learn in the form of ONNX, to the last bit.
 
-The operators that skl2onnx writes compare and add in float32. `TreeEnsemble` of ai.onnx.ml 5 works
+The older operators of ONNX compare and add in float32. `TreeEnsemble` of ai.onnx.ml 5 works
 in float64, and adds up each target in the order of the trees, which is scikit-learn's as well. A
 leaf has one target. So a tree stands once for the first class with a share in each leaf, once more
 for the second one, and so on: a tree that was grown to its end stands once, whatever the number of
