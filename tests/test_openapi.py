@@ -1,6 +1,7 @@
 """The OpenAPI document against the answers of the service; test_fuzz.py has generated requests."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import httpx
 import jsonschema
 import pytest
 
+NO_SCHEMA = re.compile("not valid JSON|is given twice|not NaN or Infinity")
+"""Errors about what JSON schemas say nothing of."""
+
 INVALID = [
     case
     for case in json.loads(Path(__file__).with_name("bad_requests.json").read_text("utf-8"))
-    if case["status"] == 400 and not case["answer"]["error"].startswith("not valid JSON")
+    if case["status"] == 400 and not NO_SCHEMA.search(case["answer"]["error"])
 ]
 
 

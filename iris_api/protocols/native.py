@@ -1,5 +1,7 @@
 """The native protocol: JSON with one row by its names, or with many rows as `instances`."""
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, cast
@@ -14,7 +16,13 @@ from pydantic import ValidationError
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.messages import Flower, Instances
-from iris_api.protocols.problems import InvalidRequestError, Problem, explain
+from iris_api.protocols.problems import (
+    SHOWN_PROBLEMS,
+    InvalidRequestError,
+    Problem,
+    explain,
+    invalid,
+)
 from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM
 
 SHORT_BODY_BYTES = 256
@@ -42,10 +50,10 @@ def parse_rows(body: bytes, max_rows: int) -> NDArray[np.float64]:
             return rows
         _check_values(body, max_rows)
     try:
-        content = pydantic_core.from_json(body, allow_inf_nan=False)
+        # NaN and Infinity, which are no JSON, are left to the types: their error names the place.
+        content = pydantic_core.from_json(body)
     except ValueError as error:
-        reason = str(error) if body else "the body is empty"
-        raise InvalidRequestError(f"not valid JSON: {reason}") from None
+        raise InvalidRequestError(f"not valid JSON: {_reason(body, error)}") from None
     if not isinstance(content, dict):
         text = f"the body must be an object with {', '.join(FEATURES)}, or with instances"
         raise InvalidRequestError(text)
@@ -54,14 +62,12 @@ def parse_rows(body: bytes, max_rows: int) -> NDArray[np.float64]:
         raise InvalidRequestError(
             text, [Problem([name], "stands beside instances") for name in both]
         )
-    try:
-        if "instances" not in content:
-            return _as_array([Flower.model_validate(content)])
-        if isinstance(content["instances"], list):
-            _check_count(len(content["instances"]), max_rows)
-        return _as_array(Instances.model_validate(content).instances)
-    except ValidationError as error:
-        raise explain(error) from None
+    found, keys = _validate(content, max_rows)
+    # Each key of a valid body has a colon, and no value has any: more of them are doubled keys, of
+    # which the parser kept the last one.
+    if body.count(b":") > keys:
+        raise _doubled_keys(body)
+    return np.array([_cells(row) if isinstance(row, Flower) else row for row in found], np.float64)
 
 
 def write_answer(model: Model, answer: Answer, *, probabilities: bool) -> bytes:
@@ -72,6 +78,43 @@ def write_answer(model: Model, answer: Answer, *, probabilities: bool) -> bytes:
         else {"predictions": model.names(answer.labels)}
     )
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _reason(body: bytes, error: ValueError) -> str:
+    """Return why a body is not JSON, in words where the parser only says where."""
+    if not body.strip():
+        return "the body is empty"
+    match json.detect_encoding(body):
+        case "utf-8":
+            return str(error)
+        case "utf-8-sig":
+            return "the body begins with a byte order mark; send it without one"
+        case encoding:
+            return f"the body is {encoding[:6].upper()}; send UTF-8"
+
+
+def _validate(content: dict[str, Any], max_rows: int) -> tuple[Sequence[Any], int]:
+    """Return the rows of a body, as flowers or sequences of numbers, and its number of keys."""
+    try:
+        if "instances" not in content:
+            return [Flower.model_validate(content)], len(FEATURES)
+        if isinstance(content["instances"], list):
+            _check_count(len(content["instances"]), max_rows)
+        rows = Instances.model_validate(content).instances
+    except ValidationError as error:
+        raise explain(error) from None
+    return rows, 1 + len(FEATURES) * list(map(type, rows)).count(Flower)
+
+
+def _doubled_keys(body: bytes) -> InvalidRequestError:
+    """Return the error of a body that is valid except for keys that an object has twice."""
+    pairs = json.loads(body, object_pairs_hook=tuple, parse_int=float)
+    objects: list[tuple[tuple[str | int, ...], Any]] = [((), pairs)]
+    rows = dict(pairs).get("instances", ())
+    objects += [(("instances", n), row) for n, row in enumerate(rows) if isinstance(row, tuple)]
+    keys = Counter((*place, name) for place, found in objects for name, _ in found)
+    doubled = [Problem(list(key), "is given twice") for key, count in keys.items() if count > 1]
+    return invalid(doubled[:SHOWN_PROBLEMS], len(doubled))
 
 
 def _check_count(count: int, max_rows: int) -> None:
@@ -110,7 +153,3 @@ def _parse_arrays(body: bytes) -> NDArray[np.float64] | None:
     rows = np.frombuffer(cells, dtype=np.float64).reshape(count, len(FEATURES))
     in_range = rows.min() >= MINIMUM_CM and rows.max() <= MAXIMUM_CM
     return rows if in_range else None
-
-
-def _as_array(rows: Sequence[Any]) -> NDArray[np.float64]:
-    return np.array([_cells(row) if isinstance(row, Flower) else row for row in rows], np.float64)

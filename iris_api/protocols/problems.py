@@ -21,7 +21,7 @@ _SENTENCES = {
     "tuple_type": "must be an array",
     "list_type": "must be an array",
     "float_type": "must be a number",
-    "finite_number": "must be a finite number",
+    "finite_number": "must be a finite number, not NaN or Infinity",
     "greater_than_equal": f"must be a length of {MINIMUM_CM} to {MAXIMUM_CM} cm",
     "less_than_equal": f"must be a length of {MINIMUM_CM} to {MAXIMUM_CM} cm",
 }
@@ -54,8 +54,13 @@ def explain(error: ValidationError) -> InvalidRequestError:
         Problem(_location(each["loc"]), _SENTENCES.get(each["type"], each["msg"]))
         for each in found[:SHOWN_PROBLEMS]
     ]
+    return invalid(detail, len(found))
+
+
+def invalid(detail: Sequence[Problem], count: int) -> InvalidRequestError:
+    """Return the error of so many wrong places, the first of which its line names."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail[0].loc)
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    more = f" (and {count - 1} more)" if count > 1 else ""
     return InvalidRequestError(f"{''.join(steps).lstrip('.')}: {detail[0].msg}{more}", detail)
 
 
