@@ -5,11 +5,20 @@ import re
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import bentoml
+import numpy as np
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from support import servers
 
+from iris_api.model.engines import SklearnEngine
 from iris_api.model.loaded_model import Model
 from iris_api.store import entry as store
 
@@ -89,3 +98,43 @@ def test_unreadable_model(entry: store.Entry, tmp_path: Path) -> None:
     changed = dataclasses.replace(entry, path=path, metadata=metadata)
 
     assert _rejected(changed).startswith("cannot be opened (InvalidProtobuf: ")
+
+
+FOREST = RandomForestClassifier(5, random_state=0)
+CLASSIFIERS = {
+    "threshold": (FixedThresholdClassifier(LogisticRegression(), threshold=0.9), 2),
+    "threshold in a pipeline": (
+        make_pipeline(StandardScaler(), FixedThresholdClassifier(LogisticRegression())),
+        2,
+    ),
+    "logistic": (LogisticRegression(), 2),
+    "forest": (FOREST, 1),
+    "search of a pipeline": (
+        GridSearchCV(make_pipeline(FOREST), {"randomforestclassifier__max_depth": [3]}, cv=2),
+        1,
+    ),
+}
+"""Classifiers, and how often one runs to answer with probabilities."""
+
+
+@pytest.mark.parametrize(("classifier", "runs"), CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_labels_beside_probabilities(
+    monkeypatch: pytest.MonkeyPatch, classifier: Any, runs: int
+) -> None:
+    """The labels that are counted for probabilities are those of `predict`."""
+    rows, labels = load_iris(return_X_y=True)
+    classifier.fit(rows[50:], labels[50:])
+    expected = classifier.predict(rows) - 1
+    calls = []
+    predict = type(classifier).predict
+
+    def counted(*given: Any) -> Any:
+        calls.append(given)
+        return predict(*given)
+
+    monkeypatch.setattr(type(classifier), "predict", counted)
+    answer = SklearnEngine(classifier).answer(rows, probabilities=True)
+
+    assert np.array_equal(answer.labels, expected)
+    assert answer.probabilities is not None
+    assert len(calls) == runs - 1

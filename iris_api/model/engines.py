@@ -56,6 +56,19 @@ class OnnxEngine:
         return Answer(found[0], found[1] if self.has_probabilities else None)
 
 
+LABELS_BY_PROBABILITY = {
+    "BaggingClassifier",
+    "CalibratedClassifierCV",
+    "DecisionTreeClassifier",
+    "ExtraTreeClassifier",
+    "ExtraTreesClassifier",
+    "KNeighborsClassifier",
+    "RandomForestClassifier",
+    "VotingClassifier",
+}
+"""scikit-learn's classifiers whose `predict` returns the class of the highest probability."""
+
+
 class SklearnEngine:
     """The estimator itself, for models that have no proven ONNX form."""
 
@@ -65,15 +78,30 @@ class SklearnEngine:
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         self._estimator = estimator
         self.has_probabilities = hasattr(estimator, "predict_proba")
+        self._labels_by_probability = type(_last(estimator)).__name__ in LABELS_BY_PROBABILITY
 
     def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
-        """Run the estimator once: for labels, or for probabilities, whose highest is the label."""
-        if probabilities:
-            # Some estimators return a transposed view, which cannot be written as JSON.
-            found = np.ascontiguousarray(self._estimator.predict_proba(rows))
-            return Answer(found.argmax(axis=1), found)
-        labels = self._estimator.predict(rows)
-        return Answer(np.searchsorted(self._estimator.classes_, labels), None)
+        """Run the estimator for labels, and for probabilities if they are asked for.
+
+        A threshold, for example, can make `predict` return another class than the most probable.
+        """
+        if not probabilities:
+            return Answer(self._predict(rows), None)
+        # Some estimators return a transposed view, which cannot be written as JSON.
+        found = np.ascontiguousarray(self._estimator.predict_proba(rows))
+        by_probability = self._labels_by_probability
+        return Answer(found.argmax(axis=1) if by_probability else self._predict(rows), found)
+
+    def _predict(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+        labels: NDArray[Any] = self._estimator.predict(rows)
+        return np.searchsorted(self._estimator.classes_, labels)
+
+
+def _last(estimator: Any) -> Any:
+    """Return the classifier at the end of pipelines and searches."""
+    if hasattr(estimator, "steps"):
+        return _last(estimator.steps[-1][1])
+    return _last(estimator.best_estimator_) if hasattr(estimator, "best_estimator_") else estimator
 
 
 Engine = OnnxEngine | SklearnEngine
