@@ -43,7 +43,14 @@ class IrisClassifier:
         follows = carried is None or bool(SETTINGS.tracking_uri)
         self._reload_seconds = SETTINGS.reload_seconds if follows else 0
         self._metrics = Metrics(name, follows=follows)
-        self.models = HotSwap(name, carried=carried, follows=follows, metrics=self._metrics)
+        self.models = HotSwap(
+            name,
+            carried=carried,
+            follows=follows,
+            metrics=self._metrics,
+            max_rows=SETTINGS.max_rows,
+        )
+        PredictRequest.schema_of = lambda: getattr(self.models.model, "schema", None)
         self.models.load()  # if no version can be opened, GET /health says why
         self._handlers = Handlers(self.models, self._metrics, SETTINGS)
         self._tasks: list[asyncio.Task[None]] = []

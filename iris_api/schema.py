@@ -5,6 +5,7 @@ profile may give ranges. It is recorded at the import, and all of requests, docu
 follow it.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,8 +31,11 @@ MAXIMUM_NAME = 100
 MAXIMUM_CATEGORIES = 1000
 """Most categories of a column."""
 
-MAXIMUM_INTEGER = 2**53
-"""Largest integer that float64 holds exactly, as its neighbors are held."""
+MAXIMUM_INTEGER = 2**53 - 1
+"""Largest integer of an integer column: each up to it is one float64, and no other one is."""
+
+UNKNOWN_TEXT = -1.0
+"""What stands in a row for a text that is not among the categories of its column."""
 
 RESERVED = "instances"
 """The key of a body with many rows, which cannot be a column as well."""
@@ -65,15 +69,24 @@ class Column(BaseModel):
     maximum: float | None = Field(default=None, description="largest value that is accepted")
     unit: str | None = None
     categories: list[str] | None = Field(
-        default=None, description="texts that the model knows; null where any text is accepted"
+        default=None, description="texts that the model knows, of a column of texts"
+    )
+    unknown_categories: bool = Field(
+        default=False, description="whether other texts are accepted as well"
     )
 
     @property
     def domain(self) -> tuple[float, float]:
         """The smallest and the largest number that is accepted; infinite where any finite is."""
-        low = -float("inf") if self.minimum is None else self.minimum
-        high = float("inf") if self.maximum is None else self.maximum
+        limit = MAXIMUM_INTEGER if self.type == "integer" else math.inf
+        low = -limit if self.minimum is None else max(self.minimum, -limit)
+        high = limit if self.maximum is None else min(self.maximum, limit)
         return low, high
+
+    @property
+    def codes(self) -> dict[str, float]:
+        """What stands in a row for each of the categories: its place among them."""
+        return {text: float(place) for place, text in enumerate(self.categories or [])}
 
 
 class Schema(BaseModel):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
+from support.tables import IRISES
 
 from iris_api.model.engines import Answer
 from iris_api.schema import FEATURES
@@ -85,7 +86,11 @@ def _model(
     classes: list[Any], profile: TrainingProfile | None = None, *, probabilities: bool = True
 ) -> Any:
     return SimpleNamespace(
-        version=3, classes=classes, has_probabilities=probabilities, profile=profile
+        version=3,
+        classes=classes,
+        has_probabilities=probabilities,
+        profile=profile,
+        schema=IRISES,
     )
 
 

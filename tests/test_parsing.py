@@ -1,4 +1,4 @@
-"""The fast and the strict path of the parser return the same rows, or the same error."""
+"""The decoder and the reader of rows return the same rows, and the reader says what is wrong."""
 
 import json
 import re
@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.tables import IRISES, MIXED
 
-from iris_api import schema
-from iris_api.protocols import native
+from iris_api.protocols.native import NativeProtocol
 from iris_api.protocols.problems import InvalidRequestError
+from iris_api.schema import FEATURES
+
+PLAIN = NativeProtocol(IRISES, max_rows=100)
+TABLE = NativeProtocol(MIXED, max_rows=100)
 
 NUMBERS = st.one_of(
     st.floats(0, 100, allow_nan=False),
@@ -22,19 +26,27 @@ ODD_NUMBERS = st.sampled_from(
     ["-1", "100.1", "1e400", "01", "1.", ".5", "+1", "true", "null", '"1"', "[1]", "{}", "NaN", ""]
 )
 ROWS = st.lists(st.lists(NUMBERS, min_size=4, max_size=4), min_size=1, max_size=30)
-ODD_ROWS = st.lists(
-    st.lists(NUMBERS | ODD_NUMBERS, min_size=3, max_size=5), min_size=20, max_size=30
-)
 WILD_NUMBERS = st.floats(-200, 200) | st.sampled_from(["1e999", "-1e-9", "100.0000001", "1" * 400])
-WILD_ROWS = st.lists(
-    st.lists(NUMBERS | WILD_NUMBERS, min_size=4, max_size=4), min_size=20, max_size=30
+ODD_ROWS = st.lists(
+    st.lists(NUMBERS | ODD_NUMBERS | WILD_NUMBERS, min_size=3, max_size=5), min_size=1, max_size=30
 )
+CELLS = (
+    st.sampled_from([None, True, False, 0, 5, 5.0, 5.1, -1, 2**53 - 1, 2**53, 2**53 + 1, 1e300])
+    | st.sampled_from(["clerk", "nurse", "Rome", "a:b", "10:30", "", "instances", "ü"])
+    | st.just([1])
+)
+KEYS = ("age_years", "age (years)", "age", "job", "city__born", "city: born", "owner", "income")
+TABLE_ROWS = st.lists(
+    st.dictionaries(st.sampled_from(KEYS), CELLS) | st.lists(CELLS, min_size=4, max_size=6),
+    max_size=3,
+)
+GOOD = {"age": 5, "job": "clerk", "city__born": "10:30", "owner": True, "income": None}
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
         st.lists(inner, max_size=5)
-        | st.dictionaries(st.sampled_from([*schema.FEATURES, "instances"]) | st.text(), inner)
+        | st.dictionaries(st.sampled_from([*FEATURES, "instances"]) | st.text(), inner)
     ),
     max_leaves=20,
 )
@@ -47,17 +59,18 @@ def _body(rows: list[list[Any]], space: str = "") -> bytes:
     return f'{{{space}"instances":{space}[{text}]{space}}}'.encode()
 
 
-def _parse(body: bytes) -> Any:
+def _outcome(parse: Any, body: bytes) -> Any:
     try:
-        return native.parse_rows(body, 100).tolist()
+        return str(parse(body).tolist())  # as text, NaN is itself
     except InvalidRequestError as error:
         return str(error), error.detail
 
 
-def _parse_strictly(body: bytes) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "SHORT_BODY_BYTES", 1 << 30)
-        return _parse(body)
+def _check(protocol: NativeProtocol, body: bytes) -> Any:
+    """Parse a body, and check that the decoder did not take what the reader rejects."""
+    found = _outcome(protocol.parse_rows, body)
+    assert found == _outcome(protocol._read, body)  # noqa: SLF001
+    return found
 
 
 @given(rows=ROWS, space=st.sampled_from(["", " ", "\n\t", "\r\n "]))
@@ -67,47 +80,95 @@ def test_valid_rows(rows: list[list[Any]], space: str) -> None:
     body = _body(rows, space)
     expected = [[float(cell) for cell in row] for row in json.loads(body)["instances"]]
 
-    assert _parse(body) == expected == _parse_strictly(body)
+    assert _check(PLAIN, body) == str(expected)
 
 
-@given(rows=ODD_ROWS | WILD_ROWS)
+@given(rows=ODD_ROWS)
 @example(rows=[[1, 2, 3, 4]] * 20 + [[1, 2, 3], [1, 2, 3, 4, 5]])
 @example(rows=[[1, 2, 3, 4]] * 20 + [["[1", "2]", 3, 4]])
 @settings(deadline=None)
 def test_invalid_rows(rows: list[list[Any]]) -> None:
-    """Invalid rows have the same error on both paths."""
-    body = _body(rows)
+    """Invalid rows have the same error on both ways."""
+    _check(PLAIN, _body(rows))
 
-    assert _parse(body) == _parse_strictly(body)
+
+@given(rows=TABLE_ROWS)
+@example(rows=[GOOD, {"age (years)": 5, "job": "nurse", "city: born": None, "owner": False}])
+@example(rows=[GOOD | {"age (years)": 5}])
+@settings(deadline=None)
+def test_rows_of_a_table(rows: list[Any]) -> None:
+    """Texts, booleans, integers and missing values are the same on both ways."""
+    _check(TABLE, json.dumps({"instances": rows}).encode())
+    for row in rows:
+        _check(TABLE, json.dumps(row, ensure_ascii=False).encode())
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"e-instances":' + b" " * 300 + b"[[1,2,3,4]]}",
-        b'{"inst ances":' + b" " * 300 + b"[[1,2,3,4]]}",
-        b'{"\\u0069nstances":' + b" " * 300 + b"[[1,2,3,4]]}",
-        b'{"instances":[[1,2,3,4]]}' + b" " * 300 + b"1",
-        b'{"instances":[[1,2,3,4]],"instances":[[1,2,3,4]]}' + b" " * 300,
-        b'{"instances":[[1,2,3,4' + b" " * 300,
+        b'{"e-instances":[[1,2,3,4]]}',
+        b'{"\\u0069nstances":[[1,2,3,4]]}',
+        b'{"instances":[[1,2,3,4]]} 1',
+        b'{"instances":[[1,2,3,4',
         b"\x00" * 300,
+        b"[" * 1000,
+        b'{"instances":' + b"[" * 100,
     ],
 )
 def test_bodies_that_look_alike(body: bytes) -> None:
-    """A body that only resembles a list of rows is left to the strict path."""
-    assert _parse(body) == _parse_strictly(body)
+    """A body that only resembles a list of rows is left to the reader."""
+    _check(PLAIN, body)
 
 
-def test_long_bodies_take_the_fast_path() -> None:
-    """Arrays of numbers take the fast path, and objects do not."""
-    plain = _body([[5.1, 3.5, 1.4, 0.2]] * 100)
-    objects = json.dumps({"instances": [dict.fromkeys(schema.FEATURES, 1)] * 100}).encode()
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        {"instances": [GOOD] * 3},
+        {"instances": [list(GOOD.values())]},
+        {"instances": [list(GOOD.values()), GOOD]},
+        {"age (years)": 5, "job": "nurse", "city: born": "a:b", "owner": False, "income": 1.5},
+    ],
+)
+def test_common_bodies_are_decoded(content: Any) -> None:
+    """The decoder takes what is right and common."""
+    body = json.dumps(content).encode()
 
-    found = native._parse_arrays(plain)  # noqa: SLF001
+    found = TABLE._decoder.decode(body)  # noqa: SLF001
     assert found is not None
-    assert np.array_equal(found, np.array([[5.1, 3.5, 1.4, 0.2]] * 100))
-    assert native._parse_arrays(objects) is None  # noqa: SLF001
-    assert native.parse_rows(objects, 100).shape == (100, 4)
+    assert np.array_equal(found, TABLE._read(body), equal_nan=True)  # noqa: SLF001
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"age": 5.1}, "age: must be a whole number"),
+        ({"age": 2**53}, "age: must be a number of 0 to 9007199254740991 years"),
+        ({"age": -1}, "age: must be a number of 0 to 9007199254740991 years"),
+        ({"age": True}, "age: must be a whole number"),
+        ({"age": None}, "age: must be a whole number"),
+        ({"job": "pilot"}, "job: must be one of 'clerk', 'nurse'"),
+        ({"job": 5}, "job: must be a text"),
+        ({"owner": 1}, "owner: must be true or false"),
+        ({"income": "5"}, "income: must be a number"),
+        ({"age (years)": 5}, "age: is given twice"),
+    ],
+)
+def test_problems_of_a_table(change: dict[str, Any], problem: str) -> None:
+    """What is wrong with a cell is said in words."""
+    found = _check(TABLE, json.dumps(GOOD | change).encode())
+
+    assert found[0] == problem
+
+
+def test_cells_of_a_table() -> None:
+    """A text is its place among the categories, and a missing value is NaN."""
+    found = TABLE.parse_rows(json.dumps(GOOD | {"city__born": "a:b"}).encode())
+    other = TABLE.parse_rows(b'{"age":5,"job":"nurse","owner":false}')
+
+    assert np.array_equal(found, [[5, 0, 1, 1, np.nan]], equal_nan=True)
+    assert np.array_equal(other, [[5, 1, np.nan, 0, np.nan]], equal_nan=True)
+    assert TABLE.parse_rows(json.dumps(GOOD).encode())[0, 2] == -1  # of a text that is not known
 
 
 @given(content=JSON)
@@ -115,9 +176,10 @@ def test_long_bodies_take_the_fast_path() -> None:
 @example(content={"\x1b[31m": 1})
 @example(content={"\u2028": 1})
 @example(content={"x" * 1000: 1})
+@settings(deadline=None)
 def test_any_json(content: Any) -> None:
     """Any JSON is parsed, or rejected with an error of one line, whatever a key contains."""
-    found = _parse(json.dumps(content).encode())
+    found = _check(PLAIN, json.dumps(content).encode())
 
     if isinstance(found, tuple):
         message, detail = found

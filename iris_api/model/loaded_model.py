@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import Answer, Engine, OnnxEngine, SklearnEngine
 from iris_api.model.self_check import check_example
-from iris_api.schema import FEATURES
+from iris_api.schema import Label
 from iris_api.store.entry import MODEL_FOLDER, ONNX_FILE, SKOPS_FILE, Entry, damaged, verify
 from iris_api.vetting.training_profile import TrainingProfile
+
+SHOWN_EXAMPLES = 2
+"""Rows of the example that documents show."""
 
 
 class Model:
@@ -20,11 +23,16 @@ class Model:
         self.tag = str(entry.tag)
         self.metadata = entry.metadata
         self.version = entry.metadata.version
+        self.schema = entry.metadata.contract
         self.classes = entry.metadata.classes  # in the order of the probabilities' columns
         self.origin = origin  # the model store of BENTOML_HOME, or the served Bento
         self._labels = np.array(self.classes, dtype=object)
-        order = [FEATURES.index(feature) for feature in entry.metadata.features]
+        names = self.schema.names
+        order = [names.index(feature) for feature in entry.metadata.features]
         self._order = None if order == sorted(order) else order
+        example = entry.metadata.example.rows[:SHOWN_EXAMPLES]
+        places = [order.index(place) for place in range(len(names))]
+        self.examples = [[row[place] for place in places] for row in example]
         self._engine = engine
         self.has_probabilities = engine.has_probabilities
         self.profile = TrainingProfile.read(entry.path / MODEL_FOLDER)
@@ -51,13 +59,13 @@ class Model:
             raise damaged(entry, problem) from error
 
     def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
-        """Classify rows of shape (n, 4), in centimetres, columns in the order of `FEATURES`."""
+        """Answer rows, float64 (n, columns), in the order of the schema's columns."""
         ordered = rows if self._order is None else rows[:, self._order]
         return self._engine.answer(ordered, probabilities=probabilities)
 
-    def names(self, labels: NDArray[np.int64]) -> list[str | int]:
+    def names(self, labels: NDArray[np.int64]) -> list[Label]:
         """Return the classes of an answer's labels, in their order."""
-        found: list[str | int] = self._labels[labels].tolist()
+        found: list[Label] = self._labels[labels].tolist()
         return found
 
 

@@ -1,62 +1,101 @@
-"""The messages of the native protocol, as pydantic validates and documents them."""
+"""The messages of the native protocol, as JSON Schema documents them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+import math
+from collections.abc import Sequence
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel
 
-from iris_api.schema import FEATURES, MAXIMUM_CM, MINIMUM_CM
-
-Centimetres = Annotated[
-    float, Field(strict=True, ge=MINIMUM_CM, le=MAXIMUM_CM, allow_inf_nan=False)
-]
-
-
-class Flower(BaseModel):
-    """One flower, its four lengths in centimetres."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": dict(zip(FEATURES, (5.1, 3.5, 1.4, 0.2), strict=True))},
-    )
-
-    sepal_length: Centimetres
-    sepal_width: Centimetres
-    petal_length: Centimetres
-    petal_width: Centimetres
-
-
-def _row_form(row: Any) -> str:
-    return "object" if isinstance(row, Mapping | Flower) else "array"
-
-
-Row = Annotated[
-    Annotated[tuple[Centimetres, Centimetres, Centimetres, Centimetres], Tag("array")]
-    | Annotated[Flower, Tag("object")],
-    Discriminator(_row_form),
-]
-
-
-class Instances(BaseModel):
-    """Many flowers, each an array in the order of the features or an object with their names."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}},
-    )
-
-    # Only the first wrong row is reported: each takes a hundred times as long as a valid one.
-    instances: Annotated[list[Row], Field(min_length=1, fail_fast=True)]
+from iris_api.schema import RESERVED, Column, Label, Schema
 
 
 class Predictions(BaseModel):
     """The predicted label of each row, in the order of the rows."""
 
-    predictions: list[str | int]
+    predictions: list[Label]
 
 
 class Probabilities(BaseModel):
     """The probability of each class for each row: columns as in `classes`, rows as sent."""
 
-    classes: list[str | int]
+    classes: list[Label]
     probabilities: list[list[float]]
+
+
+def row(schema: Schema) -> dict[str, Any]:
+    """Return the JSON Schema of one row by the names of its columns."""
+    return {
+        "title": "Row",
+        "description": "One row, its cells by the names of their columns.",
+        "type": "object",
+        "properties": cells(schema),
+        "required": [column.plain_name for column in schema.columns if column.required],
+        "additionalProperties": False,
+    }
+
+
+def instances(schema: Schema) -> dict[str, Any]:
+    """Return the JSON Schema of many rows."""
+    count = len(schema.columns)
+    array = {
+        "type": "array",
+        "prefixItems": list(cells(schema).values()),
+        "minItems": count,
+        "maxItems": count,
+    }
+    rows = {
+        "type": "array",
+        "items": {"oneOf": [array, {"$ref": "#/components/schemas/Row"}]},
+        "minItems": 1,
+    }
+    return {
+        "title": "Instances",
+        "description": "Many rows, each an array in the order of the columns or an object.",
+        "type": "object",
+        "properties": {RESERVED: rows},
+        "required": [RESERVED],
+        "additionalProperties": False,
+    }
+
+
+def cells(schema: Schema) -> dict[str, Any]:
+    """Return the JSON Schema of each column by its plain name."""
+    return {column.plain_name: _cell(column) for column in schema.columns}
+
+
+def examples(schema: Schema, rows: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return a body of each form, made of rows in the order of the schema's columns."""
+    values = [
+        [_value(column, cell) for column, cell in zip(schema.columns, each, strict=True)]
+        for each in rows
+    ]
+    return {
+        "row": {
+            "summary": "One row by the names of its columns.",
+            "value": dict(zip(schema.names, values[0], strict=True)),
+        },
+        "instances": {"summary": "Many rows.", "value": {RESERVED: values}},
+    }
+
+
+def _cell(column: Column) -> dict[str, Any]:
+    kinds = [column.type, *([] if column.required else ["null"])]
+    found: dict[str, Any] = {"type": kinds if len(kinds) > 1 else column.type}
+    if column.type in {"number", "integer"}:
+        low, high = column.domain
+        found |= {"minimum": low} if math.isfinite(low) else {}
+        found |= {"maximum": high} if math.isfinite(high) else {}
+    if column.type == "string" and not column.unknown_categories:
+        found["enum"] = [*(column.categories or []), *([] if column.required else [None])]
+    return found | ({"description": f"in {column.unit}"} if column.unit else {})
+
+
+def _value(column: Column, cell: float) -> Any:
+    """Return a cell as a request has it."""
+    if math.isnan(cell):
+        return None
+    if column.type == "string":
+        return (column.categories or [""])[int(cell)]
+    if column.type == "boolean":
+        return bool(cell)
+    return int(cell) if column.type == "integer" else cell

@@ -8,11 +8,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from iris_api.model.loaded_model import Model
-from iris_api.protocols import native
+from iris_api.protocols.native import NativeProtocol, write_answer
 from iris_api.protocols.problems import InvalidRequestError
 from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.api_keys import ApiKeys
-from iris_api.serving.hot_swap import HotSwap
+from iris_api.serving.hot_swap import HotSwap, Served
 from iris_api.serving.responses import CLOSE, RETRY, JSONResponse, error_response
 from iris_api.settings import Settings
 from iris_api.telemetry.instruments import Reason
@@ -39,9 +39,9 @@ class Handlers:
         self.admission = Admission(settings.max_concurrency, settings.max_body_bytes)
         self._keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self._tracing = Tracing()
-        self._parse = self._tracing.step("parse", native.parse_rows)
+        self._parse = self._tracing.step("parse", NativeProtocol.parse_rows)
         self._infer = self._tracing.step("inference", Model.answer)
-        self._write = self._tracing.step("serialize", native.write_answer)
+        self._write = self._tracing.step("serialize", write_answer)
 
     async def answer(self, request: Request, *, probabilities: bool) -> Response:
         """Answer with the label of each row, or with each class's probability."""
@@ -49,16 +49,17 @@ class Handlers:
             self._metrics.reject("unauthorized")
             text = "send the header Authorization: Bearer, with one of the keys of this service"
             return error_response(401, text, headers={"WWW-Authenticate": "Bearer"})
-        model = self._models.model
-        if model is None:
+        served = self._models.served
+        if served is None:
             self._metrics.reject("no_model")
             return error_response(503, self._models.reason)
+        model = served.model
         if probabilities and not model.has_probabilities:
             self._metrics.reject("no_probabilities")
             return error_response(404, "this model gives no probabilities; use POST /predict")
         self._tracing.note_version(model.version)
         try:
-            return await self._within_limits(model, request, probabilities)
+            return await self._within_limits(served, request, probabilities)
         except InvalidRequestError as error:
             self._metrics.reject(REASONS[error.status])
             headers = CLOSE if error.status == 413 else None
@@ -76,7 +77,9 @@ class Handlers:
             text = f"the {what} within {self._settings.timeout_seconds:g} s"
             return error_response(504, text, headers=CLOSE)
 
-    async def _within_limits(self, model: Model, request: Request, probabilities: bool) -> Response:
+    async def _within_limits(
+        self, served: Served, request: Request, probabilities: bool
+    ) -> Response:
         # Only uploads and long bodies need a timer, which takes time itself.
         until = asyncio.get_running_loop().time() + self._settings.timeout_seconds
         if WHOLE_BODY in request.scope:
@@ -86,12 +89,13 @@ class Handlers:
             async with asyncio.timeout_at(until), uploading as received:
                 body = await self._read_json(request, received)
         if len(body) <= LONG_BODY_BYTES:
-            return self._compute(model, body, probabilities)
+            return self._compute(served, body, probabilities)
         async with asyncio.timeout_at(until):
-            return await self.admission.compute(self._compute, model, body, probabilities)
+            return await self.admission.compute(self._compute, served, body, probabilities)
 
-    def _compute(self, model: Model, body: bytes, probabilities: bool) -> Response:
-        rows = self._parse(body, self._settings.max_rows)
+    def _compute(self, served: Served, body: bytes, probabilities: bool) -> Response:
+        model = served.model
+        rows = self._parse(served.native, body)
         start = perf_counter()
         answer = self._infer(model, rows, probabilities=probabilities)
         self._metrics.observe(model, rows, answer, perf_counter() - start)

@@ -5,11 +5,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import anyio.to_thread
 
 from iris_api.errors import IrisError
 from iris_api.model.loaded_model import Model
+from iris_api.protocols.native import NativeProtocol
 from iris_api.serving.messages import ServedModel
 from iris_api.store import active_version, registry_status
 from iris_api.store.entry import Entry
@@ -23,27 +25,41 @@ RETRY_SECONDS = 60
 many open files, but each attempt reads all files of the entry."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """A loaded model, and the protocol with its columns."""
+
+    model: Model
+    native: NativeProtocol
+
+
 class HotSwap:
     """The model of one worker, which follows the active version of the store.
 
-    A request reads `model` once and keeps the reference, so that one version answers all of it:
+    A request reads `served` once and keeps the reference, so that one version answers all of it:
     a swap replaces the reference and never changes the model behind it.
 
     `carried` is the entry in the Bento, if there is one; `follows` says whether the active version
-    of the store precedes it.
+    of the store precedes it; `max_rows` is the limit of a request.
     """
 
     def __init__(
-        self, name: str, *, carried: Entry | None, follows: bool, metrics: Metrics
+        self, name: str, *, carried: Entry | None, follows: bool, metrics: Metrics, max_rows: int
     ) -> None:
-        self.model: Model | None = None
+        self.served: Served | None = None
         self.reason = ""  # why no model can be loaded
         self._name = name
         self._carried = carried
         self._follows = follows
         self._metrics = metrics
+        self._max_rows = max_rows
         self._seen: tuple[str, int] | None = None
         self._retry_at = math.inf  # time.monotonic(); infinite while the active version is loaded
+
+    @property
+    def model(self) -> Model | None:
+        """The model that answers, if any does."""
+        return self.served.model if self.served else None
 
     def load(self) -> None:
         """Load the first usable entry: the active version, the one before it, the Bento's own.
@@ -117,7 +133,7 @@ class HotSwap:
 
     def _use(self, model: Model) -> None:
         self._metrics.activate(model)  # first: the next request counts on it
-        self.model = model
+        self.served = Served(model, NativeProtocol(model.schema, self._max_rows))
         logs.JsonFormatter.worker_version = model.version
 
     def _pointer(self) -> tuple[str, int] | None:

@@ -1,12 +1,15 @@
 """Messages that belong to no protocol: health, the served model, errors; BentoML's client."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 from bentoml import IODescriptor
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from iris_api.protocols.messages import cells
 from iris_api.protocols.problems import Problem
+from iris_api.schema import Schema
 from iris_api.store.metadata import ModelCard
 from iris_api.store.registry_status import RegistryStatus
 
@@ -48,17 +51,14 @@ class ErrorBody(BaseModel):
 
 
 class PredictRequest(IODescriptor):
-    """The keyword arguments of BentoML's clients: one flower by name, or instances."""
+    """The keyword arguments of BentoML's clients: one row by its columns, or instances."""
 
     # BentoML passes what from_http_request returns to the method: here the request itself, whose
     # body the protocol parses.
     __root_input__ = True
 
-    instances: list[Any] | None = None
-    sepal_length: float | None = None
-    sepal_width: float | None = None
-    petal_length: float | None = None
-    petal_width: float | None = None
+    schema_of: ClassVar[Callable[[], Schema | None]] = staticmethod(lambda: None)
+    """Returns the schema of the model that answers; a worker sets it."""
 
     @classmethod
     async def from_http_request(cls, request: Request, _serde: Any) -> Request:
@@ -66,8 +66,14 @@ class PredictRequest(IODescriptor):
         return request
 
     @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def model_json_schema(cls, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
         """Describe keyword arguments; BentoML would have its clients send one positional."""
-        schema: dict[str, Any] = super().model_json_schema(*args, **kwargs)
-        schema.pop("root_input", None)
-        return schema
+        schema = cls.schema_of()
+        columns = cells(schema) if schema else {}
+        instances = {"type": "array", "items": {}, "title": "Instances"}
+        return {
+            "title": cls.__name__,
+            "description": cls.__doc__,
+            "type": "object",
+            "properties": {"instances": instances} | columns,
+        }

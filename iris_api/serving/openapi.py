@@ -3,12 +3,14 @@
 BentoML generates one as well, but with its own errors instead of ours, and without the second form.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from iris_api.protocols.messages import Flower, Instances, Predictions, Probabilities
+from iris_api.protocols.messages import Predictions, Probabilities, examples, instances, row
+from iris_api.schema import Schema
 from iris_api.serving.messages import ErrorBody, Health, ServedModel
 
 REF = "#/components/schemas/{model}"
@@ -44,17 +46,26 @@ VERSION_HEADER = _header(
 )
 
 
-def document(version: str) -> dict[str, Any]:
-    """Describe this version of the service."""
-    bodies = (Flower, Instances, Predictions, Probabilities, Health, ServedModel, ErrorBody)
+def document(
+    version: str, schema: Schema | None, rows: Sequence[Sequence[float]]
+) -> dict[str, Any]:
+    """Describe this version of the service, with the columns of its model and rows as examples."""
+    bodies = (Predictions, Probabilities, Health, ServedModel, ErrorBody)
     _, schemas = models_json_schema([(each, "validation") for each in bodies], ref_template=REF)
     health = {"200": _json("A model can answer.", Health)}
     health["503"] = _json("No model can answer.", Health)
     model = {"200": _json("The model that answers now.", ServedModel), **_errors(503)}
     text = {"200": {"description": "Plain text.", "content": {"text/plain": {}}}}
+    request: dict[str, Any] = {"schema": {"type": "object"}}
+    if schema:
+        schemas["$defs"] |= {"Row": row(schema), "Instances": instances(schema)}
+        forms = [{"$ref": REF.format(model=form)} for form in ("Row", "Instances")]
+        request = {"schema": {"oneOf": forms}, "examples": examples(schema, rows)}
     paths = {
-        "predict": _prediction("Predict the label of each row.", Predictions),
-        "predict_proba": _prediction("Give each class's probability for each row.", Probabilities),
+        "predict": _prediction("Predict the label of each row.", request, Predictions),
+        "predict_proba": _prediction(
+            "Give each class's probability for each row.", request, Probabilities
+        ),
         "health": _get("Say whether a model can answer.", health),
         "model": _get("Return where the model comes from.", model),
         "metrics": _get("Return metrics in Prometheus' text format.", text),
@@ -74,7 +85,7 @@ def document(version: str) -> dict[str, Any]:
         "info": {
             "title": "Iris API",
             "version": version,
-            "description": "Classifies irises with a scikit-learn model from an MLflow registry.",
+            "description": "Predicts with a scikit-learn model from an MLflow registry.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
@@ -87,17 +98,7 @@ def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     return {"get": {"summary": summary, "responses": responses | _errors(405)}}
 
 
-def _prediction(summary: str, answer: type[BaseModel]) -> dict[str, Any]:
-    content = {
-        "schema": {"oneOf": [_ref(Flower), _ref(Instances)]},
-        "examples": {
-            form.__name__.lower(): {
-                "summary": form.__doc__,
-                "value": form.model_json_schema()["example"],
-            }
-            for form in (Flower, Instances)
-        },
-    }
+def _prediction(summary: str, content: dict[str, Any], answer: type[BaseModel]) -> dict[str, Any]:
     success = _json("One entry for each row, in the order of the rows.", answer) | VERSION_HEADER
     errors = [status for status in ERRORS if status != 404 or answer is Probabilities]
     return {

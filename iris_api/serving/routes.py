@@ -66,7 +66,9 @@ def application(models: "Callable[[], HotSwap]") -> Starlette:
         return json_response(known.model_dump(mode="json"))
 
     async def document(_request: Request) -> Response:
-        return json_response(openapi.document(__version__))
+        model = models().model
+        schema, rows = (model.schema, model.examples) if model else (None, [])
+        return json_response(openapi.document(__version__, schema, rows))
 
     async def page(_request: Request) -> Response:
         return Response(PAGE, headers={"Content-Security-Policy": POLICY}, media_type="text/html")

@@ -12,7 +12,6 @@ from prometheus_client import Counter, Histogram
 
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
-from iris_api.schema import FEATURES
 from iris_api.telemetry import instruments
 from iris_api.vetting.training_profile import FeatureProfile
 
@@ -62,7 +61,7 @@ class VersionCounters:
         for name, profile in (model.profile.features if model.profile else {}).items():
             bins = Bins(profile)
             series = [of.feature_rows.labels(version, name, text) for text in bins.names]
-            self._features.append((FEATURES.index(name), bins, series))
+            self._features.append((model.schema.names.index(name), bins, series))
 
     def add(self, calls: Sequence[AnsweredCall]) -> None:
         """Count calls, without a loop over their rows."""

@@ -42,9 +42,10 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from iris_api.compiling import sampling
 from iris_api.compiling.conversion import Compiled, compile_model
-from iris_api.schema import FEATURES, Schema, make_columns
+from iris_api.schema import FEATURES
 from iris_api.vetting.estimator import Vetted
 from iris_api.vetting.training_profile import TrainingProfile
+from support.tables import IRISES
 
 IRIS = load_iris()
 ROWS: NDArray[np.float64] = IRIS.data
@@ -166,11 +167,7 @@ def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = No
     """Return a vetted model of an estimator that was fitted on the iris rows."""
     return Vetted(
         estimator=estimator,
-        schema=Schema(
-            columns=make_columns([(name, "number", True) for name in FEATURES]),
-            task="classifier",
-            labels=estimator.classes_.tolist(),
-        ),
+        schema=IRISES.model_copy(update={"labels": estimator.classes_.tolist()}),
         features=FEATURES,
         signature={},
         sklearn_version="",

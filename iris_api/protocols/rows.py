@@ -1,0 +1,177 @@
+"""Rows as JSON has them, checked cell by cell against a schema: what is wrong is said in words.
+
+A row is float64: a boolean is 0 or 1, a text is its place among the known texts of its column, and
+a missing value is NaN. So a table of any kind is one array.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from iris_api.protocols.problems import Problem, explain, printable
+from iris_api.schema import UNKNOWN_TEXT, Column, Schema
+
+Path = tuple[str | int, ...]
+
+Cell = float | str
+"""The number of a cell, or what is wrong with it."""
+
+NAMED_COLUMNS = 20
+"""Most columns that an error names."""
+
+_QUANTITIES = {"mm": "length", "cm": "length", "m": "length", "km": "length", "in": "length"}
+
+_ABSENT = object()
+
+
+class RowReader:
+    """Checks rows of one schema; both ways to name a column are accepted."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.names = schema.names
+        self._columns = schema.columns
+        self._checks = [_check(column) for column in schema.columns]
+        own = {column.name: place for place, column in enumerate(schema.columns)}
+        self._places = own | {name: place for place, name in enumerate(self.names)}
+
+    def read(self, row: Any, path: Path = ()) -> list[float]:
+        """Return the cells of a row, an object or an array.
+
+        Raises:
+            InvalidRequestError: It breaks the schema; the error names each wrong cell.
+        """
+        cells: list[float] = []
+        problems = list(self._problems(row, path, cells))
+        if problems:
+            raise explain(problems)
+        return cells
+
+    def knows(self, name: str) -> bool:
+        """Return whether a column has this name."""
+        return name in self._places
+
+    def unknown(self, keys: Sequence[str], path: Path = ()) -> list[Problem]:
+        """Return the problems of keys that are not columns."""
+        return [_problem(path, printable(key), "is not one of the expected names") for key in keys]
+
+    def _problems(self, row: Any, path: Path, cells: list[float]) -> Iterator[Problem]:
+        """Yield what is wrong with a row, and append the cells that are right."""
+        if isinstance(row, Mapping):
+            values, unknown, twice = self._by_name(row)
+        elif not isinstance(row, list):
+            yield Problem(list(path), "must be an array")
+            return
+        elif len(row) > len(self._columns):
+            yield Problem(list(path), self._count())
+            return
+        else:
+            values, unknown, twice = row + [_ABSENT] * (len(self._columns) - len(row)), [], []
+        for name, column, check, value in zip(
+            self.names, self._columns, self._checks, values, strict=True
+        ):
+            # In an array, a missing cell would give all that follow another meaning.
+            omitted = value is _ABSENT and isinstance(row, Mapping) and not column.required
+            cell = math.nan if omitted else _read(value, check, required=column.required)
+            if isinstance(cell, str):
+                yield _problem(path, name, cell)
+            else:
+                cells.append(cell)
+        yield from (_problem(path, name, "is given twice") for name in twice)
+        yield from self.unknown(unknown, path)
+
+    def _by_name(self, row: Mapping[str, Any]) -> tuple[list[Any], list[str], list[str]]:
+        values, unknown, twice = [_ABSENT] * len(self._columns), [], []
+        for key, value in row.items():
+            place = self._places.get(key)
+            if place is None:
+                unknown.append(key)
+            elif values[place] is not _ABSENT:
+                twice.append(self.names[place])
+            else:
+                values[place] = value
+        return values, unknown, twice
+
+    def _count(self) -> str:
+        names = ", ".join(self.names[:NAMED_COLUMNS])
+        more = ", …" if len(self.names) > NAMED_COLUMNS else ""
+        return f"must have exactly {len(self.names)} columns: {names}{more}"
+
+
+def _problem(path: Path, name: str, text: str) -> Problem:
+    return Problem([*path, name], text)
+
+
+def _read(value: Any, check: Callable[[Any], Cell], *, required: bool) -> Cell:
+    if value is _ABSENT:
+        return "is missing"
+    if value is None and not required:
+        return math.nan
+    return check(value)
+
+
+def _check(column: Column) -> Callable[[Any], Cell]:
+    """Return the function that reads a cell of a column."""
+    if column.type == "boolean":
+        return lambda value: float(value) if isinstance(value, bool) else "must be true or false"
+    if column.type == "string":
+        return _text(column)
+    return _integer(column) if column.type == "integer" else _number(column)
+
+
+def _text(column: Column) -> Callable[[Any], Cell]:
+    codes = column.codes
+    known = ", ".join(map(repr, column.categories[:NAMED_COLUMNS])) if column.categories else ""
+
+    def check(value: Any) -> Cell:
+        if not isinstance(value, str):
+            return "must be a text"
+        if value not in codes and not column.unknown_categories:
+            return f"must be one of {known}"
+        return codes.get(value, UNKNOWN_TEXT)
+
+    return check
+
+
+def _number(column: Column) -> Callable[[Any], Cell]:
+    low, high = column.domain
+    outside = _outside(column)
+
+    def check(value: Any) -> Cell:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "must be a number"
+        number = _to_float(value)
+        if not math.isfinite(number):
+            return "must be a finite number, not NaN or Infinity"
+        return number if low <= number <= high else outside
+
+    return check
+
+
+def _integer(column: Column) -> Callable[[Any], Cell]:
+    number = _number(column)
+
+    def check(value: Any) -> Cell:
+        cell = number(value)
+        if isinstance(cell, str):
+            return "must be a whole number" if cell == "must be a number" else cell
+        return cell if cell.is_integer() else "must be a whole number"
+
+    return check
+
+
+def _outside(column: Column) -> str:
+    """Return what is wrong with a number outside the column's range."""
+    unit = f" {column.unit}" if column.unit else ""
+    quantity = _QUANTITIES.get(column.unit or "", "number")
+    low, high = column.domain
+    if math.isinf(low) or math.isinf(high):
+        limit = f"at least {low:.17g}" if math.isinf(high) else f"at most {high:.17g}"
+        return f"must be a {quantity} of {limit}{unit}"
+    return f"must be a {quantity} of {low:.17g} to {high:.17g}{unit}"
+
+
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
