@@ -1,8 +1,10 @@
 """The chain of fixtures: tracking server, trained model, model store, service, client."""
 
 import contextlib
+import functools
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from httpx._transports import default as transport
 from support import servers
+
+from iris_api.home import lock
 
 if TYPE_CHECKING:
     from support.saved_models import Copy
     from support.warm import Fails, Run
+
+# As many processes compute at once as there are cores; more threads would only wait for each other.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+
+@functools.cache
+def _ssl_context(_file: str | None, **options: Any) -> ssl.SSLContext:
+    return httpx.create_ssl_context(**options)
+
+
+# Without a client, httpx reads the certificates for each request, which takes longer than that.
+transport.create_ssl_context = lambda **options: (  # type: ignore[attr-defined]
+    _ssl_context(os.environ.get("SSL_CERT_FILE"), **options)
+)
 
 
 LONGEST = ("commands", "compat", "stop", "quickstart", "watch", "container", "swap", "logins")
@@ -90,26 +109,59 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def _tracking(folder: Path, env: dict[str, str]) -> Iterator[Tracking]:
+    with servers.mlflow_server(folder, env=env) as server:
+        yield Tracking(server.url, folder, env | {"MLFLOW_TRACKING_URI": server.url})
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, plain_env: dict[str, str]
+) -> Iterator[tuple[Path, Tracking | None]]:
+    """Train and import IrisModel in one process of the tests, for all of them.
+
+    Return the data of its tracking server with the model store in its folder `home`, and in that
+    process the server itself.
+    """
+    from support import warm  # noqa: PLC0415 (seconds, and most tests need none of it)
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with contextlib.ExitStack() as stack:
+        server = None
+        with lock(shared):
+            if not (shared / "trained").exists():
+                folder = tmp_path_factory.mktemp("mlflow")
+                server = stack.enter_context(_tracking(folder, plain_env))
+                env = server.env | {"BENTOML_HOME": str(folder / "home")}
+                for command in (warm.train, warm.run):
+                    done = command(folder / "output", env=env)
+                    assert done.status == 0, done.stderr
+                shutil.copytree(folder, shared / "trained")
+        yield shared / "trained", server
+
+
 @pytest.fixture(scope="session")
 def tracking(
-    tmp_path_factory: pytest.TempPathFactory, plain_env: dict[str, str]
+    trained: tuple[Path, Tracking | None],
+    tmp_path_factory: pytest.TempPathFactory,
+    plain_env: dict[str, str],
 ) -> Iterator[Tracking]:
     """Run a tracking server where version 1 of IrisModel, a logistic regression, is promoted."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with servers.mlflow_server(folder, env=plain_env) as server:
-        env = plain_env | {"MLFLOW_TRACKING_URI": server.url}
-        done = servers.run("train_model.py", env=env)
-        assert done.returncode == 0, done.stderr
-        yield Tracking(server.url, folder, env)
+    data, server = trained
+    if server:
+        yield server
+        return
+    folder = Path(shutil.copytree(data, tmp_path_factory.mktemp("mlflow") / "copy"))
+    with _tracking(folder, plain_env) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def home(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(trained: tuple[Path, Tracking | None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a BENTOML_HOME with version 1 imported. Tests must not write to it."""
-    folder = tmp_path_factory.mktemp("bentoml")
-    done = servers.run("import_model.py", env=tracking.env | {"BENTOML_HOME": str(folder)})
-    assert done.returncode == 0, done.stderr
-    return folder
+    return servers.copy_store(trained[0] / "home", tmp_path_factory.mktemp("bentoml"))
 
 
 @pytest.fixture(scope="session")

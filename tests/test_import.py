@@ -36,7 +36,7 @@ def client(tracking: Tracking) -> mlflow.MlflowClient:
     return registered.use(tracking.url)
 
 
-def test_metadata(home: Path, tracking: Tracking) -> None:
+def test_metadata(home: Path) -> None:
     """All that the design names is in the metadata, and the digest is the tag's."""
     (entry,) = (home / "models" / "irismodel").glob("v1-*")
     found = metadata(home, f"irismodel:{entry.name}")
@@ -48,7 +48,7 @@ def test_metadata(home: Path, tracking: Tracking) -> None:
     assert len(found["run_id"]) == 32
     assert found["model_id"].startswith("m-")
     assert found["source"].startswith("mlflow-artifacts:/")
-    assert found["tracking_uri"] == tracking.url
+    assert found["tracking_uri"].startswith("http://127.0.0.1:")
     assert entry.name == f"v1-{found['digest'][:8]}"
     assert found["classes"] == ["setosa", "versicolor", "virginica"]
     assert found["features"] == list(FEATURES)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Tracking
-from support import servers
+from support import servers, warm
 
 from iris_api.schema import FEATURES
 from iris_api.vetting.training_profile import TrainingProfile
@@ -75,14 +75,15 @@ def test_signature_and_example(home: Path) -> None:
     }
 
 
-def test_without_promotion(tracking: Tracking, client: mlflow.MlflowClient) -> None:
+def test_without_promotion(tracking: Tracking, client: mlflow.MlflowClient, tmp_path: Path) -> None:
     """With --no-promote, another name and another estimator, nothing is promoted."""
-    done = servers.run(
-        *("train_model.py", "--estimator", "bayes", "--name", "Unpromoted", "--no-promote"),
+    done = warm.train(
+        tmp_path,
+        *("--estimator", "bayes", "--name", "Unpromoted", "--no-promote"),
         env=tracking.env,
     )
 
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.stderr
     assert done.stdout == "models:/Unpromoted/1\n"
     version = client.get_model_version("Unpromoted", "1")
     assert version.current_stage == "None"
@@ -95,9 +96,10 @@ def test_experiment_outside_of_the_proxy(
 ) -> None:
     """An experiment with its own artifact location is rejected, with the fix."""
     client.create_experiment("old", artifact_location=tmp_path.as_uri())
-    done = servers.run("train_model.py", env=tracking.env | {"MLFLOW_EXPERIMENT_NAME": "old"})
+    env = tracking.env | {"MLFLOW_EXPERIMENT_NAME": "old"}
+    done = warm.train(tmp_path / "output", env=env)
 
-    assert done.returncode == 1
+    assert done.status == 1
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == (
         f"error: experiment old keeps its artifacts at {tmp_path.as_uri()}, outside of the "
@@ -107,12 +109,12 @@ def test_experiment_outside_of_the_proxy(
 
 
 @pytest.mark.thorough
-def test_login_in_the_uri_is_not_shown(plain_env: dict[str, str]) -> None:
+def test_login_in_the_uri_is_not_shown(plain_env: dict[str, str], tmp_path: Path) -> None:
     """A login in the tracking URI is in no line, even where the server cannot be reached."""
     uri = f"http://ann:hidden%2Fword@127.0.0.1:{servers.free_port()}"
-    done = servers.run("train_model.py", env=plain_env | {"MLFLOW_TRACKING_URI": uri})
+    done = warm.train(tmp_path, env=plain_env | {"MLFLOW_TRACKING_URI": uri})
 
-    assert done.returncode == 1
+    assert done.status == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "hidden" not in done.stdout + done.stderr
     assert "ann:" not in done.stderr

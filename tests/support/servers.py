@@ -111,7 +111,7 @@ def mlflow_server(
     database = database or folder / "mlflow.db"
     port = free_port()
     command = [
-        *(sys.executable, "-m", "mlflow", "server"),
+        *(sys.executable, str(Path(__file__).with_name("mlflow_server.py")), "server"),
         *("--host", host, "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{database}"),
         *("--artifacts-destination", str(database.parent / "artifacts")),

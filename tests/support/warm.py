@@ -1,4 +1,4 @@
-"""The command line import_model.py, forked from a process that has everything imported already.
+"""The command lines import_model.py and train_model.py, forked from a process with their modules.
 
 A new process spends seconds on importing mlflow and scikit-learn. A forked one has them, and its
 own signals, caches, output and exit status like any other. Only the pauses between the retries of a
@@ -117,6 +117,12 @@ def start(
     return _start(_main, str(output), arguments, dict(env), limit, user)
 
 
+def train(output: Path, *arguments: str, env: Mapping[str, str]) -> Done:
+    """Run train_model.py to its end."""
+    output.mkdir(exist_ok=True)
+    return end(_start(_train, str(output), arguments, dict(env)), output)
+
+
 def read(output: Path, home: Path, *, once: bool = False) -> ForkServerProcess:
     """Start to read a store over and over until SIGTERM; an error in the store ends it early."""
     return _start(_read, str(output), {"BENTOML_HOME": str(home)}, once)
@@ -184,6 +190,14 @@ def _main(
 
     client.BACKOFF_SECONDS = 0.01
     sys.exit(cli.main(arguments))
+
+
+def _train(output: str, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+    _become(output, env)
+    import train_model  # noqa: PLC0415
+
+    sys.argv[1:] = arguments
+    sys.exit(train_model.main())
 
 
 def _read(output: str, env: dict[str, str], once: bool) -> None:
