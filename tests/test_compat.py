@@ -18,10 +18,10 @@ from support import servers, warm
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(900)]
 
+UV = (sys.executable, "-m", "uv", "--quiet")
 CACHE = servers.ROOT / ".compat"
 OLD = ("2.22.5", "3.1.4")
 SKLEARN = "scikit-learn==1.9.1"
-OLDER_SKLEARN = "scikit-learn==1.6.1"
 SQLALCHEMY = "sqlalchemy<2.1"  # later ones lack what these servers import
 
 LOG = """
@@ -61,9 +61,8 @@ def _environment(*requirements: str) -> Path:
     folder = CACHE / re.sub(r"[^a-z0-9.]+", "-", "_".join(requirements))
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
-        uv = [sys.executable, "-m", "uv", "--quiet"]
-        subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, folder], check=True)
-        subprocess.run([*uv, "pip", "install", "--python", python, *requirements], check=True)
+        subprocess.run([*UV, "venv", "--clear", "--python", sys.executable, folder], check=True)
+        subprocess.run([*UV, "pip", "install", "--python", python, *requirements], check=True)
         (folder / ".installed").touch()
     return python
 
@@ -147,8 +146,12 @@ def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format:
 @pytest.mark.parametrize("old", OLD[:1], indirect=True)
 def test_older_scikit_learn(old: dict[str, str], tmp_path: Path) -> None:
     """An estimator that another scikit-learn made is rejected, even where its pickle is trusted."""
-    python = _environment(f"mlflow=={OLD[0]}", OLDER_SKLEARN, SQLALCHEMY)
-    _log(python, old, Iris_older="pickle")
+    python = _environment(f"mlflow=={OLD[0]}", SKLEARN, SQLALCHEMY)
+    older = tmp_path / "older"  # in front of the environment's own
+    where = ["--python", str(python), "--target", str(older)]
+    install = [*UV, "pip", "install", "--no-deps", *where, "scikit-learn==1.6.1"]
+    subprocess.run(install, check=True)
+    _log(python, old | {"PYTHONPATH": str(older)}, Iris_older="pickle")
     done = _import(tmp_path, old, "models:/Iris_older/1", "--trust-pickle")
 
     assert done.status == 1
