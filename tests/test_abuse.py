@@ -127,7 +127,7 @@ def test_upgrade(service: servers.Server, size: int) -> None:
     assert b'"name":"IrisModel"' in answers[3]
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(300, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("rounds", [10, pytest.param(60, marks=pytest.mark.thorough)])
 def test_attacks_leave_nothing(service: servers.Server, rounds: int) -> None:
     """After many attacks memory and handles are as before, and the log has no fault."""
     (worker,) = servers.workers(service)

@@ -46,6 +46,7 @@ def test_listed(run: Run, former: Path) -> None:
     assert f"irismodel:{former.name} is in the store already, and active" in imported.stderr
 
 
+@pytest.mark.thorough
 def test_served(former: Path, store: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
     """The entry is verified, answers its example, and GET /model shows what it records."""
     env = plain_env | {"BENTOML_HOME": str(store)}

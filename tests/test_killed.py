@@ -12,8 +12,8 @@ from support.fake_registry import FakeRegistry, fake_registry
 
 pytestmark = pytest.mark.thorough
 
-KILLS = 200
-HOMES = 10
+KILLS = 80
+HOMES = 4
 SEED = 20261123
 
 
@@ -41,7 +41,7 @@ def _at(env: dict[str, str], home: Path) -> dict[str, str]:
 
 
 def test_killed_at_any_moment(tmp_path: Path, env: dict[str, str]) -> None:
-    """After 200 imports ended by SIGKILL, every entry that a reader finds loads and answers.
+    """After 80 imports ended by SIGKILL, every entry that a reader finds loads and answers.
 
     Half of the moments are drawn over the whole of an import and half over the few milliseconds
     in which the store is written. A reader runs all the time; the next import removes what is

@@ -22,7 +22,10 @@ ALERTS = {rule["alert"]: rule for rule in _rules("alerts.yml")}
 
 @pytest.mark.parametrize(
     "arguments",
-    [("check", "config", "prometheus.yml"), ("test", "rules", "rules_test.yml")],
+    [
+        ("check", "config", "prometheus.yml"),
+        pytest.param(("test", "rules", "rules_test.yml"), marks=pytest.mark.thorough),
+    ],
     ids=["check", "test"],
 )
 def test_promtool(arguments: tuple[str, ...]) -> None:

@@ -139,7 +139,7 @@ def _all_answer_with(server: servers.Server, version: int) -> Callable[[], bool]
     return lambda: all(_version(server) == version for _ in range(20))
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.thorough)])
 def test_promotions_under_load(rivals: Rivals, service: servers.Server, times: int) -> None:
     """Promotions back and forth under 32 requests at once lose none and mix no two versions."""
 
