@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import httpx
@@ -73,7 +74,15 @@ class _Client(asyncio.Protocol):
         self._transport.abort()
 
 
-def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 0) -> Seen:
+def flood(
+    url: str,
+    body: bytes,
+    *,
+    clients: int,
+    seconds: float = 100,
+    wait: float = 0,
+    ended: Path | None = None,
+) -> Seen:
     """Have clients post the same body to /predict for some seconds.
 
     Args:
@@ -82,6 +91,7 @@ def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 
         clients: Number of connections, each with one request at a time.
         seconds: How long the load lasts.
         wait: Seconds that a client waits after a 429.
+        ended: A file that ends the load earlier, as soon as it exists.
     """
     address = httpx.URL(url)
     request = servers.post(body)
@@ -100,7 +110,16 @@ def flood(url: str, body: bytes, *, clients: int, seconds: float, wait: float = 
         ]
         for number, (_, client) in enumerate(opened):
             loop.call_later(START_SECONDS * number / clients, client.send)
-        await asyncio.sleep(seconds)
+        until, over = loop.time() + seconds, asyncio.Event()
+
+        def poll() -> None:
+            if loop.time() > until or (ended and ended.exists()):
+                over.set()
+            else:
+                loop.call_later(0.02, poll)
+
+        poll()
+        await over.wait()
         for _, client in opened:
             client.end()
 
