@@ -40,6 +40,7 @@ class Settings(BaseModel):
     otlp_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     otlp_traces_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     traces_exporter: str = Field(default="", alias="OTEL_TRACES_EXPORTER")
+    otel_config_file: str = Field(default="", alias="OTEL_CONFIG_FILE")
     otel_disabled: bool = Field(default=False, alias="OTEL_SDK_DISABLED")
     max_body_bytes: ByteSize = Field(default=ByteSize(16 * 1024**2), gt=0)
     max_rows: int = Field(default=100_000, ge=1)
@@ -54,8 +55,9 @@ class Settings(BaseModel):
     @property
     def traced(self) -> bool:
         """Whether OpenTelemetry's variables ask for traces; OpenTelemetry reads more of them."""
-        exporter = self.traces_exporter or self.otlp_traces_endpoint or self.otlp_endpoint
-        return not self.otel_disabled and exporter.strip().lower() not in {"", "none"}
+        endpoint = self.otlp_traces_endpoint or self.otlp_endpoint
+        exporter = self.traces_exporter.strip().lower() or endpoint or self.otel_config_file
+        return not self.otel_disabled and exporter not in {"", "none"}
 
 
 @cache

@@ -146,6 +146,7 @@ def test_what_is_not_traced(traced: Traced) -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"}, True),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}, True),
         ({"OTEL_TRACES_EXPORTER": "console"}, True),
+        ({"OTEL_CONFIG_FILE": "/otel.yaml"}, True),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_TRACES_EXPORTER": "None "}, False),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_SDK_DISABLED": "TRUE"}, False),
     ],
@@ -155,15 +156,25 @@ def test_whether_traces_are_made(variables: dict[str, str], traced: bool) -> Non
     assert Settings.model_validate(variables).traced is traced
 
 
-def test_exporter_that_is_not_installed(plain_env: dict[str, str]) -> None:
-    """Without the package of an exporter there are no traces, and one line says why."""
+@pytest.mark.parametrize(
+    ("variable", "value", "printed", "said"),
+    [
+        ("PROTOCOL", "grpc", "False", "no traces: Requested component 'otlp_proto_grpc' not found"),
+        ("HEADERS", "Authorization Bearer hidden", "True", "Header format invalid!"),
+    ],
+)
+def test_wrong_variable(
+    plain_env: dict[str, str], variable: str, value: str, printed: str, said: str
+) -> None:
+    """What OpenTelemetry cannot use is named in one line, without the values of headers."""
     script = "import logging; logging.basicConfig(); from iris_api.telemetry import traces"
-    env = plain_env | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    done = servers.run("-c", f"{script}; print(traces.export({{}}))", env=env)
+    env = plain_env | {f"OTEL_EXPORTER_OTLP_{variable}": value}
+    done = servers.run("-c", f"{script}; print(bool(traces.export({{}})))", env=env)
 
-    assert done.stdout == "{}\n"
+    assert done.stdout == f"{printed}\n"
     (line,) = done.stderr.splitlines()
-    assert "no traces: Requested component 'otlp_proto_grpc' not found" in line
+    assert said in line
+    assert "hidden" not in line
 
 
 def test_lines_of_the_log(traced: Traced) -> None:

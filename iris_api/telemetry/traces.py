@@ -69,6 +69,7 @@ def export(resource: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("opentelemetry.util.re").addFilter(_hide_header)
     try:
         # Only traced services need these. `opentelemetry-distro` uses the class as well.
         from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # noqa: PLC0415
@@ -84,6 +85,12 @@ def export(resource: Mapping[str, Any]) -> dict[str, Any]:
         text = "no traces: %s; correct the variables OTEL_…, or install the exporter's package"
         logger.warning(text, one_line(error))
         return {}
+
+
+def _hide_header(record: logging.LogRecord) -> bool:
+    """Remove an invalid header, which may be a login, from the warning that names it."""
+    record.args = ("not shown",)
+    return True
 
 
 class Tracing:
