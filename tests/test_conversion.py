@@ -9,16 +9,18 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
+from sklearn import (
+    compose,
+    ensemble,
+    linear_model,
+    neighbors,
+    preprocessing,
+    semi_supervised,
+    svm,
+    tree,
+)
 from sklearn.datasets import load_iris
-from sklearn.ensemble import VotingClassifier
-from sklearn.linear_model import RidgeClassifier
-from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.semi_supervised import LabelPropagation, LabelSpreading
-from sklearn.svm import SVC, LinearSVC
-from sklearn.tree import DecisionTreeClassifier
 from support.irises import (
     CLASSIFIERS,
     IRIS,
@@ -78,7 +80,7 @@ def test_compiles_to_the_same_answers_or_says_why_not(name: str) -> None:
 
 @pytest.mark.parametrize(
     "classifier",
-    [logistic(), forest(), LinearSVC(random_state=0), SVC(), scaled(forest())],
+    [logistic(), forest(), svm.LinearSVC(random_state=0), svm.SVC(), scaled(forest())],
     ids=kind,
 )
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_labels_are_indices_into_the_classes(classifier: Any, labels: NDArray[An
 
 def test_fractions_as_labels_are_indices_like_any_others() -> None:
     """Labels that ONNX has no type for are not rounded, because the graph has indices alone."""
-    estimator = fit(DecisionTreeClassifier())
+    estimator = fit(tree.DecisionTreeClassifier())
     estimator.classes_ = np.array([0.25, 0.5, 0.75])
 
     assert_same_answers(estimator, compile_iris(estimator), fresh_rows())
@@ -130,14 +132,14 @@ def test_names_and_types_of_the_graph() -> None:
 
 def test_a_classifier_without_probabilities_has_one_output() -> None:
     """Where scikit-learn has no probabilities, the graph has none either."""
-    compiled = compile_iris(fit(RidgeClassifier()))
+    compiled = compile_iris(fit(linear_model.RidgeClassifier()))
 
     assert [each.name for each in open_session(compiled.model).get_outputs()] == ["label"]
     assert compiled.proof.largest_difference == 0.0
 
 
 @pytest.mark.parametrize(
-    "classifier", [logistic(), forest(), scaled(VotingClassifier(PAIR))], ids=kind
+    "classifier", [logistic(), forest(), scaled(ensemble.VotingClassifier(PAIR))], ids=kind
 )
 def test_compiling_is_repeatable_and_changes_no_estimator(classifier: Any) -> None:
     """Compiling twice gives equal bytes and proofs, and changes nothing in the estimator."""
@@ -164,8 +166,10 @@ def test_an_estimator_with_feature_names_compiles() -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        ColumnTransformer([("petals", StandardScaler(), IRIS.feature_names[2:])]),
-        FunctionTransformer(lambda frame: frame.iloc[:, 2:]),
+        compose.ColumnTransformer(
+            [("petals", preprocessing.StandardScaler(), IRIS.feature_names[2:])]
+        ),
+        preprocessing.FunctionTransformer(lambda frame: frame.iloc[:, 2:]),
     ],
     ids=kind,
 )
@@ -181,9 +185,12 @@ def test_columns_by_name_are_not_answered(step: Any) -> None:
 @pytest.mark.parametrize(
     ("classifier", "why"),
     [
-        (RadiusNeighborsClassifier(radius=1.0), "ValueError: No neighbors found for test samples"),
-        (LabelSpreading(), "have probabilities that are not finite, first"),
-        (LabelPropagation(), "have probabilities that are not finite, first"),
+        (
+            neighbors.RadiusNeighborsClassifier(radius=1.0),
+            "ValueError: No neighbors found for test samples",
+        ),
+        (semi_supervised.LabelSpreading(), "have probabilities that are not finite, first"),
+        (semi_supervised.LabelPropagation(), "have probabilities that are not finite, first"),
     ],
     ids=kind,
 )
@@ -202,7 +209,7 @@ def test_rows_without_an_answer(classifier: Any, why: str) -> None:
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing reaches the import's standard output, which is its tag alone, nor standard error."""
-    compile_iris(fit(VotingClassifier(PAIR, voting="soft")))
+    compile_iris(fit(ensemble.VotingClassifier(PAIR, voting="soft")))
     for name in ("nearest neighbours", "Gaussian process"):
         with pytest.raises(CompileError, match=f"^{name}.* no exact compiled form"):
             compile_iris(fit(CLASSIFIERS[name][0]))

@@ -7,47 +7,39 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_iris
-from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import (
-    AdaBoostClassifier,
-    BaggingClassifier,
-    ExtraTreesClassifier,
-    GradientBoostingClassifier,
-    HistGradientBoostingClassifier,
-    RandomForestClassifier,
-    VotingClassifier,
+from sklearn import (
+    calibration,
+    compose,
+    cross_decomposition,
+    dummy,
+    ensemble,
+    feature_selection,
+    gaussian_process,
+    impute,
+    kernel_ridge,
+    linear_model,
+    model_selection,
+    naive_bayes,
+    neighbors,
+    neural_network,
+    pipeline,
+    preprocessing,
+    svm,
+    tree,
 )
-from sklearn.feature_selection import RFE
-from sklearn.gaussian_process import GaussianProcessClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.naive_bayes import CategoricalNB
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import (
-    Binarizer,
-    FunctionTransformer,
-    KBinsDiscretizer,
-    MinMaxScaler,
-    PolynomialFeatures,
-    StandardScaler,
-)
-from sklearn.svm import SVC, LinearSVC
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.pipeline import Pipeline, make_pipeline
 from support.irises import IRIS, ROWS, SPECIES, fit, forest, fresh_rows, kind, logistic, scaled
 
-from iris_api.compiling.converters.graph import Answer, Converters, Graph, NoConverterError
-from iris_api.compiling.converters.piecewise import interpolate
-from iris_api.compiling.converters.registry import convert, why_not
-from iris_api.compiling.converters.trees import Tree, ensemble
+from iris_api.compiling.converters.registry import CONVERTERS, convert, why_not
+from iris_api.compiling.converters.transformers import interpolate
+from iris_api.compiling.graph import Graph, NoConverterError
 from iris_api.compiling.ties import find_ties
+from iris_api.compiling.trees import Tree, before_rounding, tree_ensemble
 from iris_api.model.engines import open_session
 
 
-def session_of(estimator: ClassifierMixin) -> ort.InferenceSession:
+def session_of(estimator: Any) -> ort.InferenceSession:
     """Convert an estimator and open it."""
     return open_session(convert(estimator).SerializeToString())
 
@@ -69,12 +61,12 @@ def missing(rows: NDArray[np.float64], share: float = 0.2) -> NDArray[np.float64
 @pytest.mark.parametrize(
     "classifier",
     [
-        DecisionTreeClassifier(random_state=0),
+        tree.DecisionTreeClassifier(random_state=0),
         forest(),
-        ExtraTreesClassifier(20, random_state=0),
-        HistGradientBoostingClassifier(max_iter=10),
-        BaggingClassifier(random_state=0),
-        make_pipeline(SimpleImputer(), logistic()),
+        ensemble.ExtraTreesClassifier(20, random_state=0),
+        ensemble.HistGradientBoostingClassifier(max_iter=10),
+        ensemble.BaggingClassifier(random_state=0),
+        make_pipeline(impute.SimpleImputer(), logistic()),
     ],
     ids=kind,
 )
@@ -88,7 +80,7 @@ def test_missing_values_go_the_same_way(classifier: Any) -> None:
 def test_infinite_thresholds_divide_missing_values_from_the_others() -> None:
     """A split between NaN and all numbers has the threshold infinity."""
     rows = np.column_stack([np.where(IRIS.target == 0, np.nan, 1.0), np.zeros((150, 3))])
-    estimator = DecisionTreeClassifier(random_state=0).fit(rows, SPECIES)
+    estimator = tree.DecisionTreeClassifier(random_state=0).fit(rows, SPECIES)
 
     assert np.isinf(estimator.tree_.threshold).any()
     assert_equal(estimator, missing(fresh_rows()))
@@ -100,16 +92,27 @@ def test_a_row_on_a_split_goes_left_and_the_next_number_right(weights: list[floa
     split = np.array([1.1])
     tree = Tree.of_steps(0, 0, split, np.array(weights))
 
-    attributes = ensemble([tree], 1)
+    attributes = tree_ensemble([tree], 1)
 
     assert attributes["nodes_splits"].double_data[0] == np.nextafter(1.1, 0)
     assert sorted(attributes["leaf_weights"].double_data) == sorted(weights)
 
 
+def test_splits_of_float32_are_found_in_float64() -> None:
+    """A row goes left as long as float32 rounds it to a number that is not above the threshold."""
+    edges = np.array([0.1, 0.3, 1.7, 5.95, 2.0**24 + 1, 1e-40, 0.0, -0.1, -(2.0**24) - 1])
+    edges = np.concatenate([edges, edges.astype(np.float32), np.array([2.5, 1e38], np.float32)])
+
+    splits = before_rounding(edges)
+
+    assert (splits.astype(np.float32) <= edges).all()
+    assert (np.nextafter(splits, np.inf).astype(np.float32) > edges).all()
+
+
 @pytest.mark.parametrize("classes", [SPECIES, SPECIES == "setosa"], ids=["three", "two"])
 def test_a_tree_that_was_grown_to_its_end_stands_once(classes: NDArray[Any]) -> None:
     """The classes do not multiply the trees where each leaf has one class."""
-    estimator = RandomForestClassifier(30, random_state=0).fit(ROWS, classes)
+    estimator = ensemble.RandomForestClassifier(30, random_state=0).fit(ROWS, classes)
 
     trees = next(node for node in convert(estimator).graph.node if node.op_type == "TreeEnsemble")
 
@@ -120,25 +123,43 @@ def test_a_tree_that_was_grown_to_its_end_stands_once(classes: NDArray[Any]) -> 
 @pytest.mark.parametrize(
     "estimator",
     [
-        fit(Pipeline([("inner", scaled(StandardScaler())), ("none", None), ("last", forest())])),
+        fit(
+            Pipeline(
+                [
+                    ("inner", scaled(preprocessing.StandardScaler())),
+                    ("none", None),
+                    ("last", forest()),
+                ]
+            )
+        ),
         fit(
             make_pipeline(
-                FeatureUnion(
-                    [("a", MinMaxScaler()), ("b", "passthrough"), ("c", "drop")],
+                pipeline.FeatureUnion(
+                    [("a", preprocessing.MinMaxScaler()), ("b", "passthrough"), ("c", "drop")],
                     transformer_weights={"a": 3.0},
                 ),
                 forest(),
             )
         ),
-        fit(VotingClassifier([("svc", SVC()), ("tree", scaled(forest())), ("none", "drop")])),
         fit(
-            CalibratedClassifierCV(
-                VotingClassifier([("a", logistic()), ("b", forest())], voting="soft")
+            ensemble.VotingClassifier(
+                [("svc", svm.SVC()), ("tree", scaled(forest())), ("none", "drop")]
             )
         ),
-        fit(RFE(logistic(), n_features_to_select=2)),
-        fit(CalibratedClassifierCV(SVC()), SPECIES == "virginica"),
-        fit(scaled(AdaBoostClassifier(DecisionTreeClassifier(max_depth=3), random_state=0))),
+        fit(
+            calibration.CalibratedClassifierCV(
+                ensemble.VotingClassifier([("a", logistic()), ("b", forest())], voting="soft")
+            )
+        ),
+        fit(feature_selection.RFE(logistic(), n_features_to_select=2)),
+        fit(calibration.CalibratedClassifierCV(svm.SVC()), SPECIES == "virginica"),
+        fit(
+            scaled(
+                ensemble.AdaBoostClassifier(
+                    tree.DecisionTreeClassifier(max_depth=3), random_state=0
+                )
+            )
+        ),
     ],
     ids=kind,
 )
@@ -147,11 +168,59 @@ def test_estimators_nest(estimator: Any) -> None:
     assert_equal(estimator, fresh_rows())
 
 
+REGRESSORS = [
+    linear_model.Ridge(),
+    linear_model.PoissonRegressor(),
+    linear_model.TweedieRegressor(power=0),
+    linear_model.RANSACRegressor(random_state=0),
+    cross_decomposition.PLSRegression(),
+    dummy.DummyRegressor(),
+    kernel_ridge.KernelRidge(kernel="rbf"),
+    svm.SVR(),
+    svm.NuSVR(kernel="poly"),
+    neural_network.MLPRegressor((8,), max_iter=9000, random_state=0),
+    tree.DecisionTreeRegressor(random_state=0),
+    ensemble.RandomForestRegressor(20, random_state=0),
+    ensemble.ExtraTreesRegressor(20, random_state=0),
+    ensemble.GradientBoostingRegressor(random_state=0),
+    ensemble.HistGradientBoostingRegressor(loss="poisson", max_iter=20),
+    ensemble.BaggingRegressor(linear_model.Ridge(), max_features=0.5, random_state=0),
+    ensemble.StackingRegressor([("a", linear_model.Ridge()), ("b", svm.SVR())]),
+    ensemble.VotingRegressor([("a", linear_model.Ridge()), ("b", svm.SVR())], weights=[1, 2]),
+    compose.TransformedTargetRegressor(svm.SVR(), transformer=preprocessing.StandardScaler()),
+    compose.TransformedTargetRegressor(func=np.log1p, inverse_func=np.expm1),
+    model_selection.GridSearchCV(linear_model.Ridge(), {"alpha": [0.1, 1]}),
+    make_pipeline(
+        compose.ColumnTransformer(
+            [("a", impute.SimpleImputer(), [8, 0]), ("b", preprocessing.StandardScaler(), [3])]
+        ),
+        feature_selection.SelectKBest(k=2),
+        linear_model.LinearRegression(),
+    ),
+]
+
+
+@pytest.mark.parametrize("regressor", REGRESSORS, ids=kind)
+def test_regressors_predict_the_same_numbers(regressor: Any) -> None:
+    """Ten columns of any range make one number, as scikit-learn's but for rounding."""
+    rows, target = load_diabetes(return_X_y=True)
+    regressor = copy.deepcopy(regressor).fit(rows, target)
+    rows = np.vstack([rows, rows * 1.1, rows[::-1] / 3])
+
+    [prediction] = session_of(regressor).run(None, {"rows": rows})
+
+    assert prediction.shape == (len(rows),)
+    assert np.allclose(prediction, regressor.predict(rows), rtol=1e-12, atol=1e-12)
+
+
 def test_columns_that_were_chosen_by_name_are_found_by_place() -> None:
     """A transformer of named columns keeps their places in the frame that it was fitted on."""
     frame = load_iris(as_frame=True).data
-    step = ColumnTransformer(
-        [("petals", StandardScaler(), IRIS.feature_names[2:]), ("last", "passthrough", [0])]
+    step = compose.ColumnTransformer(
+        [
+            ("petals", preprocessing.StandardScaler(), IRIS.feature_names[2:]),
+            ("last", "passthrough", [0]),
+        ]
     )
     estimator = make_pipeline(step, forest()).fit(frame, SPECIES)
 
@@ -164,39 +233,48 @@ def test_interpolation_is_numpys() -> None:
     """Points of the same place, the points themselves and numbers outside are as in numpy."""
     places, heights = np.array([0.0, 1.0, 1.0, 3.0]), np.array([0.5, 0.1, 0.7, 0.9])
     values = np.concatenate([places, np.nextafter(places, 9), np.linspace(-1, 4, 77)])
-    graph = Graph(Converters({}, {}, {}))
+    graph = Graph(CONVERTERS)
 
     found = interpolate(graph, graph.rows, [(places, heights)])
 
-    model = graph.model(Answer(graph.highest(found), found), columns=1, classes=1)
-    got = open_session(model.SerializeToString()).run(None, {"rows": values[:, np.newaxis]})[1]
-    assert np.array_equal(got.ravel(), np.interp(values, places, heights))
+    model = graph.model({"prediction": graph.flat(found)}, columns=1, classes=0)
+    [got] = open_session(model.SerializeToString()).run(None, {"rows": values[:, np.newaxis]})
+    assert np.array_equal(got, np.interp(values, places, heights))
 
 
 @pytest.mark.parametrize(
     ("estimator", "reason"),
     [
-        (fit(GaussianProcessClassifier()), "Gaussian processes have no exact compiled form"),
-        (fit(DummyClassifier(strategy="uniform")), "answers at random"),
-        (fit(GradientBoostingClassifier(init=logistic())), "begins with another estimator"),
         (
-            HistGradientBoostingClassifier(categorical_features=[3], max_iter=2).fit(
+            fit(gaussian_process.GaussianProcessClassifier()),
+            "Gaussian processes have no exact compiled form",
+        ),
+        (fit(dummy.DummyClassifier(strategy="uniform")), "answers at random"),
+        (
+            fit(ensemble.GradientBoostingClassifier(init=logistic())),
+            "begins with another estimator",
+        ),
+        (
+            ensemble.HistGradientBoostingClassifier(categorical_features=[3], max_iter=2).fit(
                 ROWS.round(), SPECIES
             ),
             "categorical features",
         ),
         (
-            fit(make_pipeline(FunctionTransformer(np.sinh), logistic())),
+            fit(make_pipeline(preprocessing.FunctionTransformer(np.sinh), logistic())),
             "a function of its own cannot be compiled",
         ),
         (
-            CalibratedClassifierCV(logistic(), method="isotonic").fit(
+            calibration.CalibratedClassifierCV(logistic(), method="isotonic").fit(
                 ROWS.astype(np.float32), SPECIES
             ),
             "trained on float32",
         ),
-        (fit(CalibratedClassifierCV(LinearSVC(), method="temperature")), "use sigmoid calibration"),
-        (fit(SVC()).set_params(probability=True), "use CalibratedClassifierCV"),
+        (
+            fit(calibration.CalibratedClassifierCV(svm.LinearSVC(), method="temperature")),
+            "use sigmoid calibration",
+        ),
+        (fit(svm.SVC()).set_params(probability=True), "use CalibratedClassifierCV"),
     ],
 )
 def test_the_reason_is_a_sentence(estimator: Any, reason: str) -> None:
@@ -207,7 +285,11 @@ def test_the_reason_is_a_sentence(estimator: Any, reason: str) -> None:
 
 def test_neighbours_are_named_wherever_they_are() -> None:
     """The part that is in the way is what the reason names."""
-    estimator = fit(VotingClassifier([("a", logistic()), ("b", scaled(KNeighborsClassifier()))]))
+    estimator = fit(
+        ensemble.VotingClassifier(
+            [("a", logistic()), ("b", scaled(neighbors.KNeighborsClassifier()))]
+        )
+    )
 
     assert why_not(estimator) == "nearest neighbours has no exact compiled form"
 
@@ -219,7 +301,9 @@ def test_ties_are_found_in_sums_and_not_in_trees() -> None:
     rows = np.array([[5.0, 1, 1, 1], [5.0 + 1e-10, 1, 1, 1]])
 
     assert find_ties(line, rows).tolist() == [True, False]
-    assert find_ties(VotingClassifier([("a", line)]).fit(ROWS, SPECIES), rows).tolist() == [
+    assert find_ties(
+        ensemble.VotingClassifier([("a", line)]).fit(ROWS, SPECIES), rows
+    ).tolist() == [
         False,
         False,
     ]
@@ -229,13 +313,15 @@ def test_ties_are_found_in_sums_and_not_in_trees() -> None:
 @pytest.mark.parametrize(
     "classifier",
     [
-        DecisionTreeClassifier(),
-        RandomForestClassifier(2, bootstrap=False),
-        GradientBoostingClassifier(init="zero", n_estimators=1),
-        HistGradientBoostingClassifier(max_iter=1),
-        BaggingClassifier(DecisionTreeClassifier(), n_estimators=1, bootstrap=False),
-        VotingClassifier([("a", DecisionTreeClassifier()), ("b", ExtraTreesClassifier(2))]),
-        CalibratedClassifierCV(DecisionTreeClassifier(), cv=2, ensemble=False),
+        tree.DecisionTreeClassifier(),
+        ensemble.RandomForestClassifier(2, bootstrap=False),
+        ensemble.GradientBoostingClassifier(init="zero", n_estimators=1),
+        ensemble.HistGradientBoostingClassifier(max_iter=1),
+        ensemble.BaggingClassifier(tree.DecisionTreeClassifier(), n_estimators=1, bootstrap=False),
+        ensemble.VotingClassifier(
+            [("a", tree.DecisionTreeClassifier()), ("b", ensemble.ExtraTreesClassifier(2))]
+        ),
+        calibration.CalibratedClassifierCV(tree.DecisionTreeClassifier(), cv=2, ensemble=False),
     ],
     ids=kind,
 )
@@ -251,10 +337,10 @@ def test_exact_ties_go_the_same_way(classifier: Any, classes: int) -> None:
 @pytest.mark.parametrize(
     "steps",
     [
-        [Binarizer(threshold=1.7), logistic()],
-        [KBinsDiscretizer(5, encode="ordinal"), logistic()],
-        [KBinsDiscretizer(5, encode="ordinal"), CategoricalNB()],
-        [StandardScaler(), PolynomialFeatures(2), logistic()],
+        [preprocessing.Binarizer(threshold=1.7), logistic()],
+        [preprocessing.KBinsDiscretizer(5, encode="ordinal"), logistic()],
+        [preprocessing.KBinsDiscretizer(5, encode="ordinal"), naive_bayes.CategoricalNB()],
+        [preprocessing.StandardScaler(), preprocessing.PolynomialFeatures(2), logistic()],
     ],
     ids=lambda steps: type(steps[-2]).__name__,
 )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sklearn.base import ClassifierMixin
 
 from iris_api.compiling import sampling
-from iris_api.compiling.converters.graph import NoConverterError
 from iris_api.compiling.converters.registry import convert, why_not
+from iris_api.compiling.graph import NoConverterError
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
 from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session

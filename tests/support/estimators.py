@@ -4,139 +4,107 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA, FastICA, TruncatedSVD
-from sklearn.discriminant_analysis import (
-    LinearDiscriminantAnalysis,
-    QuadraticDiscriminantAnalysis,
+from sklearn import (
+    calibration,
+    compose,
+    decomposition,
+    discriminant_analysis,
+    dummy,
+    ensemble,
+    feature_selection,
+    impute,
+    kernel_approximation,
+    linear_model,
+    model_selection,
+    multiclass,
+    naive_bayes,
+    neighbors,
+    neural_network,
+    preprocessing,
+    svm,
+    tree,
 )
-from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import (
-    AdaBoostClassifier,
-    BaggingClassifier,
-    ExtraTreesClassifier,
-    GradientBoostingClassifier,
-    HistGradientBoostingClassifier,
-    RandomForestClassifier,
-    StackingClassifier,
-    VotingClassifier,
-)
-from sklearn.feature_selection import SelectKBest
-from sklearn.impute import SimpleImputer
-from sklearn.kernel_approximation import Nystroem, RBFSampler
-from sklearn.linear_model import (
-    LogisticRegression,
-    Perceptron,
-    RidgeClassifier,
-    RidgeClassifierCV,
-    SGDClassifier,
-)
-from sklearn.model_selection import (
-    FixedThresholdClassifier,
-    GridSearchCV,
-    TunedThresholdClassifierCV,
-)
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
-from sklearn.naive_bayes import (
-    BernoulliNB,
-    CategoricalNB,
-    ComplementNB,
-    GaussianNB,
-    MultinomialNB,
-)
-from sklearn.neighbors import NearestCentroid
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import (
-    Binarizer,
-    FunctionTransformer,
-    KBinsDiscretizer,
-    MaxAbsScaler,
-    MinMaxScaler,
-    Normalizer,
-    PolynomialFeatures,
-    PowerTransformer,
-    QuantileTransformer,
-    RobustScaler,
-    SplineTransformer,
-    StandardScaler,
-)
-from sklearn.svm import SVC, LinearSVC, NuSVC
-from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 
-def _logistic() -> LogisticRegression:
-    return LogisticRegression(max_iter=2000)
+def _logistic() -> linear_model.LogisticRegression:
+    return linear_model.LogisticRegression(max_iter=2000)
 
 
-def _tree() -> DecisionTreeClassifier:
-    return DecisionTreeClassifier(max_depth=4, random_state=0)
+def _tree() -> tree.DecisionTreeClassifier:
+    return tree.DecisionTreeClassifier(max_depth=4, random_state=0)
 
 
-def _forest() -> RandomForestClassifier:
-    return RandomForestClassifier(20, random_state=0)
+def _forest() -> ensemble.RandomForestClassifier:
+    return ensemble.RandomForestClassifier(20, random_state=0)
 
 
-def _linear() -> LinearSVC:
-    return LinearSVC(random_state=0)
+def _linear() -> svm.LinearSVC:
+    return svm.LinearSVC(random_state=0)
 
 
 def _scaled(classifier: Any) -> Any:
-    return make_pipeline(StandardScaler(), classifier)
+    return make_pipeline(preprocessing.StandardScaler(), classifier)
 
 
 def _simple() -> dict[str, Any]:
     return {
         "logistic regression": _logistic(),
-        "ridge": RidgeClassifier(),
-        "ridge by cross-validation": RidgeClassifierCV(),
-        "perceptron": Perceptron(random_state=0),
+        "ridge": linear_model.RidgeClassifier(),
+        "ridge by cross-validation": linear_model.RidgeClassifierCV(),
+        "perceptron": linear_model.Perceptron(random_state=0),
         "linear SVC": _linear(),
-        "SGD, hinge": SGDClassifier(random_state=0),
-        "SGD, log loss": SGDClassifier(loss="log_loss", random_state=0),
-        "SGD, modified Huber": SGDClassifier(loss="modified_huber", random_state=0),
-        "SVC, rbf": SVC(),
-        "SVC, linear": SVC(kernel="linear"),
-        "SVC, poly": SVC(kernel="poly"),
-        "nu SVC": NuSVC(),
-        "Gaussian Bayes": GaussianNB(),
-        "Bernoulli Bayes": BernoulliNB(binarize=2.0),
-        "multinomial Bayes": MultinomialNB(),
-        "complement Bayes": ComplementNB(),
-        "categorical Bayes": CategoricalNB(min_categories=101),
-        "linear discriminant": LinearDiscriminantAnalysis(),
-        "linear discriminant, lsqr": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
-        "quadratic discriminant": QuadraticDiscriminantAnalysis(),
-        "nearest centroid": NearestCentroid(),
-        "nearest centroid, manhattan": NearestCentroid(metric="manhattan"),
-        "dummy": DummyClassifier(),
-        "perceptron of layers": _scaled(MLPClassifier((8,), max_iter=2000, random_state=0)),
+        "SGD, hinge": linear_model.SGDClassifier(random_state=0),
+        "SGD, log loss": linear_model.SGDClassifier(loss="log_loss", random_state=0),
+        "SGD, modified Huber": linear_model.SGDClassifier(loss="modified_huber", random_state=0),
+        "SVC, rbf": svm.SVC(),
+        "SVC, linear": svm.SVC(kernel="linear"),
+        "SVC, poly": svm.SVC(kernel="poly"),
+        "nu SVC": svm.NuSVC(),
+        "Gaussian Bayes": naive_bayes.GaussianNB(),
+        "Bernoulli Bayes": naive_bayes.BernoulliNB(binarize=2.0),
+        "multinomial Bayes": naive_bayes.MultinomialNB(),
+        "complement Bayes": naive_bayes.ComplementNB(),
+        "categorical Bayes": naive_bayes.CategoricalNB(min_categories=101),
+        "linear discriminant": discriminant_analysis.LinearDiscriminantAnalysis(),
+        "linear discriminant, lsqr": discriminant_analysis.LinearDiscriminantAnalysis(
+            solver="lsqr", shrinkage="auto"
+        ),
+        "quadratic discriminant": discriminant_analysis.QuadraticDiscriminantAnalysis(),
+        "nearest centroid": neighbors.NearestCentroid(),
+        "dummy": dummy.DummyClassifier(),
+        "perceptron of layers": _scaled(
+            neural_network.MLPClassifier((8,), max_iter=2000, random_state=0)
+        ),
         "perceptron of tanh": _scaled(
-            MLPClassifier((8,), activation="tanh", max_iter=2000, random_state=0)
+            neural_network.MLPClassifier((8,), activation="tanh", max_iter=2000, random_state=0)
         ),
     }
 
 
 def _of_trees() -> dict[str, Any]:
     return {
-        "tree": DecisionTreeClassifier(random_state=0),
-        "shallow tree": DecisionTreeClassifier(max_depth=2),
-        "extra tree": ExtraTreeClassifier(random_state=0),
-        "forest": RandomForestClassifier(100, random_state=0),
-        "shallow forest": RandomForestClassifier(50, max_depth=2, random_state=0),
-        "balanced forest": RandomForestClassifier(20, class_weight="balanced", random_state=0),
-        "extra trees": ExtraTreesClassifier(100, random_state=0),
-        "gradient boosting": GradientBoostingClassifier(random_state=0),
-        "gradient boosting from zero": GradientBoostingClassifier(
+        "tree": tree.DecisionTreeClassifier(random_state=0),
+        "shallow tree": tree.DecisionTreeClassifier(max_depth=2),
+        "extra tree": tree.ExtraTreeClassifier(random_state=0),
+        "forest": ensemble.RandomForestClassifier(100, random_state=0),
+        "shallow forest": ensemble.RandomForestClassifier(50, max_depth=2, random_state=0),
+        "balanced forest": ensemble.RandomForestClassifier(
+            20, class_weight="balanced", random_state=0
+        ),
+        "extra trees": ensemble.ExtraTreesClassifier(100, random_state=0),
+        "gradient boosting": ensemble.GradientBoostingClassifier(random_state=0),
+        "gradient boosting from zero": ensemble.GradientBoostingClassifier(
             init="zero", subsample=0.5, learning_rate=0.3, random_state=0
         ),
-        "histogram boosting": HistGradientBoostingClassifier(max_iter=20, random_state=0),
-        "AdaBoost": AdaBoostClassifier(random_state=0),
-        "AdaBoost of deep trees": AdaBoostClassifier(_tree(), random_state=0),
-        "bagged trees": BaggingClassifier(random_state=0),
-        "bagged trees of two features": BaggingClassifier(_tree(), max_features=2, random_state=0),
-        "bagged trees of few rows": BaggingClassifier(
+        "histogram boosting": ensemble.HistGradientBoostingClassifier(max_iter=20, random_state=0),
+        "AdaBoost": ensemble.AdaBoostClassifier(random_state=0),
+        "AdaBoost of deep trees": ensemble.AdaBoostClassifier(_tree(), random_state=0),
+        "bagged trees": ensemble.BaggingClassifier(random_state=0),
+        "bagged trees of two features": ensemble.BaggingClassifier(
+            _tree(), max_features=2, random_state=0
+        ),
+        "bagged trees of few rows": ensemble.BaggingClassifier(
             n_estimators=20, max_samples=0.05, random_state=0
         ),
     }
@@ -144,26 +112,28 @@ def _of_trees() -> dict[str, Any]:
 
 def _composed() -> dict[str, Any]:
     pair = [("logistic", _scaled(_logistic())), ("tree", _tree())]
-    three = [("logistic", _logistic()), ("bayes", GaussianNB()), ("forest", _forest())]
+    three = [("logistic", _logistic()), ("bayes", naive_bayes.GaussianNB()), ("forest", _forest())]
     return {
-        "one against rest": OneVsRestClassifier(_logistic()),
-        "one against rest, SVC": OneVsRestClassifier(_linear()),
-        "one against rest, trees": OneVsRestClassifier(_tree()),
-        "one against one": OneVsOneClassifier(_logistic()),
-        "one against one, trees": OneVsOneClassifier(_tree()),
-        "output code": OutputCodeClassifier(_logistic(), random_state=0),
-        "output code of trees": OutputCodeClassifier(_tree(), random_state=0),
-        "soft voting": VotingClassifier(three, voting="soft"),
-        "hard voting": VotingClassifier(three),
-        "soft voting by weights": VotingClassifier(pair, voting="soft", weights=[2, 1]),
-        "hard voting by weights": VotingClassifier(three, weights=[0.1, 0.2, 0.3]),
-        "stacking": StackingClassifier(three, final_estimator=_logistic()),
-        "stacking with the rows": StackingClassifier(pair, passthrough=True),
-        "stacking of scores": StackingClassifier([("svc", _linear()), ("tree", _tree())]),
-        "bagged logistic regressions": BaggingClassifier(_logistic(), random_state=0),
-        "bagged SVC": BaggingClassifier(SVC(), random_state=0),
-        "boosted logistic regressions": AdaBoostClassifier(_logistic(), random_state=0),
-        "grid search": GridSearchCV(_scaled(_logistic()), {"logisticregression__C": [1, 9]}),
+        "one against rest": multiclass.OneVsRestClassifier(_logistic()),
+        "one against rest, SVC": multiclass.OneVsRestClassifier(_linear()),
+        "one against rest, trees": multiclass.OneVsRestClassifier(_tree()),
+        "one against one": multiclass.OneVsOneClassifier(_logistic()),
+        "one against one, trees": multiclass.OneVsOneClassifier(_tree()),
+        "output code": multiclass.OutputCodeClassifier(_logistic(), random_state=0),
+        "output code of trees": multiclass.OutputCodeClassifier(_tree(), random_state=0),
+        "soft voting": ensemble.VotingClassifier(three, voting="soft"),
+        "hard voting": ensemble.VotingClassifier(three),
+        "soft voting by weights": ensemble.VotingClassifier(pair, voting="soft", weights=[2, 1]),
+        "hard voting by weights": ensemble.VotingClassifier(three, weights=[0.1, 0.2, 0.3]),
+        "stacking": ensemble.StackingClassifier(three, final_estimator=_logistic()),
+        "stacking with the rows": ensemble.StackingClassifier(pair, passthrough=True),
+        "stacking of scores": ensemble.StackingClassifier([("svc", _linear()), ("tree", _tree())]),
+        "bagged logistic regressions": ensemble.BaggingClassifier(_logistic(), random_state=0),
+        "bagged SVC": ensemble.BaggingClassifier(svm.SVC(), random_state=0),
+        "boosted logistic regressions": ensemble.AdaBoostClassifier(_logistic(), random_state=0),
+        "grid search": model_selection.GridSearchCV(
+            _scaled(_logistic()), {"logisticregression__C": [1, 9]}
+        ),
     }
 
 
@@ -171,47 +141,57 @@ def _calibrated() -> Iterator[tuple[str, Any]]:
     inside = {"svc": _linear(), "forest": _forest(), "scaled": _scaled(_logistic())}
     for method in ("sigmoid", "isotonic"):
         for name, inner in inside.items():
-            for ensemble in (True, False):
-                title = f"{method} of {name}, {'many' if ensemble else 'one'}"
-                yield title, CalibratedClassifierCV(inner, method=method, ensemble=ensemble)
-    yield "temperature", CalibratedClassifierCV(_logistic(), method="temperature")
-    yield "temperature of a forest", CalibratedClassifierCV(_forest(), method="temperature")
+            for many in (True, False):
+                title = f"{method} of {name}, {'many' if many else 'one'}"
+                yield (
+                    title,
+                    calibration.CalibratedClassifierCV(inner, method=method, ensemble=many),
+                )
 
 
 def _behind_steps() -> Iterator[tuple[str, Any]]:
     steps = {
-        "standard": StandardScaler(),
-        "range": MinMaxScaler(),
-        "clipped range": MinMaxScaler(clip=True),
-        "robust": RobustScaler(),
-        "largest": MaxAbsScaler(),
-        "norm": Normalizer(),
-        "polynomials": make_pipeline(StandardScaler(), PolynomialFeatures(2)),
-        "cubic products": PolynomialFeatures(3, interaction_only=True, include_bias=False),
-        "quantiles": QuantileTransformer(n_quantiles=50),
-        "binarizer": Binarizer(threshold=1.7),
-        "bins": KBinsDiscretizer(5, encode="ordinal", quantile_method="averaged_inverted_cdf"),
-        "bins of columns": KBinsDiscretizer(
+        "standard": preprocessing.StandardScaler(),
+        "range": preprocessing.MinMaxScaler(),
+        "clipped range": preprocessing.MinMaxScaler(clip=True),
+        "robust": preprocessing.RobustScaler(),
+        "largest": preprocessing.MaxAbsScaler(),
+        "norm": preprocessing.Normalizer(),
+        "polynomials": make_pipeline(
+            preprocessing.StandardScaler(), preprocessing.PolynomialFeatures(2)
+        ),
+        "cubic products": preprocessing.PolynomialFeatures(
+            3, interaction_only=True, include_bias=False
+        ),
+        "quantiles": preprocessing.QuantileTransformer(n_quantiles=50),
+        "binarizer": preprocessing.Binarizer(threshold=1.7),
+        "bins": preprocessing.KBinsDiscretizer(
+            5, encode="ordinal", quantile_method="averaged_inverted_cdf"
+        ),
+        "bins of columns": preprocessing.KBinsDiscretizer(
             5, encode="onehot-dense", quantile_method="averaged_inverted_cdf"
         ),
-        "PCA": PCA(2),
-        "white PCA": PCA(3, whiten=True),
-        "SVD": TruncatedSVD(2, random_state=0),
-        "ICA": FastICA(2, random_state=0),
-        "discriminants": LinearDiscriminantAnalysis(),
-        "best": SelectKBest(k=2),
-        "imputer": SimpleImputer(),
-        "union": make_union(PCA(2), StandardScaler()),
-        "columns": ColumnTransformer(
-            [("a", StandardScaler(), [3, 1]), ("b", MinMaxScaler(), [2])], remainder="passthrough"
+        "PCA": decomposition.PCA(2),
+        "white PCA": decomposition.PCA(3, whiten=True),
+        "SVD": decomposition.TruncatedSVD(2, random_state=0),
+        "ICA": decomposition.FastICA(2, random_state=0),
+        "discriminants": discriminant_analysis.LinearDiscriminantAnalysis(),
+        "best": feature_selection.SelectKBest(k=2),
+        "imputer": impute.SimpleImputer(),
+        "union": make_union(decomposition.PCA(2), preprocessing.StandardScaler()),
+        "columns": compose.ColumnTransformer(
+            [
+                ("a", preprocessing.StandardScaler(), [3, 1]),
+                ("b", preprocessing.MinMaxScaler(), [2]),
+            ],
+            remainder="passthrough",
         ),
     }
     rough = {
-        "power": PowerTransformer(),
-        "splines": SplineTransformer(),
-        "kernel": Nystroem(n_components=20, random_state=0),
-        "waves": RBFSampler(n_components=20, random_state=0),
-        "logarithm": FunctionTransformer(np.log1p),
+        "power": preprocessing.PowerTransformer(),
+        "kernel": kernel_approximation.Nystroem(n_components=20, random_state=0),
+        "waves": kernel_approximation.RBFSampler(n_components=20, random_state=0),
+        "logarithm": preprocessing.FunctionTransformer(np.log1p),
     }
     for name, step in steps.items():
         yield f"{name} > logistic regression", make_pipeline(step, _logistic())
@@ -219,8 +199,10 @@ def _behind_steps() -> Iterator[tuple[str, Any]]:
     for name, step in rough.items():
         # Within a few units in the last place, so that a tree behind them may step aside.
         yield f"{name} > logistic regression", make_pipeline(step, _logistic())
-    bins = KBinsDiscretizer(5, encode="ordinal", quantile_method="averaged_inverted_cdf")
-    yield "bins > categorical Bayes", make_pipeline(bins, CategoricalNB())
+    bins = preprocessing.KBinsDiscretizer(
+        5, encode="ordinal", quantile_method="averaged_inverted_cdf"
+    )
+    yield "bins > categorical Bayes", make_pipeline(bins, naive_bayes.CategoricalNB())
 
 
 ESTIMATORS: dict[str, Any] = {
@@ -233,9 +215,9 @@ ESTIMATORS: dict[str, Any] = {
 """Estimators, not fitted, for any number of classes."""
 
 FOR_TWO_CLASSES: dict[str, Any] = {
-    "exponential boosting": GradientBoostingClassifier(loss="exponential", random_state=0),
-    "tuned threshold": TunedThresholdClassifierCV(_logistic()),
-    "fixed threshold": FixedThresholdClassifier(_logistic(), threshold=0.3),
-    "fixed threshold of scores": FixedThresholdClassifier(_linear(), threshold=0.1),
+    "exponential boosting": ensemble.GradientBoostingClassifier(loss="exponential", random_state=0),
+    "tuned threshold": model_selection.TunedThresholdClassifierCV(_logistic()),
+    "fixed threshold": model_selection.FixedThresholdClassifier(_logistic(), threshold=0.3),
+    "fixed threshold of scores": model_selection.FixedThresholdClassifier(_linear(), threshold=0.1),
 }
 """Estimators, not fitted, that know two classes alone."""

@@ -5,40 +5,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import (
+    calibration,
+    compose,
+    discriminant_analysis,
+    dummy,
+    ensemble,
+    gaussian_process,
+    linear_model,
+    model_selection,
+    multiclass,
+    naive_bayes,
+    neighbors,
+    neural_network,
+    preprocessing,
+    svm,
+    tree,
+)
 from sklearn.base import ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import (
-    AdaBoostClassifier,
-    BaggingClassifier,
-    ExtraTreesClassifier,
-    GradientBoostingClassifier,
-    HistGradientBoostingClassifier,
-    RandomForestClassifier,
-    StackingClassifier,
-    VotingClassifier,
-)
-from sklearn.gaussian_process import GaussianProcessClassifier
-from sklearn.linear_model import (
-    LogisticRegression,
-    LogisticRegressionCV,
-    PassiveAggressiveClassifier,
-    Perceptron,
-    RidgeClassifier,
-    SGDClassifier,
-)
-from sklearn.model_selection import GridSearchCV
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
-from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid, RadiusNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
-from sklearn.svm import SVC, LinearSVC, NuSVC
-from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from iris_api.compiling import sampling
 from iris_api.compiling.conversion import Compiled, compile_model
@@ -54,19 +40,19 @@ PROFILE = TrainingProfile.of(dict(zip(FEATURES, ROWS.T, strict=True)), SPECIES.t
 RANGES = np.column_stack([ROWS.min(axis=0), ROWS.max(axis=0)])
 
 
-def logistic() -> LogisticRegression:
+def logistic() -> linear_model.LogisticRegression:
     """Return a logistic regression that converges without a warning."""
-    return LogisticRegression(max_iter=1000)
+    return linear_model.LogisticRegression(max_iter=1000)
 
 
-def forest(trees: int = 20) -> RandomForestClassifier:
+def forest(trees: int = 20) -> ensemble.RandomForestClassifier:
     """Return a random forest that is the same in each run."""
-    return RandomForestClassifier(trees, random_state=0)
+    return ensemble.RandomForestClassifier(trees, random_state=0)
 
 
 def scaled(classifier: Any) -> Any:
     """Return a pipeline of a scaler and a classifier."""
-    return make_pipeline(StandardScaler(), classifier)
+    return make_pipeline(preprocessing.StandardScaler(), classifier)
 
 
 def kind(parameter: Any) -> str:
@@ -75,83 +61,95 @@ def kind(parameter: Any) -> str:
     return type(last).__name__ if last is parameter else f"scaled {type(last).__name__}"
 
 
-PAIR = [("logistic", logistic()), ("bayes", GaussianNB())]
+PAIR = [("logistic", logistic()), ("bayes", naive_bayes.GaussianNB())]
 
 CLASSIFIERS: dict[str, tuple[Any, bool]] = {
     "logistic regression": (logistic(), True),
     "logistic regression with cross-validation": (
-        LogisticRegressionCV(
+        linear_model.LogisticRegressionCV(
             cv=3, max_iter=1000, l1_ratios=(0,), use_legacy_attributes=False, scoring="accuracy"
         ),
         True,
     ),
-    "ridge": (RidgeClassifier(), True),
-    "SGD, hinge": (SGDClassifier(random_state=0), True),
-    "SGD, log loss": (SGDClassifier(loss="log_loss", random_state=0), True),
-    "perceptron": (Perceptron(random_state=0), True),
-    "passive aggressive": (PassiveAggressiveClassifier, True),
-    "linear SVC": (LinearSVC(random_state=0), True),
-    "SVC": (SVC(), True),
-    "SVC with probabilities": (SVC(probability=True, random_state=0), False),
-    "nu SVC": (NuSVC(), True),
-    "Gaussian naive Bayes": (GaussianNB(), True),
-    "Bernoulli naive Bayes": (BernoulliNB(binarize=2.0), True),
-    "multinomial naive Bayes": (MultinomialNB(), True),
-    "complement naive Bayes": (ComplementNB(), True),
-    "categorical naive Bayes": (CategoricalNB(min_categories=101), True),
-    "linear discriminant": (LinearDiscriminantAnalysis(), True),
-    "quadratic discriminant": (QuadraticDiscriminantAnalysis(), True),
-    "nearest neighbours": (KNeighborsClassifier(), False),
-    "nearest neighbours by distance": (KNeighborsClassifier(weights="distance"), False),
-    "radius neighbours, all": (RadiusNeighborsClassifier(radius=1000.0), False),
-    "nearest centroid": (NearestCentroid(), True),
-    "decision tree": (DecisionTreeClassifier(random_state=0), True),
-    "extra tree": (ExtraTreeClassifier(random_state=0), True),
+    "ridge": (linear_model.RidgeClassifier(), True),
+    "SGD, hinge": (linear_model.SGDClassifier(random_state=0), True),
+    "SGD, log loss": (linear_model.SGDClassifier(loss="log_loss", random_state=0), True),
+    "perceptron": (linear_model.Perceptron(random_state=0), True),
+    "passive aggressive": (linear_model.PassiveAggressiveClassifier, True),
+    "linear SVC": (svm.LinearSVC(random_state=0), True),
+    "SVC": (svm.SVC(), True),
+    "SVC with probabilities": (svm.SVC(probability=True, random_state=0), False),
+    "nu SVC": (svm.NuSVC(), True),
+    "Gaussian naive Bayes": (naive_bayes.GaussianNB(), True),
+    "Bernoulli naive Bayes": (naive_bayes.BernoulliNB(binarize=2.0), True),
+    "multinomial naive Bayes": (naive_bayes.MultinomialNB(), True),
+    "complement naive Bayes": (naive_bayes.ComplementNB(), True),
+    "categorical naive Bayes": (naive_bayes.CategoricalNB(min_categories=101), True),
+    "linear discriminant": (discriminant_analysis.LinearDiscriminantAnalysis(), True),
+    "quadratic discriminant": (discriminant_analysis.QuadraticDiscriminantAnalysis(), True),
+    "nearest neighbours": (neighbors.KNeighborsClassifier(), False),
+    "nearest neighbours by distance": (neighbors.KNeighborsClassifier(weights="distance"), False),
+    "radius neighbours, all": (neighbors.RadiusNeighborsClassifier(radius=1000.0), False),
+    "nearest centroid": (neighbors.NearestCentroid(), True),
+    "decision tree": (tree.DecisionTreeClassifier(random_state=0), True),
+    "extra tree": (tree.ExtraTreeClassifier(random_state=0), True),
     "random forest": (forest(100), True),
-    "extra trees": (ExtraTreesClassifier(50, random_state=0), True),
-    "gradient boosting": (GradientBoostingClassifier(random_state=0), True),
-    "histogram boosting": (HistGradientBoostingClassifier(max_iter=3), True),
-    "AdaBoost": (AdaBoostClassifier(n_estimators=20, random_state=0), True),
-    "bagged trees": (BaggingClassifier(random_state=0), True),
+    "extra trees": (ensemble.ExtraTreesClassifier(50, random_state=0), True),
+    "gradient boosting": (ensemble.GradientBoostingClassifier(random_state=0), True),
+    "histogram boosting": (ensemble.HistGradientBoostingClassifier(max_iter=3), True),
+    "AdaBoost": (ensemble.AdaBoostClassifier(n_estimators=20, random_state=0), True),
+    "bagged trees": (ensemble.BaggingClassifier(random_state=0), True),
     "bagged trees on parts of the features": (
-        BaggingClassifier(max_features=0.5, random_state=0),
+        ensemble.BaggingClassifier(max_features=0.5, random_state=0),
         True,
     ),
-    "bagged logistic regressions": (BaggingClassifier(logistic(), random_state=0), True),
-    "hard voting": (VotingClassifier(PAIR), True),
-    "soft voting": (VotingClassifier(PAIR, voting="soft"), True),
+    "bagged logistic regressions": (ensemble.BaggingClassifier(logistic(), random_state=0), True),
+    "hard voting": (ensemble.VotingClassifier(PAIR), True),
+    "soft voting": (ensemble.VotingClassifier(PAIR, voting="soft"), True),
     "soft voting with a forest": (
-        VotingClassifier([*PAIR, ("forest", forest())], voting="soft"),
+        ensemble.VotingClassifier([*PAIR, ("forest", forest())], voting="soft"),
         True,
     ),
-    "stacking": (StackingClassifier(PAIR, final_estimator=logistic()), True),
-    "multi-layer perceptron": (scaled(MLPClassifier(max_iter=2000, random_state=0)), True),
-    "Gaussian process": (GaussianProcessClassifier(), False),
-    "calibrated": (CalibratedClassifierCV(LinearSVC(random_state=0)), True),
-    "one versus rest": (OneVsRestClassifier(logistic()), True),
-    "one versus one": (OneVsOneClassifier(logistic()), True),
-    "output code": (OutputCodeClassifier(logistic(), random_state=0), True),
-    "dummy": (DummyClassifier(), True),
+    "stacking": (ensemble.StackingClassifier(PAIR, final_estimator=logistic()), True),
+    "multi-layer perceptron": (
+        scaled(neural_network.MLPClassifier(max_iter=2000, random_state=0)),
+        True,
+    ),
+    "Gaussian process": (gaussian_process.GaussianProcessClassifier(), False),
+    "calibrated": (calibration.CalibratedClassifierCV(svm.LinearSVC(random_state=0)), True),
+    "one versus rest": (multiclass.OneVsRestClassifier(logistic()), True),
+    "one versus one": (multiclass.OneVsOneClassifier(logistic()), True),
+    "output code": (multiclass.OutputCodeClassifier(logistic(), random_state=0), True),
+    "dummy": (dummy.DummyClassifier(), True),
     "scaled logistic regression": (scaled(logistic()), True),
     "polynomial logistic regression": (
-        make_pipeline(PolynomialFeatures(2, include_bias=False), scaled(logistic())),
+        make_pipeline(preprocessing.PolynomialFeatures(2, include_bias=False), scaled(logistic())),
         True,
     ),
-    "scaled decision tree": (scaled(DecisionTreeClassifier(random_state=0)), True),
+    "scaled decision tree": (scaled(tree.DecisionTreeClassifier(random_state=0)), True),
     "scaled forest": (scaled(forest()), True),
-    "scaled gradient boosting": (scaled(GradientBoostingClassifier(random_state=0)), True),
-    "scaled AdaBoost": (scaled(AdaBoostClassifier(n_estimators=10, random_state=0)), True),
+    "scaled gradient boosting": (scaled(ensemble.GradientBoostingClassifier(random_state=0)), True),
+    "scaled AdaBoost": (scaled(ensemble.AdaBoostClassifier(n_estimators=10, random_state=0)), True),
     "columns": (
         make_pipeline(
-            ColumnTransformer(
-                [("standard", StandardScaler(), [3, 0]), ("unit", MinMaxScaler(), [1, 2])]
+            compose.ColumnTransformer(
+                [
+                    ("standard", preprocessing.StandardScaler(), [3, 0]),
+                    ("unit", preprocessing.MinMaxScaler(), [1, 2]),
+                ]
             ),
             logistic(),
         ),
         True,
     ),
-    "grid search": (GridSearchCV(scaled(logistic()), {"logisticregression__C": [1, 9]}), True),
-    "grid search of forests": (GridSearchCV(forest(), {"max_depth": [2, None]}), True),
+    "grid search": (
+        model_selection.GridSearchCV(scaled(logistic()), {"logisticregression__C": [1, 9]}),
+        True,
+    ),
+    "grid search of forests": (
+        model_selection.GridSearchCV(forest(), {"max_depth": [2, None]}),
+        True,
+    ),
 }
 """Each classifier, and whether it compiles."""
 

@@ -1,183 +1,47 @@
-"""Converters of estimators that are made of other estimators."""
+"""Converters of pipelines, and of what else passes rows through other estimators."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from sklearn import (
+    compose,
+    ensemble,
+    feature_selection,
+    frozen,
+    linear_model,
+    model_selection,
+    pipeline,
+    preprocessing,
+    semi_supervised,
+)
 
-from iris_api.compiling.converters import ensembles
-from iris_api.compiling.converters.classifiers import nearest
-from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
-from iris_api.compiling.converters.kernels import pair_sides, score_pairs
-
-
-def convert_pipeline(graph: Graph, pipeline: Any, rows: str) -> Answer:
-    """Convert a pipeline that ends in a classifier."""
-    for _, step in pipeline.steps[:-1]:
-        rows = graph.transform(step, rows)
-    return graph.answer(pipeline.steps[-1][1], rows)
-
-
-def convert_search(graph: Graph, search: Any, rows: str) -> Answer:
-    """Convert the best estimator of a search for parameters."""
-    return graph.answer(search.best_estimator_, rows)
+from iris_api.compiling.converters.committees import probabilities_of, scores_of
+from iris_api.compiling.graph import Answer, Graph, NoConverterError
 
 
-def convert_wrapped(graph: Graph, wrapper: Any, rows: str) -> Answer:
-    """Convert the estimator inside one that only trained or froze it."""
-    return graph.answer(getattr(wrapper, "estimator_", wrapper.estimator), rows)
+def _end_of(graph: Graph, estimator: Any, rows: str) -> tuple[Any, str]:
+    """Return the estimator that answers for another one, and the rows that it is given."""
+    if isinstance(estimator, pipeline.Pipeline):
+        for _, step in estimator.steps[:-1]:
+            rows = graph.transform(step, rows)
+        return estimator.steps[-1][1], rows
+    if isinstance(estimator, feature_selection.RFE):
+        return estimator.estimator_, graph.transform(estimator, rows)
+    for name in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, name):
+            return getattr(estimator, name), rows
+    return estimator.estimator, rows
 
 
-def convert_elimination(graph: Graph, selector: Any, rows: str) -> Answer:
-    """Convert the classifier of the features that a selection left."""
-    return graph.answer(selector.estimator_, graph.transform(selector, rows))
+def _answer_at_end(graph: Graph, classifier: Any, rows: str) -> Answer:
+    return graph.answer(*_end_of(graph, classifier, rows))
 
 
-def scores_of(classifier: Any, answer: Answer) -> str:
-    """Return the scores of a classifier that has `decision_function`."""
-    if answer.scores is None:
-        raise NoConverterError(
-            f"the scores of {type(classifier).__name__} have no exact compiled form"
-        )
-    return answer.scores
+def _predict_at_end(graph: Graph, regressor: Any, rows: str) -> str:
+    return graph.predict(*_end_of(graph, regressor, rows))
 
 
-def probabilities_of(classifier: Any, answer: Answer) -> str:
-    """Return the probabilities of a classifier."""
-    if answer.probabilities is None:
-        raise NoConverterError(f"{type(classifier).__name__} has no probabilities")
-    return answer.probabilities
-
-
-def has_scores(classifier: Any) -> bool:
-    """Tell whether a classifier has `decision_function`."""
-    return hasattr(classifier, "decision_function")
-
-
-def confidence(graph: Graph, classifier: Any, answer: Answer) -> str:
-    """Return how much a classifier of two classes is for the second one, (n, 1)."""
-    if has_scores(classifier):
-        return scores_of(classifier, answer)
-    return graph.columns(probabilities_of(classifier, answer), [1])
-
-
-def convert_team(graph: Graph, parts: Sequence[Any], rows: str) -> Answer:
-    """Convert several classifiers of the same classes; the results are (n, parts, …)."""
-    together = graph.converters.teams.get(type(parts[0]))
-    if together and len({_kind(part) for part in parts}) == 1:
-        return together(graph, list(parts), rows)
-    answers = [graph.answer(part, rows) for part in parts]
-    return Answer(
-        index=_together(graph, [answer.index for answer in answers], []),
-        probabilities=_gather(graph, [answer.probabilities for answer in answers], len(parts)),
-        scores=_gather(graph, [answer.scores for answer in answers], len(parts)),
-    )
-
-
-def _kind(classifier: Any) -> tuple[type, int, str]:
-    """Return what classifiers have in common that are converted by one formula."""
-    parameters = {**classifier.get_params(), "random_state": None}
-    return type(classifier), len(classifier.classes_), repr(parameters)
-
-
-def _gather(graph: Graph, results: list[str | None], parts: int) -> str | None:
-    known = [result for result in results if result is not None]
-    return _together(graph, known, [-1]) if len(known) == parts else None
-
-
-def _together(graph: Graph, results: list[str], rest: list[int]) -> str:
-    """Return results, (n, …), of several classifiers as (n, classifiers, …)."""
-    columns = (
-        results if rest else [graph.op("Reshape", each, np.array([-1, 1])) for each in results]
-    )
-    return graph.op("Reshape", graph.beside(*columns), np.array([0, len(results), *rest]))
-
-
-def _confidences(graph: Graph, parts: Sequence[Any], team: Answer) -> str:
-    """Return how much each classifier of two classes is for the second one, (n, parts)."""
-    if all(map(has_scores, parts)):
-        each = scores_of(parts[0], team)
-    elif not any(map(has_scores, parts)):
-        each = graph.columns(probabilities_of(parts[0], team), [1])
-    else:
-        raise NoConverterError("parts with scores and parts without have no exact compiled form")
-    return graph.op("Squeeze", each, np.array([-1]))
-
-
-def _threshold(classifier: Any) -> float:
-    return 0.0 if has_scores(classifier) else 0.5
-
-
-def convert_one_against_rest(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert a classifier of each class against the rest."""
-    parts = classifier.estimators_
-    team = convert_team(graph, parts, rows)
-    trust = _confidences(graph, parts, team)
-    several = len(parts) > 1
-    index = graph.highest(trust) if several else graph.above(trust, _threshold(parts[0]))
-    probabilities = None
-    if team.probabilities is not None:
-        second = graph.columns(team.probabilities, [1])
-        each = graph.op("Squeeze", second, np.array([-1]))
-        shares = each if several else graph.two(each)
-        probabilities = graph.shares(shares, shares)
-    return Answer(index, probabilities, trust if all(map(has_scores, parts)) else None)
-
-
-def convert_one_against_one(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert a classifier of each pair of classes."""
-    parts, classes = classifier.estimators_, len(classifier.classes_)
-    if classifier.pairwise_indices_ is not None:
-        raise NoConverterError("one against one by distances has no exact compiled form")
-    team = convert_team(graph, parts, rows)
-    trust = _confidences(graph, parts, team)
-    scores = score_pairs(graph, trust, graph.cast(team.index), pair_sides(classes))
-    if classes > 2:
-        return Answer(graph.highest(scores), None, scores)
-    score = graph.columns(scores, [1])
-    return Answer(graph.above(score, _threshold(parts[0])), None, score)
-
-
-def convert_output_code(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert error-correcting output codes."""
-    answers = [(part, graph.answer(part, rows)) for part in classifier.estimators_]
-    trust = graph.beside(*(confidence(graph, *pair) for pair in answers))
-    return Answer(nearest(graph, trust, classifier.code_book_))
-
-
-def _votes(
-    graph: Graph,
-    indices: str,
-    classes: int,
-    votes: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> str:
-    """Add up what each index, (n, parts), gives to its class, and to the others, (n, k)."""
-    chosen = graph.op("Equal", graph.op("Unsqueeze", indices, np.array([2])), np.arange(classes))
-    given, otherwise = (vote.astype(np.float64).reshape(-1, 1) for vote in votes)
-    return graph.sum_columns(graph.op("Where", chosen, given, otherwise), 1, keep=False)
-
-
-def convert_voting(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert votes, soft and hard."""
-    parts, classes = classifier.estimators_, len(classifier.classes_)
-    weights = classifier._weights_not_none  # noqa: SLF001 (leaves out what was dropped)
-    if classifier.voting == "hard":
-        given = np.asarray(weights if weights is not None else [1.0] * len(parts))
-        team = convert_team(graph, parts, rows)
-        return Answer(graph.highest(_votes(graph, team.index, classes, (given, given * 0.0))))
-    answers = [graph.answer(part, rows) for part in parts]
-    each = [probabilities_of(*pair) for pair in zip(parts, answers, strict=True)]
-    if weights is not None:
-        pairs = zip(each, weights, strict=True)
-        each = [graph.op("Mul", part, float(weight)) for part, weight in pairs]
-    total = float(len(parts) if weights is None else np.sum(weights))
-    probabilities = graph.op("Div", graph.total(*each), total)
-    return Answer(graph.highest(probabilities), probabilities)
-
-
-def convert_stacking(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert a classifier of the answers of others."""
+def _convert_stacking(graph: Graph, classifier: Any, rows: str) -> Answer:
     columns = []
     methods = [method for method in classifier.stack_method_ if method is not None]
     for part, method in zip(classifier.estimators_, methods, strict=True):
@@ -192,12 +56,17 @@ def convert_stacking(graph: Graph, classifier: Any, rows: str) -> Answer:
             both = probabilities_of(part, answer)
             two = len(classifier.classes_) == 2
             columns.append(graph.columns(both, [1]) if two else both)
-    if classifier.passthrough:
-        columns.append(rows)
+    columns += [rows] if classifier.passthrough else []
     return graph.answer(classifier.final_estimator_, graph.beside(*columns))
 
 
-def convert_threshold(graph: Graph, classifier: Any, rows: str) -> Answer:
+def _predict_stacked(graph: Graph, regressor: Any, rows: str) -> str:
+    columns = [graph.predict(part, rows) for part in regressor.estimators_]
+    columns += [rows] if regressor.passthrough else []
+    return graph.predict(regressor.final_estimator_, graph.beside(*columns))
+
+
+def _convert_threshold(graph: Graph, classifier: Any, rows: str) -> Answer:
     """Convert a classifier of two classes with a threshold of its own."""
     inner = getattr(classifier, "estimator_", classifier.estimator)
     answer = graph.answer(inner, rows)
@@ -220,43 +89,77 @@ def convert_threshold(graph: Graph, classifier: Any, rows: str) -> Answer:
     return Answer(index, answer.probabilities, answer.scores)
 
 
-def convert_bagging(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert bagging, whose parts have columns and perhaps classes of their own."""
-    if ensembles.of_trees(classifier):
-        return ensembles.convert_bagged_trees(graph, classifier, rows)
-    classes, parts = len(classifier.classes_), classifier.estimators_
-    if any(len(part.classes_) != classes for part in parts):
-        raise NoConverterError("bagging whose parts saw fewer classes has no exact compiled form")
-    team = _bag(graph, classifier, rows)
-    if all(hasattr(part, "predict_proba") for part in parts):
-        sums = graph.sum_columns(probabilities_of(parts[0], team), 1, keep=False)
-    else:
-        one = np.ones(len(parts))
-        sums = _votes(graph, team.index, classes, (one, one * 0.0))
-    probabilities = graph.op("Div", sums, float(len(parts)))
-    scores = None
-    if team.scores is not None:
-        total = graph.sum_columns(team.scores, 1, keep=False)
-        scores = graph.op("Div", total, float(len(parts)))
-    return Answer(graph.highest(probabilities), probabilities, scores)
+def _predict_transformed(graph: Graph, regressor: Any, rows: str) -> str:
+    """Convert a regressor of a target that was transformed, and transform its prediction back."""
+    prediction = graph.predict(regressor.regressor_, rows)
+    transformer = regressor.transformer_
+    if isinstance(transformer, preprocessing.StandardScaler):
+        grown = graph.op("Mul", prediction, transformer.scale_)
+        return graph.op("Add", grown, transformer.mean_)
+    function = getattr(transformer, "inverse_func", transformer)
+    if function is None:
+        return prediction
+    if function is np.expm1:
+        return graph.op("Sub", graph.op("Exp", prediction), 1.0)
+    if function is np.exp:
+        return graph.op("Exp", prediction)
+    raise NoConverterError("a target transformed by a function of its own cannot be compiled")
 
 
-def _bag(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert the parts of a bagging, each of which may have columns of its own."""
-    every = np.arange(classifier.n_features_in_)
-    if all(np.array_equal(drawn, every) for drawn in classifier.estimators_features_):
-        return convert_team(graph, classifier.estimators_, rows)
-    raise NoConverterError("bagging of parts of the features is compiled for decision trees alone")
+def _convert_steps(graph: Graph, steps: Any, rows: str) -> str:
+    for _, step in steps.steps:
+        rows = graph.transform(step, rows)
+    return rows
 
 
-def convert_ada_boost(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert AdaBoost."""
-    if ensembles.of_trees(classifier):
-        return ensembles.convert_boosted_trees(graph, classifier, rows)
-    parts, classes = classifier.estimators_, len(classifier.classes_)
-    if any(not np.array_equal(part.classes_, classifier.classes_) for part in parts):
-        raise NoConverterError("AdaBoost whose parts saw fewer classes has no exact compiled form")
-    team = convert_team(graph, parts, rows)
-    weights = classifier.estimator_weights_[: len(parts)]
-    sums = _votes(graph, team.index, classes, (weights, -1 / (classes - 1) * weights))
-    return ensembles.ada_boost(graph, classifier, sums)
+def _convert_union(graph: Graph, union: Any, rows: str) -> str:
+    parts = []
+    for name, step in union.transformer_list:
+        if step != "drop":
+            part = graph.transform(step, rows)
+            weight = (union.transformer_weights or {}).get(name)
+            parts.append(part if weight is None else graph.op("Mul", part, float(weight)))
+    return graph.beside(*parts)
+
+
+def _convert_columns(graph: Graph, transformer: Any, rows: str) -> str:
+    places = transformer._transformer_to_input_indices  # noqa: SLF001 (names become places here)
+    width = transformer.n_features_in_
+    return graph.beside(
+        *(
+            graph.transform(step, graph.columns(rows, places[name], width))
+            for name, step, _ in transformer.transformers_
+            if step != "drop" and len(places[name])
+        )
+    )
+
+
+_PASSING = (
+    feature_selection.RFE,
+    feature_selection.RFECV,
+    frozen.FrozenEstimator,
+    model_selection.GridSearchCV,
+    model_selection.RandomizedSearchCV,
+    pipeline.Pipeline,
+)
+
+CLASSIFIERS = {
+    **dict.fromkeys(_PASSING, _answer_at_end),
+    ensemble.StackingClassifier: _convert_stacking,
+    model_selection.FixedThresholdClassifier: _convert_threshold,
+    model_selection.TunedThresholdClassifierCV: _convert_threshold,
+    semi_supervised.SelfTrainingClassifier: _answer_at_end,
+}
+
+REGRESSORS = {
+    **dict.fromkeys(_PASSING, _predict_at_end),
+    compose.TransformedTargetRegressor: _predict_transformed,
+    ensemble.StackingRegressor: _predict_stacked,
+    linear_model.RANSACRegressor: _predict_at_end,
+}
+
+TRANSFORMERS = {
+    compose.ColumnTransformer: _convert_columns,
+    pipeline.FeatureUnion: _convert_union,
+    pipeline.Pipeline: _convert_steps,
+}

@@ -6,20 +6,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
+from sklearn import kernel_approximation, kernel_ridge, svm
 
-from iris_api.compiling.converters.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.graph import Answer, Graph, NoConverterError
 
 
-def convert_vectors(graph: Graph, classifier: Any, rows: str) -> Answer:
-    """Convert a support vector machine, which decides between each pair of classes."""
+def _convert_vectors(graph: Graph, classifier: Any, rows: str) -> Answer:
     return _decide(graph, classifier, _decisions(graph, [classifier], rows))
 
 
-def convert_vectors_team(graph: Graph, parts: list[Any], rows: str) -> Answer:
+def _convert_vectors_team(graph: Graph, parts: list[Any], rows: str) -> Answer:
     """Convert several machines of one kind at once; the results are (n, parts, …)."""
     shape = np.array([-1, len(parts), len(parts[0].intercept_)])
     decisions = graph.op("Reshape", _decisions(graph, parts, rows), shape)
     return _decide(graph, parts[0], decisions)
+
+
+def _predict_vectors(graph: Graph, regressor: Any, rows: str) -> str:
+    kernel = _kernel(graph, regressor, rows, regressor.support_vectors_, regressor._gamma)  # noqa: SLF001
+    return graph.affine(kernel, regressor._dual_coef_.T, regressor._intercept_)
+
+
+def _predict_ridge(graph: Graph, regressor: Any, rows: str) -> str:
+    points = np.asarray(regressor.X_fit_, dtype=np.float64)
+    gamma = 1.0 / points.shape[1] if regressor.gamma is None else float(regressor.gamma)
+    kernel = _kernel(graph, regressor, rows, points, gamma)
+    return graph.op("MatMul", kernel, regressor.dual_coef_.reshape(-1, 1))
 
 
 def _decisions(graph: Graph, parts: list[Any], rows: str) -> str:
@@ -73,7 +85,7 @@ def _kernel(
     classifier: Any,
     rows: str,
     points: NDArray[np.float64],
-    gammas: NDArray[np.float64],
+    gammas: NDArray[np.float64] | float,
 ) -> str:
     """Return the kernel of each row with each support vector."""
     if classifier.kernel == "linear":
@@ -81,9 +93,7 @@ def _kernel(
     if classifier.kernel == "rbf":
         return _gaussian(graph, rows, points, gammas)
     if classifier.kernel not in ("poly", "sigmoid"):
-        raise NoConverterError(
-            "a support vector machine with a kernel of its own cannot be compiled"
-        )
+        raise NoConverterError("a kernel that is a function of its own cannot be compiled")
     inner = graph.affine(rows, gammas * points.T, float(classifier.coef0))
     if classifier.kernel == "sigmoid":
         return graph.op("Tanh", inner)
@@ -91,11 +101,13 @@ def _kernel(
 
 
 def _gaussian(
-    graph: Graph, rows: str, points: NDArray[np.float64], gammas: NDArray[np.float64]
+    graph: Graph, rows: str, points: NDArray[np.float64], gammas: NDArray[np.float64] | float
 ) -> str:
-    crossed = graph.affine(rows, -2.0 * points.T, (points * points).sum(axis=1))
-    squares = graph.op("Add", crossed, graph.sum_columns(graph.op("Mul", rows, rows)))
-    return graph.op("Exp", graph.op("Mul", graph.op("Max", squares, 0.0), -gammas))
+    gammas = np.broadcast_to(np.asarray(gammas, dtype=np.float64), len(points))
+    lengths = graph.op("ReduceSumSquare", rows, np.array([-1]))
+    own = graph.op("Mul", lengths, -gammas)
+    crossed = graph.affine(rows, 2.0 * gammas * points.T, -gammas * (points * points).sum(axis=1))
+    return graph.op("Exp", graph.op("Add", crossed, own))
 
 
 def pair_sides(classes: int) -> NDArray[np.float64]:
@@ -121,17 +133,31 @@ def score_pairs(graph: Graph, trust: str, second: str, sides: NDArray[np.float64
     return graph.op("Add", votes, graph.op("Div", sums, spread))
 
 
-def convert_fourier(graph: Graph, sampler: Any, rows: str) -> str:
-    """Convert random Fourier features."""
+def _convert_fourier(graph: Graph, sampler: Any, rows: str) -> str:
     waves = graph.affine(rows, sampler.random_weights_, sampler.random_offset_)
     return graph.op("Mul", graph.op("Cos", waves), (2.0 / sampler.n_components) ** 0.5)
 
 
-def convert_nystroem(graph: Graph, transformer: Any, rows: str) -> str:
-    """Convert the approximation of a Gaussian kernel by some of the training rows."""
+def _convert_nystroem(graph: Graph, transformer: Any, rows: str) -> str:
     if transformer.kernel != "rbf":
         raise NoConverterError("kernels other than rbf are not compiled")
     points = np.asarray(transformer.components_, dtype=np.float64)
     gamma = 1.0 / points.shape[1] if transformer.gamma is None else float(transformer.gamma)
-    kernel = _gaussian(graph, rows, points, np.array(gamma))
+    kernel = _gaussian(graph, rows, points, gamma)
     return graph.op("MatMul", kernel, np.ascontiguousarray(transformer.normalization_.T))
+
+
+CLASSIFIERS = {svm.NuSVC: _convert_vectors, svm.SVC: _convert_vectors}
+
+TEAMS = {svm.NuSVC: _convert_vectors_team, svm.SVC: _convert_vectors_team}
+
+REGRESSORS = {
+    kernel_ridge.KernelRidge: _predict_ridge,
+    svm.NuSVR: _predict_vectors,
+    svm.SVR: _predict_vectors,
+}
+
+TRANSFORMERS = {
+    kernel_approximation.Nystroem: _convert_nystroem,
+    kernel_approximation.RBFSampler: _convert_fourier,
+}

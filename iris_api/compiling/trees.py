@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 _BRANCH_LEQ = 0
+_AVERAGE = 0
 _SUM = 1
 _NO_TRANSFORM = 0
 
@@ -96,6 +97,7 @@ class Tree:
             columns: int64, the column of the row behind each feature, where they differ.
         """
         feature = tree.feature if columns is None else np.asarray(columns)[tree.feature]
+        threshold = before_rounding(tree.threshold)
         left, right = tree.children_left, tree.children_right
         missing_left = tree.missing_go_to_left.astype(bool)
         empty = weights == 0
@@ -104,7 +106,7 @@ class Tree:
         for place in order.T[: max(1, most)]:
             weight = weights[np.arange(len(weights)), place]
             target = np.asarray(targets)[place]
-            yield cls(feature, tree.threshold, left, right, missing_left, target, weight)
+            yield cls(feature, threshold, left, right, missing_left, target, weight)
 
     @classmethod
     def of_predictor(cls, predictor: Any, target: int) -> "Tree":
@@ -133,6 +135,21 @@ class Tree:
             if common[left[node]] == common[right[node]]:
                 common[node] = common[left[node]]
         return np.array(common)
+
+
+def before_rounding(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest float64 whose nearest float32 is not above a threshold.
+
+    scikit-learn's trees compare rows that were rounded to float32. Compared with these thresholds,
+    rows need no rounding.
+    """
+    nearest = threshold.astype(np.float32)
+    below = np.where(nearest > threshold, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    above = np.nextafter(below, np.float32(np.inf))
+    middle = (below.astype(np.float64) + above.astype(np.float64)) / 2
+    # The number in the middle is rounded to the neighbour whose last bit is 0.
+    even = below.view(np.int32) % 2 == 0
+    return np.where(even, middle, np.nextafter(middle, -np.inf))
 
 
 @dataclass
@@ -195,12 +212,13 @@ def _inner_nodes(left: list[int], right: list[int], common: list[int]) -> Iterat
         stack += [child for child in (right[node], left[node]) if common[child] < 0]
 
 
-def ensemble(trees: Iterable[Tree], targets: int) -> dict[str, Any]:
+def tree_ensemble(trees: Iterable[Tree], targets: int, *, mean: bool = False) -> dict[str, Any]:
     """Return the attributes of the `TreeEnsemble` that adds up trees.
 
     Args:
         trees: The trees, in the order of adding.
         targets: The number of columns of the result.
+        mean: Whether the sums are divided by the number of trees.
     """
     nodes = _Nodes()
     for tree in trees:
@@ -209,7 +227,7 @@ def ensemble(trees: Iterable[Tree], targets: int) -> dict[str, Any]:
     weights = [weight for _, weight in nodes.leaves]
     modes = helper.make_tensor("modes", TensorProto.UINT8, count, [_BRANCH_LEQ] * count[0])
     return {
-        "aggregate_function": _SUM,
+        "aggregate_function": _AVERAGE if mean else _SUM,
         "post_transform": _NO_TRANSFORM,
         "n_targets": targets,
         "tree_roots": nodes.roots,
