@@ -106,38 +106,25 @@ def _one_against_one(graph: Graph, classifier: Any, rows: str) -> Answer:
 
 
 def _output_code(graph: Graph, classifier: Any, rows: str) -> Answer:
-    parts = classifier.estimators_
-    trust = _confidences(graph, parts, convert_team(graph, parts, rows))
-    return Answer(nearest(graph, trust, classifier.code_book_))
+    trust = [_confidence(graph, part, rows) for part in classifier.estimators_]
+    return Answer(nearest(graph, graph.beside(*trust), classifier.code_book_))
 
 
-def _votes(graph: Graph, indices: str, classes: int, given: Any, otherwise: Any) -> str:
+def _confidence(graph: Graph, part: Any, rows: str) -> str:
+    """Return how much a classifier of two classes is for the second one, (n, 1)."""
+    if isinstance(part, multiclass._ConstantPredictor):  # noqa: SLF001 (of a single class)
+        return graph.repeat(np.asarray(part.y_, dtype=np.float64).ravel(), rows)
+    answer = graph.answer(part, rows)
+    if _has_scores(part):
+        return scores_of(part, answer)
+    return graph.columns(probabilities_of(part, answer), [1])
+
+
+def votes(graph: Graph, indices: str, classes: int, given: Any, otherwise: Any) -> str:
     """Add up what each index, (n, parts), gives to its class, and to the others, (n, k)."""
     chosen = graph.op("Equal", graph.op("Unsqueeze", indices, np.array([2])), np.arange(classes))
-    votes = (np.asarray(vote, dtype=np.float64).reshape(-1, 1) for vote in (given, otherwise))
-    return graph.sum_columns(graph.op("Where", chosen, *votes), 1, keep=False)
-
-
-def _voting(graph: Graph, classifier: Any, rows: str) -> Answer:
-    parts, classes = classifier.estimators_, len(classifier.classes_)
-    weights = classifier._weights_not_none  # noqa: SLF001 (leaves out what was dropped)
-    if classifier.voting == "hard":
-        given = np.ones(len(parts)) if weights is None else np.asarray(weights)
-        team = convert_team(graph, parts, rows)
-        return Answer(graph.highest(_votes(graph, team.index, classes, given, given * 0.0)))
-    answers = [graph.answer(part, rows) for part in parts]
-    each = [probabilities_of(*pair) for pair in zip(parts, answers, strict=True)]
-    probabilities = _average(graph, each, weights)
-    return Answer(graph.highest(probabilities), probabilities)
-
-
-def _average(graph: Graph, each: list[str], weights: list[float] | None) -> str:
-    """Return the mean, by weights if there are any."""
-    if weights is None:
-        return graph.op("Div", graph.total(*each), float(len(each)))
-    pairs = zip(each, weights, strict=True)
-    weighted = [graph.op("Mul", part, float(weight)) for part, weight in pairs]
-    return graph.op("Div", graph.total(*weighted), float(np.sum(weights)))
+    values = (np.asarray(vote, dtype=np.float64).reshape(-1, 1) for vote in (given, otherwise))
+    return graph.sum_columns(graph.op("Where", chosen, *values), 1, keep=False)
 
 
 def _mean(graph: Graph, results: str, parts: int) -> str:
@@ -160,8 +147,8 @@ def _bagging(graph: Graph, classifier: Any, rows: str) -> Answer:
     if all(hasattr(part, "predict_proba") for part in parts):
         probabilities = _mean(graph, probabilities_of(parts[0], team), len(parts))
     else:
-        votes = _votes(graph, team.index, classes, np.ones(len(parts)), np.zeros(len(parts)))
-        probabilities = graph.op("Div", votes, float(len(parts)))
+        chosen = votes(graph, team.index, classes, np.ones(len(parts)), np.zeros(len(parts)))
+        probabilities = graph.op("Div", chosen, float(len(parts)))
     scores = None if team.scores is None else _mean(graph, team.scores, len(parts))
     return Answer(graph.highest(probabilities), probabilities, scores)
 
@@ -174,7 +161,7 @@ def _ada_boost(graph: Graph, classifier: Any, rows: str) -> Answer:
         raise NoConverterError("AdaBoost whose parts saw fewer classes has no exact compiled form")
     team = convert_team(graph, parts, rows)
     weights = classifier.estimator_weights_[: len(parts)]
-    sums = _votes(graph, team.index, classes, weights, -1 / (classes - 1) * weights)
+    sums = votes(graph, team.index, classes, weights, -1 / (classes - 1) * weights)
     sums = sums if classes > 2 else graph.columns(sums, [1])
     return tree_ensembles.ada_boost(graph, classifier, sums)
 
@@ -226,29 +213,11 @@ def _isotonic(graph: Graph, parts: list[Any], response: str) -> str:
     return graph.op("Reshape", found, np.array([0, len(parts), -1]))
 
 
-def _predict_mean(graph: Graph, regressor: Any, rows: str) -> str:
-    parts = regressor.estimators_
-    drawn = getattr(
-        regressor, "estimators_features_", [range(regressor.n_features_in_)] * len(parts)
-    )
-    width = regressor.n_features_in_
-    pairs = zip(parts, drawn, strict=True)
-    each = [graph.predict(part, graph.columns(rows, places, width)) for part, places in pairs]
-    weights = getattr(regressor, "_weights_not_none", None)
-    return _average(graph, each, weights)
-
-
 CLASSIFIERS = {
     calibration.CalibratedClassifierCV: _calibrated,
     ensemble.AdaBoostClassifier: _ada_boost,
     ensemble.BaggingClassifier: _bagging,
-    ensemble.VotingClassifier: _voting,
     multiclass.OneVsOneClassifier: _one_against_one,
     multiclass.OneVsRestClassifier: _one_against_rest,
     multiclass.OutputCodeClassifier: _output_code,
-}
-
-REGRESSORS = {
-    ensemble.BaggingRegressor: _predict_mean,
-    ensemble.VotingRegressor: _predict_mean,
 }

@@ -15,7 +15,12 @@ from sklearn import (
     semi_supervised,
 )
 
-from iris_api.compiling.converters.committees import probabilities_of, scores_of
+from iris_api.compiling.converters.committees import (
+    convert_team,
+    probabilities_of,
+    scores_of,
+    votes,
+)
 from iris_api.compiling.graph import Answer, Graph, NoConverterError
 
 
@@ -64,6 +69,40 @@ def _predict_stacked(graph: Graph, regressor: Any, rows: str) -> str:
     columns = [graph.predict(part, rows) for part in regressor.estimators_]
     columns += [rows] if regressor.passthrough else []
     return graph.predict(regressor.final_estimator_, graph.beside(*columns))
+
+
+def _convert_voting(graph: Graph, classifier: Any, rows: str) -> Answer:
+    parts, classes = classifier.estimators_, len(classifier.classes_)
+    weights = classifier._weights_not_none  # noqa: SLF001 (leaves out what was dropped)
+    if classifier.voting == "hard":
+        given = np.ones(len(parts)) if weights is None else np.asarray(weights)
+        team = convert_team(graph, parts, rows)
+        return Answer(graph.highest(votes(graph, team.index, classes, given, given * 0.0)))
+    answers = [graph.answer(part, rows) for part in parts]
+    each = [probabilities_of(*pair) for pair in zip(parts, answers, strict=True)]
+    probabilities = _average(graph, each, weights)
+    return Answer(graph.highest(probabilities), probabilities)
+
+
+def _average(graph: Graph, each: list[str], weights: list[float] | None) -> str:
+    """Return the mean, by weights if there are any."""
+    if weights is None:
+        return graph.op("Div", graph.total(*each), float(len(each)))
+    pairs = zip(each, weights, strict=True)
+    weighted = [graph.op("Mul", part, float(weight)) for part, weight in pairs]
+    return graph.op("Div", graph.total(*weighted), float(np.sum(weights)))
+
+
+def _predict_mean(graph: Graph, regressor: Any, rows: str) -> str:
+    parts = regressor.estimators_
+    drawn = getattr(
+        regressor, "estimators_features_", [range(regressor.n_features_in_)] * len(parts)
+    )
+    width = regressor.n_features_in_
+    pairs = zip(parts, drawn, strict=True)
+    each = [graph.predict(part, graph.columns(rows, places, width)) for part, places in pairs]
+    weights = getattr(regressor, "_weights_not_none", None)
+    return _average(graph, each, weights)
 
 
 def _convert_threshold(graph: Graph, classifier: Any, rows: str) -> Answer:
@@ -146,6 +185,7 @@ _PASSING = (
 CLASSIFIERS = {
     **dict.fromkeys(_PASSING, _answer_at_end),
     ensemble.StackingClassifier: _convert_stacking,
+    ensemble.VotingClassifier: _convert_voting,
     model_selection.FixedThresholdClassifier: _convert_threshold,
     model_selection.TunedThresholdClassifierCV: _convert_threshold,
     semi_supervised.SelfTrainingClassifier: _answer_at_end,
@@ -154,7 +194,9 @@ CLASSIFIERS = {
 REGRESSORS = {
     **dict.fromkeys(_PASSING, _predict_at_end),
     compose.TransformedTargetRegressor: _predict_transformed,
+    ensemble.BaggingRegressor: _predict_mean,
     ensemble.StackingRegressor: _predict_stacked,
+    ensemble.VotingRegressor: _predict_mean,
     linear_model.RANSACRegressor: _predict_at_end,
 }
 

@@ -28,7 +28,6 @@ CONVERTERS = Converters(
     },
     teams={**kernels.TEAMS, **linear.TEAMS},
     regressors={
-        **committees.REGRESSORS,
         **composed.REGRESSORS,
         **kernels.REGRESSORS,
         **likelihoods.REGRESSORS,
