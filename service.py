@@ -79,8 +79,10 @@ class IrisClassifier:
         tasks = [shutdown.end_with_parent()]
         if (server := shutdown.running_server()) is not None:
             shutdown.drain_on_sigterm(server, SETTINGS.drain_seconds)
-            balancing.balance_connections(server)
-            guard = connections.guard_connections(server, self._handlers.admission, self._metrics)
+            guard = connections.guard_connections(
+                server, self._handlers.admission, SETTINGS.keep_alive_seconds
+            )
+            balancing.balance_connections(guard)
             tasks.append(guard.watch())
         if self._reload_seconds:
             tasks.append(self.models.follow(self._reload_seconds))

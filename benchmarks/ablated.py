@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 
 from iris_api.bentoml_server import balancing, connections
 from iris_api.bentoml_server.application import LeanService
+from iris_api.serving import admission
 from iris_api.serving.responses import SECURITY
 from iris_api.telemetry.counting import BulkHistogram
 from iris_api.telemetry.recording import Metrics
@@ -45,19 +46,22 @@ def _keep_connections() -> None:
     """Keep uvicorn's connections."""
 
     class NoGuard:
+        def __init__(self, server: uvicorn.Server) -> None:
+            self.connections = server.server_state.connections
+
         async def watch(self) -> None:
             await asyncio.Event().wait()
 
     def guard(server: uvicorn.Server, *_arguments: Any) -> NoGuard:
         server.config.encoded_headers += SECURITY
-        return NoGuard()
+        return NoGuard(server)
 
     _replace(connections, "guard_connections", guard)
 
 
 def _keep_listening() -> None:
     """Leave it to the kernel which worker accepts a connection."""
-    _replace(balancing, "balance_connections", lambda _server: None)
+    _replace(balancing, "balance_connections", lambda _guard: None)
 
 
 def _keep_balancing() -> None:
@@ -67,7 +71,7 @@ def _keep_balancing() -> None:
 
 def _reject_at_once() -> None:
     """Send each rejection as soon as its request is read."""
-    _replace(connections, "REJECT_SECONDS", 0)
+    _replace(admission, "REJECT_SECONDS", 0)
 
 
 def _accept_all() -> None:

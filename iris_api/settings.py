@@ -46,6 +46,7 @@ class Settings(BaseModel):
     max_rows: int = Field(default=100_000, ge=1)
     max_concurrency: int = Field(default=64, ge=1)
     timeout_seconds: float = Field(default=30, gt=0, allow_inf_nan=False)
+    keep_alive_seconds: float = Field(default=75, gt=0, allow_inf_nan=False)
     api_keys_file: Path | None = None
     import_max_bytes: ByteSize = Field(default=ByteSize(512 * 1024**2), gt=0)
     import_memory_bytes: ByteSize = Field(default=ByteSize(1280 * 1024**2), ge=256 * 1024**2)

@@ -96,6 +96,18 @@ def _is_well(server: servers.Server) -> bool:
     return answer.is_success and answer.json() == {"predictions": ["setosa"]}
 
 
+def _receive(connection: socket.socket) -> bytes:
+    """Read one answer, whose body may come after its head."""
+    answer = b""
+    while b"\r\n\r\n" not in answer or len(answer.partition(b"\r\n\r\n")[2]) < int(
+        answer.partition(b"content-length: ")[2].split()[0]
+    ):
+        received = connection.recv(65536)
+        assert received, answer
+        answer += received
+    return answer
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(service: servers.Server, name: str) -> None:
     """Each attack gets its statuses at once, and the next request is answered as usual."""
@@ -148,23 +160,92 @@ def test_attacks_leave_nothing(service: servers.Server, rounds: int) -> None:
     assert _is_well(service)
 
 
+EXPECT = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+ANSWER = b'{"predictions":["setosa"]}'
+
+
+def test_expect_continue(service: servers.Server) -> None:
+    """The service asks for the body of each request, and keeps the connection."""
+    with servers.connect(service) as connection:
+        for _ in range(2):
+            connection.sendall(EXPECT % len(ROW))
+            asked = connection.recv(1000)
+            connection.sendall(ROW)
+            answer = _receive(connection)
+
+            assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(ANSWER)
+
+
+LONG = b"Content-Length: 100000000\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    ("length", "sent", "statuses"),
-    [(len(ROW), ROW, [b"100", b"200"]), (100_000_000, b"", [b"413"])],
+    ("head", "status"),
+    [
+        (EXPECT % 100_000_000, 413),
+        (POST + LONG, 413),
+        (CHUNKED.replace(b"predict", b"nothing"), 404),
+        (b"GET /health HTTP/1.1\r\n" + LONG, 200),
+        (b"POST /nothing HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 9\r\n\r\n", 404),
+    ],
+    ids=["asked before", "predict", "chunks", "GET", "HTTP/1.0"],
 )
-def test_expect_continue(
-    service: servers.Server, length: int, sent: bytes, statuses: list[bytes]
-) -> None:
-    """The service asks for a body that it accepts, and rejects another one before it is sent."""
-    head = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length
+def test_answer_that_ends_the_connection(service: servers.Server, head: bytes, status: int) -> None:
+    """An answer before a body that is or may be too long closes the connection, and says so."""
     with servers.connect(service) as connection:
         connection.sendall(head)
-        answer = connection.recv(1000)
-        connection.sendall(sent)
-        answer += servers.read(connection)
+        answer = servers.read(connection)
 
-    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == statuses
-    assert b"connection: close" in answer.lower()
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+@pytest.mark.parametrize("size", [100, 110_000])
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /nothing HTTP/1.1\r\n", 404),
+        (b"PUT /predict HTTP/1.1\r\n", 405),
+        (POST + b"Content-Type: text/plain\r\n", 415),
+        (b"GET /health HTTP/1.1\r\n", 200),
+    ],
+    ids=["404", "405", "415", "200"],
+)
+def test_answer_before_the_body(
+    service: servers.Server, head: bytes, status: int, size: int
+) -> None:
+    """After an answer before the end of a body, its rest is ignored and the connection kept."""
+    with servers.connect(service) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % size)
+        first = _receive(connection)
+        connection.sendall(b" " * size + WHOLE[:40])
+        time.sleep(0.05)
+        connection.sendall(WHOLE[40:])
+        second = _receive(connection)
+
+    assert first.startswith(b"HTTP/1.1 %d " % status)
+    assert b"connection: close" not in first.lower()
+    assert second.endswith(ANSWER)
+
+
+@pytest.mark.parametrize("head", [b"GET /health HTTP/1.0\r\n", WHOLE.partition(b"Host")[0]])
+def test_kept_connections_of_http_1_0(service: servers.Server, head: bytes) -> None:
+    """HTTP/1.0 keeps a connection if the client asks for it, and is answered that it does."""
+    head = head.replace(b"HTTP/1.1", b"HTTP/1.0")
+    rest = b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
+    answers = []
+    with servers.connect(service) as connection:
+        for keep in (b"Connection: Keep-Alive\r\n", b"Connection: Keep-Alive\r\n", b""):
+            connection.sendall(head + keep + rest)
+            answers.append(_receive(connection))
+        end = connection.recv(1)
+
+    assert [answer[9:12] for answer in answers] == [b"200"] * 3
+    kept = [b"\r\nconnection: keep-alive\r\n" in answer for answer in answers]
+    assert kept == [True, True, False]
+    assert end == b""
 
 
 @pytest.mark.thorough
@@ -218,17 +299,18 @@ def test_idle_connections(home: Path, plain_env: dict[str, str], tmp_path: Path)
 
 
 def test_file_limit_is_never_lowered(plain_env: dict[str, str]) -> None:
-    """A worker raises its limit of file handles up to its maximum, and keeps a higher one."""
+    """The service raises its limit of file handles up to its maximum, and keeps a higher one."""
     script = """if True:
         import resource
-        from iris_api.bentoml_server import connections
+        from iris_api.bentoml_server import supervision
         limit = resource.RLIMIT_NOFILE
         _, hard = resource.getrlimit(limit)
         for soft in (500, 900):
             resource.setrlimit(limit, (soft, hard))
-            connections.MAX_FILES = 700
-            print(connections._raise_file_limit(), resource.getrlimit(limit)[0])
+            supervision.MAX_FILES = 700
+            supervision.raise_file_limit()
+            print(resource.getrlimit(limit)[0])
     """
     done = servers.run("-c", script, env=plain_env)
 
-    assert done.stdout.splitlines() == ["700 700", "900 900"], done.stderr
+    assert done.stdout.splitlines() == ["700", "900"], done.stderr

@@ -1,6 +1,7 @@
 """API keys: which requests are accepted, changes of the file, and that no key is shown."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,11 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(serve: servers.Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Run a service with two keys, and a log of all requests."""
+    """Run a service with two keys, a log of all requests, and connections that end soon."""
     keys = tmp_path_factory.mktemp("guarded") / "keys"
     keys.write_text(f"# of the laboratory\n{KEY}\n\n  {OTHER_KEY}\t\n")
-    with serve(IRIS_API_KEYS_FILE=str(keys), IRIS_ACCESS_LOG="true") as server:
+    others = {"IRIS_ACCESS_LOG": "true", "IRIS_KEEP_ALIVE_SECONDS": "0.5"}
+    with serve(IRIS_API_KEYS_FILE=str(keys), **others) as server:
         yield Guarded(server, keys)
 
 
@@ -100,6 +102,30 @@ def test_without_a_key(guarded: Guarded, authorization: str | None, call: str) -
         "error": "send the header Authorization: Bearer, with one of the keys of this service"
     }
     assert grown("iris_rejected_requests_total", reason="unauthorized") == 1
+
+
+def test_answer_before_the_body(guarded: Guarded) -> None:
+    """A 401 before the end of a body costs its client neither the answer nor the connection."""
+    with servers.connect(guarded.server) as connection:
+        connection.sendall(servers.post(b"", length=110_000))
+        first = connection.recv(65536)
+        connection.sendall(b" " * 110_000 + servers.post(b"{}"))
+        second = connection.recv(65536)
+
+    assert first.startswith(b"HTTP/1.1 401 ")
+    assert second.startswith(b"HTTP/1.1 401 ")
+
+
+def test_idle_connections_end(guarded: Guarded) -> None:
+    """A connection is kept for IRIS_KEEP_ALIVE_SECONDS after an answer."""
+    with servers.connect(guarded.server) as connection:
+        connection.sendall(servers.post(b"{}"))
+        connection.recv(65536)
+        start = time.monotonic()
+        end = connection.recv(1)
+
+    assert end == b""
+    assert 0.4 < time.monotonic() - start < 2
 
 
 @pytest.mark.parametrize("path", PAGES)

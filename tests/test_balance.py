@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from support import servers
 
@@ -110,8 +111,29 @@ def test_counts(tmp_path: Path) -> None:
     first, third = (Counts(tmp_path / "counts", worker, 2) for worker in (1, 3))
 
     assert first.is_next(100)  # there is no other
+    assert first.surplus(100) == 0
     first.publish(5)
+    assert [third.surplus(count) for count in (14, 15)] == [0, 5]
     assert [third.is_next(count) for count in (0, 5, 6)] == [True, True, False]
+
+
+def test_kept_connections_after_a_worker_died(shared: servers.Server) -> None:
+    """Clients that keep their connections come to use the replacement of a dead worker."""
+    started = shared.log.read_text().count("Completed async startup")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(base_url=shared.url)) for _ in range(16)]
+
+        def ask() -> list[int]:
+            assert {client.get("/livez").status_code for client in clients} == {200}
+            return _held(shared)
+
+        ask()
+        victim, _ = servers.workers(shared)
+        victim.kill()
+        servers.wait_for(lambda: not victim.is_running())
+        assert max(ask()) == 16
+        servers.wait_for_starts(shared, started + 1)
+        servers.wait_for(lambda: max(ask()) <= 10)
 
 
 def test_a_worker_that_dies(shared: servers.Server) -> None:
@@ -123,7 +145,7 @@ def test_a_worker_that_dies(shared: servers.Server) -> None:
         servers.wait_for(lambda: not victim.is_running())
         with ExitStack() as others:
             assert max(_ask(others.enter_context(servers.connect(shared))) for _ in range(10)) < 1
-        servers.wait_for_starts(shared, 3)
+        servers.wait_for_starts(shared, 4)
         time.sleep(0.5)
         kept = max(_held(shared))
 

@@ -22,8 +22,7 @@ from support import servers
 from support.flood import START_SECONDS, Seen, flood
 from support.scrape import growth
 
-from iris_api.bentoml_server.connections import REJECT_SECONDS
-from iris_api.serving.admission import HELD_BODIES
+from iris_api.serving.admission import HELD_BODIES, REJECT_SECONDS
 
 ROW = b'{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0.2}'
 PLACES = 16

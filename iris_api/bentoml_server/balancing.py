@@ -1,13 +1,14 @@
-"""New connections go to a worker that has no more than any other.
+"""New connections go to a worker that has no more than any other, and kept ones follow.
 
 Buys: workers that share the clients who keep their connections (test_balance.py). Left to the
-kernel, the worker that wakes up first takes nearly all: 63 of 64 that were opened one by one.
+kernel, the worker that wakes up first takes nearly all: 63 of 64 that were opened one by one, and
+the replacement of a killed worker gets none of those that are kept.
 Clients that connect for each request need no balance, and would pay for it with 14 % of their
 requests/s: while many come, the loop's own server accepts them.
 No supported way: BentoML gives one listening socket to all workers, and uvicorn can only listen
 with a server that accepts whatever comes.
 Relies on: uvicorn calling `create_server` of the running loop with `sock` and `ssl`, and closing
-what it returns; `Server.server_state.connections`.
+what it returns.
 """
 
 import asyncio
@@ -19,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from bentoml import server_context
 
+from iris_api.bentoml_server.connections import Guard
 from iris_api.home import METRICS_VARIABLE
 
 WORKERS = "_IRIS_WORKERS"
@@ -35,6 +36,9 @@ POLL_SECONDS = 1
 
 MANY = 200
 """Connections of a worker between two checks from which on the loop's own server accepts them."""
+
+SLACK = 4
+"""Connections by which a worker may have more than twice as many as another one."""
 
 
 class Counts:
@@ -62,6 +66,16 @@ class Counts:
         numbers[self._worker] = 0
         return all(count < number for number in numbers if number)
 
+    def surplus(self, count: int) -> int:
+        """Return how many of its connections a worker should close, for others to accept them.
+
+        None as long as no other worker has less than half as many, because it has just started.
+        """
+        numbers = self._numbers.tolist()
+        numbers[self._worker] = count + 1
+        counts = [number - 1 for number in numbers if number]
+        return count - sum(counts) // len(counts) if count > 2 * min(counts) + SLACK else 0
+
 
 class Listener:
     """A listener for uvicorn, in the place of an `asyncio.Server`.
@@ -71,14 +85,14 @@ class Listener:
 
     def __init__(
         self,
-        connections: set[Any],
+        guard: Guard,
         counts: Counts,
         listening: socket.socket,
         make: Callable[[], asyncio.Protocol],
         options: dict[str, Any],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._connections = connections
+        self._guard = guard
         self._counts = counts
         self._socket = listening
         self._make = make
@@ -112,7 +126,7 @@ class Listener:
             self._own = None
 
     def _publish(self) -> int:
-        held = len(self._connections) + len(self._opening)
+        held = len(self._guard.connections) + len(self._opening)
         self._counts.publish(held)
         return held
 
@@ -172,22 +186,21 @@ class Listener:
                         )
                 if self._own is None:
                     self._watch()
-            self._publish()
+            self._guard.surplus = self._counts.surplus(self._publish())
 
 
-def balance_connections(server: uvicorn.Server) -> None:
+def balance_connections(guard: Guard) -> None:
     """Have a server that does not listen yet share the connections with the other workers."""
     workers = int(os.environ.get(WORKERS, "1"))
     if workers == 1:
         return
     file = Path(os.environ[METRICS_VARIABLE], "connections")  # the folder is new at each start
     counts = Counts(file, server_context.worker_index or 1, workers)
-    connections = server.server_state.connections
 
     async def create_server(
         make: Callable[[], asyncio.Protocol], *, sock: socket.socket, **options: Any
     ) -> Listener:
-        return Listener(connections, counts, sock, make, options)
+        return Listener(guard, counts, sock, make, options)
 
     loop = asyncio.get_running_loop()
     loop.create_server = create_server  # type: ignore[method-assign, assignment]

@@ -26,14 +26,16 @@ NAMES = {
         "metrics_request_in_progress metrics_last_request_timestamp",
     },
     "uvicorn": {
-        "uvicorn:Config": "loaded_app encoded_headers http_protocol_class ws_protocol_class is_ssl",
-        "uvicorn:Server": "handle_exit server_state config",
+        "uvicorn:Config": "loaded_app encoded_headers http_protocol_class ws_protocol_class is_ssl "
+        "timeout_keep_alive",
+        "uvicorn:Server": "handle_exit server_state should_exit config",
         "uvicorn.server:ServerState": "connections default_headers",
         _CONNECTION: "_start_asgi_task _unsupported_upgrade_warning access_log connection_made "
         "connections cycle data_received expect_100_continue headers on_headers_complete "
-        "on_message_complete parser pipeline scope send_400_response timeout_keep_alive_task "
-        "transport url",
-        _CYCLE: "body keep_alive response_complete scope transport waiting_for_100_continue",
+        "on_message_complete parser pipeline scope send_400_response shutdown "
+        "timeout_keep_alive_task transport url",
+        _CYCLE: "body default_headers keep_alive more_body response_complete response_started "
+        "scope transport waiting_for_100_continue",
     },
     "kantoku": {
         "circus.watcher:Watcher": "_stop get_active_processes initialize is_stopped is_stopping "

@@ -21,65 +21,55 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
-from iris_api.serving.openapi import PREDICTIONS
 from iris_api.serving.responses import CLOSE, RETRY, SECURITY, STRICT_TRANSPORT, error_response
-from iris_api.telemetry.recording import Metrics
 
 STALL_SECONDS = 10
 """Time for a client to send a request or the rest of its body, or to read some of an answer."""
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Maximum size of the head of a request, as in h11, of trailers, and of a body that is ignored."""
+"""Maximum size of the head of a request, as in h11, and of trailers."""
 
 POLL_SECONDS = 1
 """Time between two checks of the connections; a timer for each request would cost more."""
 
-REJECT_SECONDS = 0.0005
-"""Time between two rejections. If they were sent at once, clients that do not wait for Retry-After
-would halve the number of accepted requests."""
+KEEP_ALIVE = (b"connection", b"keep-alive")
+"""The header with which a client of HTTP/1.0 is answered that asked to keep its connection."""
 
 MAX_PIPELINED = 100
 """Requests of one client that may wait for an earlier answer."""
 
-MAX_FILES = 65_536
-"""Maximum number of file handles of a worker; each connection uses one."""
-
 OTHER_FILES = 256
-"""File handles that are reserved for all else."""
+"""File handles of a worker that are reserved for all but its connections."""
 
 
 class Guard:
-    """The limits and the metrics that all connections of a worker share."""
+    """The limits that all connections of a worker share."""
 
-    def __init__(self, server: uvicorn.Server, admission: Admission, metrics: Metrics) -> None:
+    def __init__(self, server: uvicorn.Server, admission: Admission) -> None:
         self.admission = admission
         self.app = admission.releasing(server.config.loaded_app)
-        self.max_connections = _raise_file_limit() - OTHER_FILES
-        self._metrics = metrics
-        self._turn = 0.0  # when the last rejection was or will be sent, in the loop's time
-        self._connections = cast("set[Connection]", server.server_state.connections)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # supervision.py raises it
+        self.max_connections = sys.maxsize if files < 0 else max(files - OTHER_FILES, 1)
+        self.connections = cast("set[Connection]", server.server_state.connections)
+        self.surplus = 0  # connections to close after their next answers
 
     def drop_one(self, new: "Connection") -> None:
         """Close an idle connection, or else the new one."""
-        idle = (each for each in self._connections if each is not new and each.is_idle())
+        idle = (each for each in self.connections if each is not new and each.is_idle())
         next(idle, new).transport.abort()
 
     async def reject(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with 429, in its turn."""
-        if scope["path"] in PREDICTIONS:
-            self._metrics.reject("overloaded")
         if RequestMetrics.of_worker:
             RequestMetrics.of_worker.count_rejected(scope["path"])
-        now = asyncio.get_running_loop().time()
-        self._turn = max(self._turn + REJECT_SECONDS, now)
-        await asyncio.sleep(self._turn - now)
+        await self.admission.wait_for_turn()
         await error_response(429, str(OverloadedError()), headers=RETRY)(scope, receive, send)
 
     async def watch(self) -> None:
         """Check the connections for clients that make no progress; never ends."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            for connection in list(self._connections):
+            for connection in list(self.connections):
                 connection.abort_if_stalled(asyncio.get_running_loop().time())
 
 
@@ -93,6 +83,7 @@ class Connection(HttpToolsProtocol):
         self._data = b""  # that the parser reads now
         self._unread = b""  # the part of it that the parser must read again
         self._fruitless = 0  # bytes since the last complete head or part of a body
+        self._kept: RequestResponseCycle | None = None  # keeps the connection if it comes whole
         self._progress: Any = None  # the request and its unsent bytes at the last change
         self._since = 0.0  # time of that change
 
@@ -115,12 +106,18 @@ class Connection(HttpToolsProtocol):
         if self.timeout_keep_alive_task:
             self._progress = None  # a request begins
         super().data_received(data)
+        # What is left of a body after its answer is read, so that the client may send it and keep
+        # the connection. A body that may be longer than those that are accepted is not.
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and cycle.keep_alive and self._may_be_long():
+            self._close_unless_whole()
         if self._fruitless <= MAX_HEAD_BYTES or self.transport.is_closing():
             return
-        if self.cycle is not None and self.cycle.body and not self.cycle.response_complete:
+        if cycle is not None and cycle.body and not cycle.response_complete:
             self._fruitless = 0  # it belongs to a body that is being read
         elif self.scope is not None and "method" in self.scope:
-            self.transport.close()  # trailers, or a body that is ignored
+            if not cycle.response_complete:
+                self.transport.close()  # trailers
         else:
             self.send_400_response(f"the head has more than {MAX_HEAD_BYTES} bytes")
 
@@ -137,9 +134,13 @@ class Connection(HttpToolsProtocol):
         self.headers = []  # trailers must not become headers, which a proxy may have checked
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
-        if self.expect_100_continue:
-            # A client that gets an answer instead of "100 Continue" may not send its body.
-            self.cycle.keep_alive = False
+        # A client that gets an answer instead of "100 Continue" may not send its body. HTTP/1.0
+        # keeps connections as well, which uvicorn does not.
+        if self.expect_100_continue or self.scope["http_version"] == "1.0":
+            self._close_unless_whole()
+        if self._guard.surplus:
+            self._guard.surplus -= 1
+            self.shutdown()
 
     def on_message_complete(self) -> None:
         """Mark a request as completely received."""
@@ -147,6 +148,26 @@ class Connection(HttpToolsProtocol):
             return
         super().on_message_complete()
         self.scope[WHOLE_BODY] = True  # type: ignore[literal-required]
+        self._fruitless = 0
+        cycle, self._kept = self._kept, None
+        if cycle is not None and not cycle.response_started:
+            cycle.keep_alive = True
+            if cycle.scope["http_version"] == "1.0":
+                cycle.default_headers = [*cycle.default_headers, KEEP_ALIVE]
+
+    def _close_unless_whole(self) -> None:
+        """Have an answer that comes before the end of the body say `Connection: close`."""
+        self._kept = self.cycle if self.parser.should_keep_alive() else None
+        self.cycle.keep_alive = False
+
+    def _may_be_long(self) -> bool:
+        lengths = [each for name, each in self.cycle.scope["headers"] if name == b"content-length"]
+        return not lengths or int(lengths[0]) > self._guard.admission.max_body_bytes
+
+    def shutdown(self) -> None:
+        """Close the connection after the answer, however the body comes."""
+        self._kept = None
+        super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if cycle.scope["method"] == "POST":
@@ -225,21 +246,15 @@ class OneWrite:
             self._head = b""
 
 
-def _raise_file_limit() -> int:
-    """Raise the limit to MAX_FILES, or as far as the system allows, and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return MAX_FILES
-    count = max(soft, MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-    return max(count, OTHER_FILES + 1)
-
-
-def guard_connections(server: uvicorn.Server, admission: Admission, metrics: Metrics) -> Guard:
+def guard_connections(
+    server: uvicorn.Server, admission: Admission, keep_alive_seconds: float
+) -> Guard:
     """Replace the connections of a server that does not listen yet."""
     config = server.config
+    if "--timeout-keep-alive" not in sys.argv:  # BentoML passes it on, or else sets 5 s
+        config.timeout_keep_alive = keep_alive_seconds  # type: ignore[assignment]
     config.encoded_headers += SECURITY + [STRICT_TRANSPORT] * config.is_ssl
     config.ws_protocol_class = None  # there are no WebSockets here
-    guard = Guard(server, admission, metrics)
+    guard = Guard(server, admission)
     config.http_protocol_class = functools.partial(Connection, guard)  # type: ignore[assignment]
     return guard

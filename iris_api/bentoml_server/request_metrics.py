@@ -91,6 +91,8 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def count_rejected(self, path: str) -> None:
         """Count a request that was answered with 429 before it came here."""
+        if path in PREDICTIONS:
+            self._metrics.reject("overloaded")
         self._of_answer(path if path in self._paths else OTHER_PATHS, 429)[0].inc()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ Relies on: `circus.watcher.Watcher`, which BentoML imports when it starts the wo
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -42,6 +43,9 @@ FAILED_STARTS = 5
 """Workers that may die in a row before one is ready, or two for each if that is more: all of them
 start together, and a fault that passes does no harm."""
 
+MAX_FILES = 65_536
+"""File handles that each worker may have, as far as the system allows; each connection uses one."""
+
 logger = logging.getLogger("bentoml.service")
 
 
@@ -56,6 +60,7 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
     os.environ[PARENT] = str(os.getpid())
+    raise_file_limit()
     # Linux keeps SIGTERM from the first process of a container until it has a handler, and circus
     # installs its own only after the import.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -73,6 +78,14 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
         )
     if not imported:
         logger.error("the import failed, as said above; serving the model that is here already")
+
+
+def raise_file_limit() -> None:
+    """Raise the limit of file handles, which the workers inherit, to MAX_FILES if it is lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class WorkerWatcher(circus.watcher.Watcher):

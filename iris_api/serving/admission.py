@@ -14,6 +14,10 @@ from iris_api.errors import IrisError
 HELD_BODIES = 8
 """Maximum number of bodies of the largest size in memory: by default 128 MiB in each worker."""
 
+REJECT_SECONDS = 0.0005
+"""Time between two rejections. If they were sent at once, clients that do not wait for Retry-After
+would halve the number of accepted requests."""
+
 WHOLE_BODY = "iris.whole_body"
 """Key of an ASGI scope, set once the whole body is received; with short bodies, from the start."""
 
@@ -40,7 +44,8 @@ class Admission:
         self.limit = limit  # maximum number of requests at once
         self.held = 0  # number of requests that count now
         self._body_bytes = 0
-        self._max_body_bytes = HELD_BODIES * max_body_bytes
+        self._turn = 0.0  # when the last rejection was or will be sent, in the loop's time
+        self.max_body_bytes = max_body_bytes
         # One long body at a time: more workers are the way to scale.
         self._thread = ThreadPoolExecutor(1, "long-bodies")
 
@@ -48,6 +53,12 @@ class Admission:
     def is_full(self) -> bool:
         """Whether the next request is rejected."""
         return self.held >= self.limit
+
+    async def wait_for_turn(self) -> None:
+        """Wait until a rejection may be sent."""
+        now = asyncio.get_running_loop().time()
+        self._turn = max(self._turn + REJECT_SECONDS, now)
+        await asyncio.sleep(self._turn - now)
 
     def releasing(self, app: ASGIApp) -> ASGIApp:
         """Wrap an application: a request that its server admitted stops counting at its end."""
@@ -75,7 +86,7 @@ class Admission:
         def received(size: int) -> None:
             scope[_BODY_BYTES] = scope.get(_BODY_BYTES, 0) + size
             self._body_bytes += size
-            if self._body_bytes > self._max_body_bytes:
+            if self._body_bytes > HELD_BODIES * self.max_body_bytes:
                 raise OverloadedError
 
         self.held -= 1

@@ -62,20 +62,19 @@ class Handlers:
             return await self._within_limits(served, request, probabilities)
         except InvalidRequestError as error:
             self._metrics.reject(REASONS[error.status])
-            headers = CLOSE if error.status == 413 else None
-            return error_response(error.status, str(error), error.detail, headers)
+            return error_response(error.status, str(error), error.detail)
         except ClientDisconnect:
             self._metrics.reject("disconnected")
             return error_response(400, "the client left before the end of its body")
         except OverloadedError as error:
             self._metrics.reject("overloaded")
-            return error_response(429, str(error), headers=RETRY | CLOSE)
+            return error_response(429, str(error), headers=RETRY | _close(request))
         except TimeoutError:
             self._metrics.reject("timeout")
             whole = WHOLE_BODY in request.scope
             what = "answer was not computed" if whole else "body was not received"
             text = f"the {what} within {self._settings.timeout_seconds:g} s"
-            return error_response(504, text, headers=CLOSE)
+            return error_response(504, text, headers=_close(request))
 
     async def _within_limits(
         self, served: Served, request: Request, probabilities: bool
@@ -136,3 +135,8 @@ class Handlers:
         if size > (limit := self._settings.max_body_bytes):
             text = f"the body has more than {limit} bytes; send several"
             raise InvalidRequestError(text, status=413)
+
+
+def _close(request: Request) -> dict[str, str]:
+    """Return the header for a client that is still sending its body, which is no longer read."""
+    return {} if WHOLE_BODY in request.scope else CLOSE
