@@ -87,6 +87,7 @@ class IrisClassifier:
         if self._reload_seconds:
             tasks.append(self.models.follow(self._reload_seconds))
         self._tasks = [asyncio.create_task(task) for task in tasks]
+        await self.models.wait(lambda: server is not None and server.should_exit)
         if RequestMetrics.of_worker is not None:
             RequestMetrics.of_worker.begin(self._metrics)
         WorkerFiles().mark_ready()

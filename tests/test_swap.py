@@ -228,10 +228,52 @@ def test_bad_entry(
 
     assert _all_answer_with(service, 1)()
     assert scrape(service.url).value("iris_model_reloads_total", result="failure") == 2
-    assert httpx.get(f"{service.url}/health").json() == {"status": "ok"}
+    health = httpx.get(f"{service.url}/health").json()
+    assert health["status"] == "degraded"
+    assert said in health["reason"]
     rivals.promote(1)
     servers.wait_for(lambda: service.log.read_text().count("answers instead of") == 2)
     assert service.log.read_text().count(said) == 3
+    assert httpx.get(f"{service.url}/health").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "fallback", [2, pytest.param(None, marks=pytest.mark.thorough)], ids=["former", "none"]
+)
+def test_damage_of_the_active_version(
+    rivals: Rivals, service: servers.Server, fallback: int | None
+) -> None:
+    """All workers answer with one version, also if one started after a damage; others say so.
+
+    Without a former version the worker that has the active one answers all requests.
+    """
+    model = rivals.entry(1) / "model.onnx"
+    content = model.read_bytes()
+    model.write_bytes(content[:-1])
+    if fallback is None:
+        (rivals.home / "models/rivals/previous").unlink()
+    servers.workers(service)[0].kill()
+    said = "model.onnx was changed after the import"
+    servers.wait_for(lambda: said in service.log.read_text())
+    servers.wait_for(_all_answer_with(service, fallback or 1))
+
+    health = httpx.get(f"{service.url}/health")
+    assert health.status_code == 200
+    assert health.json()["status"] == "degraded"
+    assert said in health.json()["reason"]
+    assert httpx.get(f"{service.url}/model").json()["degraded"] == health.json()["reason"]
+    page = scrape(service.url)
+    assert page.value("iris_model_degraded") == 1
+    assert page.labels("iris_model_info", "model_version") == {str(fallback or 1)}
+
+    model.write_bytes(content)
+    rivals.point(latest=rivals.entry(1).name)
+    servers.wait_for(lambda: httpx.get(f"{service.url}/health").json() == {"status": "ok"})
+    servers.wait_for(_all_answer_with(service, 1))
+    servers.wait_for_starts(service, 3)
+    page = scrape(service.url)
+    assert page.value("iris_model_degraded") == 0
+    assert page.labels("iris_model_info", "model_version") == {"1"}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +314,7 @@ def test_previous_version_of_zeros(rivals: Rivals) -> None:
 
 @pytest.mark.thorough
 def test_fault_that_passes(rivals: Rivals, tmp_path: Path) -> None:
-    """A service without a model loads the first one, and retries it while it has a fault."""
+    """A service without a model loads the former one while the active one has a fault."""
     model = rivals.entry(1) / "model.onnx"
     content = model.read_bytes()
     model.write_bytes(content[:-1])
@@ -285,13 +327,15 @@ def test_fault_that_passes(rivals: Rivals, tmp_path: Path) -> None:
         servers.wait_for(lambda: server.log.read_text().count(said) > 1)
         reason = httpx.get(f"{server.url}/health").json()["reason"]
         model.write_bytes(content)
-        servers.wait_for(lambda: httpx.get(f"{server.url}/health").status_code == 200)
+        former = httpx.get(f"{server.url}/model").json()["version"]
+        servers.wait_for(lambda: httpx.get(f"{server.url}/health").json() == {"status": "ok"})
         tried = server.log.read_text().count(said)
         answer = httpx.post(f"{server.url}/predict", json={"instances": ROWS})
         time.sleep(1)
         page = scrape(server.url)
 
     assert "is not in the model store" in before
+    assert former == 2
     assert answer.json() == {"predictions": EXPECTED["1"]}
     assert answer.headers["X-Model-Version"] == "1"
     assert reason.startswith(said)

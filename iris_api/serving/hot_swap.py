@@ -4,8 +4,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import anyio.to_thread
 
@@ -13,16 +14,23 @@ from iris_api.errors import IrisError
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.native import NativeProtocol
 from iris_api.serving.messages import ServedModel
-from iris_api.store import active_version, registry_status
+from iris_api.store import active_version, degraded, registry_status
+from iris_api.store.degraded import Pointer
 from iris_api.store.entry import Entry
 from iris_api.telemetry import logs
 from iris_api.telemetry.recording import Metrics
 
 logger = logging.getLogger("bentoml.service")
 
+WAIT_SECONDS = 1
+"""Seconds between two checks of a worker without a model whether another one has one."""
+
 RETRY_SECONDS = 60
 """Seconds until an active version that failed to load is retried: the cause may pass, such as too
 many open files, but each attempt reads all files of the entry."""
+
+Source = tuple[Callable[[], Entry], Literal["store", "bento"]]
+"""A function that finds an entry, and the store that it is in."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,9 @@ class HotSwap:
     A request reads `served` once and keeps the reference, so that one version answers all of it:
     a swap replaces the reference and never changes the model behind it.
 
+    If a worker cannot load the active version, all workers answer with the one before it, until it
+    can be loaded.
+
     `carried` is the entry in the Bento, if there is one; `follows` says whether the active version
     of the store precedes it; `max_rows` is the limit of a request.
     """
@@ -53,7 +64,7 @@ class HotSwap:
         self._follows = follows
         self._metrics = metrics
         self._max_rows = max_rows
-        self._seen: tuple[str, int] | None = None
+        self._seen: Pointer | None = None
         self._retry_at = math.inf  # time.monotonic(); infinite while the active version is loaded
 
     @property
@@ -62,29 +73,34 @@ class HotSwap:
         return self.served.model if self.served else None
 
     def load(self) -> None:
-        """Load the first usable entry: the active version, the one before it, the Bento's own.
-
-        A worker that replaces another one thus answers as the others do, even if the active version
-        cannot be loaded.
-        """
+        """Load the first usable entry, before the first request."""
         self._seen = self._pointer()
-        for load in self._sources():
-            try:
-                self._use(load())
-            except (IrisError, OSError) as error:
-                self._retry_at = time.monotonic() + RETRY_SECONDS
-                self.reason = self.reason or str(error)
-                logger.error("this model cannot answer: %s", error)  # noqa: TRY400 (no traceback)
-            else:
-                return
+        if (model := self._first_usable(active=True)) is not None:
+            self._use(model)
+
+    @property
+    def degraded(self) -> str | None:
+        """Why the active version cannot be loaded by a worker of this service, if so."""
+        return record.reason if (record := degraded.read()) else None
 
     def provenance(self) -> ServedModel | None:
         """Return where the model comes from, and what its registry said last."""
         if (model := self.model) is None:
             return None
         status = registry_status.read(self._name) if self._follows else None
-        card = dict(model.metadata)
-        return ServedModel(**card, tag=model.tag, origin=model.origin, registry=status)
+        return ServedModel(
+            **dict(model.metadata),
+            tag=model.tag,
+            origin=model.origin,
+            degraded=self.degraded,
+            registry=status,
+        )
+
+    async def wait(self, is_stopping: Callable[[], bool]) -> None:
+        """Wait while this worker has no model and another one has, which answers all requests."""
+        # The system has no event for it (ASYNC110).
+        while self.model is None and self._metrics.another_serves() and not is_stopping():  # noqa: ASYNC110
+            await asyncio.sleep(WAIT_SECONDS)
 
     async def follow(self, seconds: float) -> None:
         """Poll the store for another active version, with so many seconds between two polls.
@@ -93,48 +109,77 @@ class HotSwap:
         """
         while True:
             await asyncio.sleep(seconds)
-            found = self._pointer()
-            due = found != self._seen or time.monotonic() >= self._retry_at
-            if found is not None and due:
-                self._seen = found
-                await self._reload()
+            await self._poll()
 
-    def _sources(self) -> Iterator[Callable[[], Model]]:
-        carried = self._carried
-        if self._seen is not None or carried is None:
-            yield self._load_active
-        if self._seen is not None:
-            yield lambda: Model.load(active_version.previous(self._name), origin="store")
-        if carried is not None:
-            yield lambda: Model.load(carried, origin="bento")
-
-    async def _reload(self) -> None:
-        start = time.perf_counter()
-        former = self.model
-        try:
-            # In a thread: the worker goes on answering with the former model.
-            self._use(model := await anyio.to_thread.run_sync(self._load_active))
-        except (IrisError, OSError) as error:
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-            if former is None:
-                self.reason = str(error)
-            kept = f"{former.tag} goes on answering" if former else "no model can answer"
-            self._metrics.count_reload("failure")
-            logger.error("not activated, and %s: %s", kept, error)  # noqa: TRY400
+    async def _poll(self) -> None:
+        found, record = self._pointer(), degraded.read()
+        if self._follows and found is None:
             return
-        self._retry_at = math.inf
-        self._metrics.count_reload("success")
-        took = time.perf_counter() - start
-        tag = former and former.tag
-        logger.info("%s answers instead of %s, after %.2f s", model.tag, tag, took)
+        is_loaded = self._retry_at == math.inf
+        is_usable = record is None or record.pointer != found
+        due = found != self._seen or time.monotonic() >= self._retry_at
+        if due or is_loaded != is_usable:
+            self._seen = found
+            await self._reload(active=due or is_usable)
+        # The record is of another version, or this worker has loaded its version since.
+        if record and self._retry_at == math.inf and (is_usable or not is_loaded):
+            degraded.clear()
 
-    def _load_active(self) -> Model:
-        return Model.load(active_version.active(self._name), origin="store")
+    async def _reload(self, *, active: bool) -> None:
+        start, former = time.perf_counter(), self.model
+        if not active:
+            logger.error("another worker cannot load the active version: %s", self.degraded)
+        # In a thread: the worker goes on answering with the former model.
+        model = await anyio.to_thread.run_sync(lambda: self._first_usable(active=active))
+        if active:
+            self._metrics.count_reload("success" if self._retry_at == math.inf else "failure")
+        if model is None:
+            return
+        if model is former:
+            logger.error("%s goes on answering", model.tag)
+            return
+        self._use(model)
+        took = time.perf_counter() - start
+        logger.info(
+            "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
+        )
+
+    def _first_usable(self, *, active: bool) -> Model | None:
+        """Load the first usable entry: the active version, the one before it, the Bento's own.
+
+        If there is none, the present model is kept.
+        """
+        sources = self._sources()
+        self._retry_at = math.inf if active else time.monotonic() + RETRY_SECONDS
+        for find, origin in sources if active else sources[1:]:
+            try:
+                entry, present = find(), self.model
+                if self._retry_at < math.inf and present and present.tag == str(entry.tag):
+                    return present
+                return Model.load(entry, origin=origin)
+            except (IrisError, OSError) as error:
+                if self._retry_at == math.inf:
+                    self._retry_at = time.monotonic() + RETRY_SECONDS
+                    self.reason = str(error)
+                    degraded.record(self._seen, self.reason)
+                logger.error("this model cannot answer: %s", error)  # noqa: TRY400 (no traceback)
+        return self.model
+
+    def _sources(self) -> list[Source]:
+        carried = self._carried
+        sources: list[Source] = []
+        if self._seen is not None or carried is None:
+            sources.append((lambda: active_version.active(self._name), "store"))
+        if self._seen is not None:
+            sources.append((lambda: active_version.previous(self._name), "store"))
+        if carried is not None:
+            sources.append((lambda: carried, "bento"))
+        return sources
 
     def _use(self, model: Model) -> None:
         self._metrics.activate(model)  # first: the next request counts on it
         self.served = Served(model, NativeProtocol(model.schema, self._max_rows))
         logs.JsonFormatter.worker_version = model.version
 
-    def _pointer(self) -> tuple[str, int] | None:
+    def _pointer(self) -> Pointer | None:
         return active_version.pointer(self._name) if self._follows else None

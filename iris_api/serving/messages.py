@@ -15,10 +15,15 @@ from iris_api.store.registry_status import RegistryStatus
 
 
 class Health(BaseModel):
-    """Whether a model can answer, and if not, why."""
+    """Whether all workers can answer with the active version, and if not, why.
 
-    status: Literal["ok", "unavailable"]
-    reason: str | None = Field(default=None, description="only where unavailable")
+    A degraded service answers with the version before it.
+    """
+
+    status: Literal["ok", "degraded", "unavailable"]
+    reason: str | None = Field(
+        default=None, description="why the active version cannot be loaded; only if not ok"
+    )
 
 
 class _Identity(BaseModel):
@@ -36,6 +41,10 @@ class _Identity(BaseModel):
 class ServedModel(ModelCard, _Identity):
     """What is known about the model that answers, and what its registry said last."""
 
+    degraded: str | None = Field(
+        default=None,
+        description="why a worker cannot load the active version, and another version may answer",
+    )
     registry: RegistryStatus | None = Field(
         default=None, description="only where the service follows a registry"
     )

@@ -58,6 +58,8 @@ def application(models: "Callable[[], HotSwap]") -> Starlette:
         if models().model is None:
             content = {"status": "unavailable", "reason": models().reason}
             return json_response(content, status=503)
+        if reason := models().degraded:
+            return json_response({"status": "degraded", "reason": reason})
         return json_response({"status": "ok"})
 
     async def provenance(_request: Request) -> Response:

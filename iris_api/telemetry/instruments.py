@@ -104,6 +104,9 @@ MODEL_RELOADS = Instrument(
     "Models that workers loaded after an activation, by result",
     ("result",),
 )
+MODEL_DEGRADED = Instrument(
+    "gauge", "iris_model_degraded", "1 if a worker cannot load the active version, 0 otherwise"
+)
 REGISTRY_UP = Instrument(
     "gauge", "iris_registry_up", "1 if the registry answered the last poll, 0 if it did not"
 )

@@ -11,7 +11,7 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from iris_api.store import registry_status
+from iris_api.store import degraded, registry_status
 from iris_api.telemetry import instruments
 from iris_api.telemetry.processes import ServiceProcesses
 from iris_api.telemetry.worker_files import Sample, WorkerFiles
@@ -72,6 +72,7 @@ class MetricsPage(Collector):
             *self._files.models(self._living),
             *self._of_registry(),
             *self._processes.samples(),
+            (instruments.MODEL_DEGRADED.name, {}, float(degraded.read() is not None)),
         ]
         highest: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
         for name, labels, value in samples:

@@ -8,6 +8,7 @@ once. A dozen counters updated for each request would halve the requests/s
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections import defaultdict, deque
@@ -22,6 +23,7 @@ from iris_api.telemetry import instruments
 from iris_api.telemetry.counting import AnsweredCall, Bins, Instruments, VersionCounters, take_all
 from iris_api.telemetry.instruments import Reason, Result
 from iris_api.telemetry.metrics_page import MetricsPage
+from iris_api.telemetry.processes import ServiceProcesses
 from iris_api.telemetry.worker_files import Sample, WorkerFiles
 
 FLUSH_SECONDS = 0.05
@@ -60,6 +62,11 @@ class Metrics:
         except OSError as error:
             # The model is served all the same.
             logger.error("/metrics does not show version %s: %s", model.version, error)  # noqa: TRY400 (no traceback)
+
+    def another_serves(self) -> bool:
+        """Return whether another living worker has a model."""
+        others = ServiceProcesses().living() - {os.getpid()}
+        return bool(others and self._files.of(others, ".json"))
 
     def observe(
         self, model: Model, rows: NDArray[np.float64], answer: Answer, seconds: float
