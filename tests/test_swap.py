@@ -220,7 +220,8 @@ def test_bad_entry(
     entry = rivals.entry(2)
     (entry / file).write_bytes(content)
     rivals.point(previous=rivals.entry(1).name, latest=entry.name)
-    servers.wait_for(lambda: service.log.read_text().count(said) == 2)  # once for each worker
+    # Once for each worker, after its failure was counted.
+    servers.wait_for(lambda: service.log.read_text().count("goes on answering") == 2)
 
     # A worker that starts now falls back to the version of the others.
     servers.workers(service)[0].kill()
