@@ -83,7 +83,8 @@ class Connection(HttpToolsProtocol):
         self._data = b""  # that the parser reads now
         self._unread = b""  # the part of it that the parser must read again
         self._fruitless = 0  # bytes since the last complete head or part of a body
-        self._kept: RequestResponseCycle | None = None  # keeps the connection if it comes whole
+        # The request that keeps the connection if its whole body arrives before its answer.
+        self._kept: RequestResponseCycle | None = None
         self._progress: Any = None  # the request and its unsent bytes at the last change
         self._since = 0.0  # time of that change
 

@@ -1,7 +1,7 @@
 """Whether the active version cannot be loaded, which all workers of a service share.
 
-One worker may find a damaged file that another one loaded before the damage. Because both know of
-it, both answer with the same version.
+A file may be damaged after one worker loaded it and before another one does. Because of the shared
+record, both then answer with the same version.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def read() -> Degraded | None:
 
 
 def record(pointer: Pointer | None, reason: str) -> None:
-    """Tell all workers that an active version cannot be loaded."""
+    """Record for all workers that an active version cannot be loaded."""
     written = _file().with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):  # the folder is gone, or the disk is full
         content = Degraded(pointer=pointer, reason=reason).model_dump_json()
