@@ -116,11 +116,13 @@ def test_answer_before_the_body(guarded: Guarded) -> None:
     assert second.startswith(b"HTTP/1.1 401 ")
 
 
-def test_idle_connections_end(guarded: Guarded) -> None:
-    """A connection is kept for IRIS_KEEP_ALIVE_SECONDS after an answer."""
+@pytest.mark.parametrize("late", [b"", b"{}"], ids=["whole", "late"])
+def test_idle_connections_end(guarded: Guarded, late: bytes) -> None:
+    """A connection is kept for IRIS_KEEP_ALIVE_SECONDS after a request and its answer."""
     with servers.connect(guarded.server) as connection:
-        connection.sendall(servers.post(b"{}"))
+        connection.sendall(servers.post(b"{}"[len(late) :], length=2))
         connection.recv(65536)
+        connection.sendall(late)
         start = time.monotonic()
         end = connection.recv(1)
 

@@ -33,7 +33,8 @@ NAMES = {
         _CONNECTION: "_start_asgi_task _unsupported_upgrade_warning access_log connection_made "
         "connections cycle data_received expect_100_continue headers on_headers_complete "
         "on_message_complete parser pipeline scope send_400_response shutdown "
-        "timeout_keep_alive_task transport url",
+        "timeout_keep_alive timeout_keep_alive_handler timeout_keep_alive_task transport "
+        "url",
         _CYCLE: "body default_headers keep_alive more_body response_complete response_started "
         "scope transport waiting_for_100_continue",
     },

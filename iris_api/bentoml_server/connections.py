@@ -155,6 +155,11 @@ class Connection(HttpToolsProtocol):
             cycle.keep_alive = True
             if cycle.scope["http_version"] == "1.0":
                 cycle.default_headers = [*cycle.default_headers, KEEP_ALIVE]
+        if self.cycle.response_complete and self.timeout_keep_alive_task is None:
+            # The rest of an ignored body ended the timer that its answer had started.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _close_unless_whole(self) -> None:
         """Have an answer that comes before the end of the body say `Connection: close`."""
