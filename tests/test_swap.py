@@ -271,7 +271,6 @@ def test_damage_of_the_active_version(
     rivals.point(latest=rivals.entry(1).name)
     servers.wait_for(lambda: httpx.get(f"{service.url}/health").json() == {"status": "ok"})
     servers.wait_for(_all_answer_with(service, 1))
-    servers.wait_for_starts(service, 3)
     page = scrape(service.url)
     assert page.value("iris_model_degraded") == 0
     assert page.labels("iris_model_info", "model_version") == {"1"}
