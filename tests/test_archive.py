@@ -1,6 +1,7 @@
 """A skops archive is checked, its members and its types, before anything in it is constructed."""
 
 import io
+import json
 import stat
 import time
 import warnings
@@ -14,6 +15,7 @@ import skops.io
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skops.io._protocol import PROTOCOL
 from support.saved_models import (
     SPECIES,
     Copy,
@@ -52,12 +54,39 @@ NOT_PLAIN = "the model file has a member that is not a plain file: "
 NOT_SOUND = "the model file is not a sound skops archive "
 
 
+TOO_MUCH = f"the model file unpacks to more than 256 MiB or 100000 members{SMALLER}"
+
+
+def _arrays(content: bytes, count: int = 1) -> bytes:
+    """Write an archive of a list whose items are all the same member."""
+    item = node("NdArrayNode", "numpy.ndarray", type="numpy", file="a.npy")
+    schema = node("ListNode", "builtins.list", content=[item] * count, protocol=PROTOCOL)
+    return _archive(("a.npy", content), ("schema.json", json.dumps(schema).encode()))
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    claims = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, claims)
+    return header.getvalue()
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
+        (_archive(("a.npy", bytes(200 << 20)), ("b.npy", bytes(100 << 20))), TOO_MUCH),
+        (_arrays(bytes(50 << 20), count=6), TOO_MUCH),
+        (b"PK\1\2" * 100_001, TOO_MUCH),
         (
-            _archive(("a.npy", bytes(200 << 20)), ("b.npy", bytes(100 << 20))),
-            f"the model file unpacks to more than 256 MiB or 100000 members{SMALLER}",
+            _archive(("schema.json", b"[" + b"[]," * 1_000_000 + b"0]")),
+            f"the model's schema has more than 2000000 values{SMALLER}",
+        ),
+        (
+            _arrays(_header((1 << 28,)) + bytes(80)),
+            (
+                f"{NOT_SOUND}(ValueError: EOF: reading array data, expected 262144 bytes got 80)"
+                f"{AGAIN}"
+            ),
         ),
         (
             _archive(("schema.json", bytes(65 << 20))),
@@ -87,7 +116,19 @@ NOT_SOUND = "the model file is not a sound skops archive "
             ),
         ),
     ],
-    ids=["bomb", "schema", "twice", "link", "lzma", "deep", "empty"],
+    ids=[
+        "bomb",
+        "repeated",
+        "directory",
+        "values",
+        "array",
+        "schema",
+        "twice",
+        "link",
+        "lzma",
+        "deep",
+        "empty",
+    ],
 )
 def test_archive_is_rejected(copied: Copy, data: bytes, expected: str) -> None:
     """An archive is bounded and unambiguous before skops reads it."""
@@ -107,7 +148,13 @@ def _repeat(state: dict[str, Any]) -> None:
     state |= {"penalty": text_node("l2") | {"__id__": 1}, "solver": text_node("l1") | {"__id__": 1}}
 
 
-@pytest.mark.parametrize("edit", [_multiply, _repeat])
+def _repeat_as_float(state: dict[str, Any]) -> None:
+    """Write two values with one id, which is not an integer everywhere."""
+    _repeat(state)
+    state["solver"]["__id__"] = 1.0
+
+
+@pytest.mark.parametrize("edit", [_multiply, _repeat, _repeat_as_float])
 def test_id_of_different_objects(copied: Copy, edit: Edit) -> None:
     """An id stands for one value, so that what is checked is what is opened, and at once."""
     directory = copied(model=edited(logistic(), edit))

@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import skops.io
@@ -12,10 +13,16 @@ from iris_api.errors import one_line
 from iris_api.vetting.mlmodel import MAXIMUM_BYTES, VettingError, shorten
 
 MAXIMUM_SCHEMA_BYTES = 64 * 1024 * 1024
-"""Largest `schema.json`, in bytes; parsed, it takes about ten times as much memory."""
+"""Largest `schema.json`, in bytes: that of a forest of 4400 trees."""
+
+MAXIMUM_VALUES = 2_000_000
+"""Most values in `schema.json`; each takes up to 150 bytes once it is parsed."""
 
 MAXIMUM_MEMBERS = 100_000
-"""Most members of an archive; each tree of a forest has about four."""
+"""Most members of an archive; each tree of a forest has about five."""
+
+DIRECTORY_ENTRY = b"PK\x01\x02"
+"""The beginning of each entry in the directory of an archive."""
 
 TRUSTED_TYPES = frozenset(
     {
@@ -72,6 +79,11 @@ skops trusts the public estimators of scikit-learn, whose own __setstate__ only 
 numpy's arrays (read without pickle), scalars and ufuncs, and containers.
 """
 
+TOO_MUCH = (
+    f"the model file unpacks to more than {MAXIMUM_BYTES >> 20} MiB or {MAXIMUM_MEMBERS} members; "
+    "register a smaller model"
+)
+
 NODE_TYPES: dict[str, frozenset[str] | None] = {
     # skops calls the type of a container with arguments from the file, and accepts each trusted
     # type there. So containers must be of their own types.
@@ -100,12 +112,7 @@ size; CachedNode, which skops does not write.
 def open_archive(data: bytes) -> Any:
     """Construct the object in a skops archive, once its members and its types are checked."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_members(archive.infolist())
-            schema = json.loads(archive.read("schema.json"))
-        untrusted: set[str] = set()
-        _check_nodes(schema, {}, untrusted)
-        _check_types(untrusted)
+        _check_schema(data)
         _check_types(set(skops.io.get_untrusted_types(data=data)) - TRUSTED_TYPES)
         return skops.io.loads(data, trusted=sorted(TRUSTED_TYPES))
     except VettingError:
@@ -119,22 +126,45 @@ def open_archive(data: bytes) -> Any:
         ) from error
 
 
+def _check_schema(data: bytes) -> None:
+    """Reject an archive that asks for too much or for other kinds of nodes, before skops reads it.
+
+    Nothing is kept in memory, because skops reads all of it again.
+    """
+    if data.count(DIRECTORY_ENTRY) > MAXIMUM_MEMBERS:
+        raise VettingError(TOO_MUCH)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sizes = _check_members(archive.infolist())
+        schema = archive.read("schema.json")
+    if sum(map(schema.count, b"[{,")) > MAXIMUM_VALUES:
+        raise VettingError(
+            f"the model's schema has more than {MAXIMUM_VALUES} values; register a smaller model"
+        )
+    nodes = _Nodes(sizes)
+    nodes.check(json.loads(schema))
+    if nodes.bytes_read > MAXIMUM_BYTES:
+        raise VettingError(TOO_MUCH)
+    _check_types(nodes.untrusted)
+
+
 def _check_types(untrusted: set[str]) -> None:
     if untrusted:
         raise VettingError(
             f"the model asks for types that are not trusted: {shorten(sorted(untrusted), 200)}; "
-            "train it with scikit-learn's own classifiers and transformers, without own functions"
+            "train it with scikit-learn's own classifiers and transformers, without own functions, "
+            "sparse matrices or categorical features"
         )
 
 
-def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    """Reject an archive that unpacks to too much, or that two readers could read differently."""
-    if len(members) > MAXIMUM_MEMBERS or sum(m.file_size for m in members) > MAXIMUM_BYTES:
-        raise VettingError(
-            f"the model file unpacks to more than {MAXIMUM_BYTES >> 20} MiB or "
-            f"{MAXIMUM_MEMBERS} members; register a smaller model"
-        )
-    if len({m.filename for m in members}) != len(members):
+def _check_members(members: list[zipfile.ZipInfo]) -> dict[str, int]:
+    """Return the size of each member, in bytes.
+
+    An archive is rejected that unpacks to too much, or that two readers could read differently.
+    """
+    sizes = {member.filename: member.file_size for member in members}
+    if sum(member.file_size for member in members) > MAXIMUM_BYTES:
+        raise VettingError(TOO_MUCH)
+    if len(sizes) != len(members):
         raise VettingError("the model file has a member twice; log and register the model again")
     for member in members:
         if member.filename == "schema.json" and member.file_size > MAXIMUM_SCHEMA_BYTES:
@@ -150,28 +180,45 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
                 f"the model file has a member that is not a plain file: "
                 f"{one_line(member.filename)}; log and register the model again"
             )
+    return sizes
 
 
-def _check_nodes(part: Any, known: dict[Any, tuple[int, Any]], untrusted: set[str]) -> int:
-    """Count the nodes below a part of the schema, and collect those of other kinds or types.
+class _Nodes:
+    """The nodes of a schema, checked before skops makes objects of them.
 
     skops replaces a node by the first one of the same id, and audits it again in each place. A few
     short references could so stand for 2^40 nodes, or for another value than the one that is
     checked here. Archives that skops wrote repeat each node in full, so repeated ids must agree.
+
+    Attributes:
+        untrusted: Kinds and types of nodes that are not on the list.
+        bytes_read: What skops reads for all nodes together, in bytes: several may name a member.
     """
-    if isinstance(part, list):
-        return sum(_check_nodes(item, known, untrusted) for item in part)
-    if not isinstance(part, dict):
-        return 0
-    size = 1 + sum(_check_nodes(item, known, untrusted) for item in part.values())
-    loader, identity = part.get("__loader__"), part.get("__id__")
-    if isinstance(loader, str):
-        name = f"{part['__module__']}.{part['__class__']}"
-        allowed = NODE_TYPES.get(loader, frozenset())
-        if allowed is not None and name not in allowed:
-            untrusted.add(f"{name} as {loader}")
-    if isinstance(identity, int):
-        content = size, {key: value for key, value in part.items() if isinstance(value, str)}
-        if not isinstance(loader, str) or known.setdefault(identity, content) != content:
-            raise ValueError("two different objects have the same id")
-    return size
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = sizes
+        self._known: dict[Any, tuple[int, dict[str, str]]] = {}
+        self.untrusted: set[str] = set()
+        self.bytes_read = 0
+
+    def check(self, part: Any) -> int:
+        """Count the nodes below a part of the schema, and check each."""
+        if isinstance(part, list):
+            return sum(map(self.check, part))
+        if not isinstance(part, dict):
+            return 0
+        size = 1 + sum(map(self.check, part.values()))
+        loader, identity, file = (part.get(key) for key in ("__loader__", "__id__", "file"))
+        if isinstance(loader, str):
+            name = f"{part['__module__']}.{part['__class__']}"
+            allowed = NODE_TYPES.get(loader, frozenset())
+            if allowed is not None and name not in allowed:
+                self.untrusted.add(f"{name} as {loader}")
+        # skops reads the member of a node without an id each time.
+        if isinstance(file, str) and not (identity and identity in self._known):
+            self.bytes_read += self._sizes.get(file, 0)
+        if identity is not None:  # of any type: 1, 1.0 and true are the same
+            content = size, {key: value for key, value in part.items() if isinstance(value, str)}
+            if not isinstance(loader, str) or self._known.setdefault(identity, content) != content:
+                raise ValueError("two different objects have the same id")
+        return size
