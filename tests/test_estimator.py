@@ -22,10 +22,13 @@ from sklearn.gaussian_process.kernels import RBF, Matern, WhiteKernel
 from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
+    RidgeClassifier,
     RidgeClassifierCV,
     SGDClassifier,
 )
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -41,6 +44,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from support.irises import CLASSIFIERS, fit, kind
 from support.saved_models import (
+    AS_SKOPS,
     HERE,
     SPECIES,
     Copy,
@@ -72,12 +76,13 @@ VARIANTS = [
     KNeighborsClassifier(algorithm="ball_tree", metric="chebyshev"),
     KNeighborsClassifier(algorithm="kd_tree", metric="manhattan", weights="distance"),
     KNeighborsClassifier(algorithm="kd_tree", p=3),
-    KNeighborsClassifier(algorithm="brute"),
+    KNeighborsClassifier(algorithm="brute", weights=None, metric_params={}),
     RadiusNeighborsClassifier(radius=5),
     DecisionTreeClassifier(ccp_alpha=0.02),
     DecisionTreeClassifier(max_leaf_nodes=5),
     RandomForestClassifier(5, random_state=np.random.RandomState(0)),
     GradientBoostingClassifier(n_estimators=5, init="zero"),
+    GradientBoostingClassifier(n_estimators=5, init=make_pipeline(StandardScaler(), GaussianNB())),
     BaggingClassifier(SVC(), n_estimators=2),
     MLPClassifier(max_iter=20, solver="sgd"),
     GaussianProcessClassifier(1.0 * Matern() + WhiteKernel() * RBF(), optimizer=None),
@@ -151,13 +156,6 @@ def _not_classifier(name: str) -> str:
         (GaussianNB().fit(X, y == 1), LABELS),
         (DummyClassifier().fit(X, np.zeros(150)), LABELS),
         (GaussianNB().fit(np.ones((1001, 4)), np.arange(1001)), LABELS),
-        (
-            DecisionTreeClassifier().fit(X, np.eye(3)[y]),
-            (
-                "DecisionTreeClassifier has indices or shapes that do not fit each other; "
-                "train and register it again"
-            ),
-        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The number of unique classes")
@@ -166,6 +164,60 @@ def test_not_a_fitted_classifier_of_the_features(
 ) -> None:
     """An object that opens and is not a fitted classifier of four features is rejected by name."""
     assert problem(copied(model=skops.io.dumps(estimator))) == expected
+
+
+TWO = np.column_stack([y, y[::-1]])
+INDICATORS = np.eye(3, dtype=int)[y]
+SEVERAL = "the model predicts several outputs for a row, and one is served"
+KERNELS = "as its kernel, and not one of linear, poly, rbf, sigmoid"
+METRICS = (
+    "as its metric, and not one of euclidean, l2, manhattan, l1, cityblock, chebyshev, minkowski"
+)
+PARAMETERS = "NAME has parameters of its metric, and a metric without any is served"
+WEIGHTS = "NAME has a function as its weights, and not uniform or distance"
+
+
+@pytest.mark.filterwarnings("ignore")  # of unfinished training
+@pytest.mark.parametrize(
+    ("estimator", "labels", "expected"),
+    [
+        (DecisionTreeClassifier(), INDICATORS, SEVERAL),
+        (RandomForestClassifier(2), TWO, SEVERAL),
+        (KNeighborsClassifier(), INDICATORS, SEVERAL),
+        (MLPClassifier(max_iter=2), INDICATORS, SEVERAL),
+        (RidgeClassifier(), INDICATORS, SEVERAL),
+        (OneVsRestClassifier(logistic()), INDICATORS, SEVERAL),
+        (MultiOutputClassifier(logistic()), TWO, SEVERAL),
+        (ClassifierChain(logistic()), INDICATORS, SEVERAL),
+        (DummyClassifier(), TWO, SEVERAL),
+        (SVC(kernel="precomputed"), y, f"NAME has precomputed {KERNELS}"),
+        (KNeighborsClassifier(metric="precomputed"), y, f"NAME has precomputed {METRICS}"),
+        (KNeighborsClassifier(metric="cosine"), y, f"NAME has cosine {METRICS}"),
+        (KNeighborsClassifier(metric_params={"w": np.ones(4)}), y, PARAMETERS),
+        (KNeighborsClassifier(weights=np.exp), y, WEIGHTS),
+        (RadiusNeighborsClassifier(9, weights=np.exp), y, WEIGHTS),
+    ],
+)
+def test_sound_and_not_served(copied: Copy, estimator: Any, labels: Any, expected: str) -> None:
+    """What scikit-learn can do and the service cannot is rejected for that reason."""
+    square = "precomputed" in (getattr(estimator, "kernel", ""), getattr(estimator, "metric", ""))
+    estimator.fit(np.abs(X @ X.T) if square else X, labels)
+
+    assert problem(copied(model=skops.io.dumps(estimator))) == (
+        f"{expected.replace('NAME', type(estimator).__name__)}; train and register it again"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_output_of_transformers(copied: Copy) -> None:
+    """A pipeline of data frames is served with arrays, wherever pandas is missing."""
+    pipeline = make_pipeline(StandardScaler(), PolynomialFeatures(2), logistic())
+    fitted = pipeline.set_output(transform="pandas").fit(X, SPECIES)
+
+    estimator = opened(copied(model=skops.io.dumps(fitted)))
+
+    assert type(estimator[:-1].transform(X)) is np.ndarray
+    assert (estimator.predict(X) == fitted.predict(X)).all()
 
 
 UNSORTED = "the model's classes are not sorted and unique; train it again"
@@ -246,7 +298,18 @@ def _made_by(version: object) -> bytes:
 
 def test_version_in_mlmodel(copied: Copy) -> None:
     """An estimator of another minor version of scikit-learn is not opened."""
-    assert problem(copied(edit=sklearn_flavor(sklearn_version="1.2.2"))) == _other_version("1.2.2")
+    edit = sklearn_flavor(sklearn_version="1.2.2")
+
+    assert problem(copied(edit=edit)) == _other_version("1.2.2")
+
+
+def test_version_of_a_pickle(copied: Copy) -> None:
+    """All that the next training must do otherwise is said at once."""
+    edit = sklearn_flavor(sklearn_version="1.2.2")
+
+    assert problem(copied("cloudpickle", edit=edit)) == (
+        f"{_other_version('1.2.2')} and {AS_SKOPS.partition('and ')[2]}"
+    )
 
 
 @pytest.mark.parametrize("version", ["1.2.2", 7])

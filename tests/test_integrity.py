@@ -12,6 +12,7 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
@@ -44,10 +45,6 @@ def _wide_tree() -> Any:
     return DecisionTreeClassifier().fit(np.hstack([X, X]), y)
 
 
-def _two_classes() -> Any:
-    return DummyClassifier(strategy="prior").fit(X, y > 0)
-
-
 @pytest.mark.parametrize(
     ("estimator", "change"),
     [
@@ -56,7 +53,6 @@ def _two_classes() -> Any:
         (TREE, _node("left_child", 0)),
         (TREE, _node("feature", 4)),
         (FOREST, lambda e: e.estimators_.__setitem__(1, _wide_tree())),
-        (BOOSTING, lambda e: setattr(e, "init_", _two_classes())),
         (BOOSTING, lambda e: setattr(e, "estimators_", np.hstack([e.estimators_] * 9))),
         (HISTOGRAMS, _bin_node("left", 10**6)),
         (HISTOGRAMS, _bin_node("right", 0)),
@@ -89,6 +85,26 @@ def test_fewer_nodes_than_counted(copied: Copy) -> None:
         state["tree_"]["content"]["content"]["node_count"] = text_node(1)
 
     assert problem(copied(model=edited(tree, count))) == _inconsistent(tree)
+
+
+@pytest.mark.parametrize(
+    ("first", "problem_"),
+    [
+        (DummyClassifier().fit(X, y > 0), "of other classes"),
+        (GaussianNB().fit(X, y > 0), "of other classes"),
+        (GaussianNB().fit(X[:, :2], y), "that answers with an error"),
+        (GaussianNB(), "that answers with an error"),
+    ],
+)
+def test_initial_scores(copied: Copy, first: Any, problem_: str) -> None:
+    """The scores that boosting begins with have a column for each class."""
+    estimator = GradientBoostingClassifier(n_estimators=2).fit(X, SPECIES)
+    estimator.init_ = first
+
+    assert problem(copied(model=skops.io.dumps(estimator))) == (
+        f"GradientBoostingClassifier begins with a {type(first).__name__} {problem_}; "
+        "train and register it again"
+    )
 
 
 def _inconsistent(estimator: Any) -> str:

@@ -1,4 +1,4 @@
-"""Checks of the numbers that scikit-learn's compiled code trusts: indices and shapes.
+"""Checks of the numbers that scikit-learn's compiled code trusts, and of what is not served.
 
 A trusted type can still contain numbers that make a prediction read or write beyond an array.
 scikit-learn checks the rows of a request against `n_features_in_`, and then follows the child
@@ -22,6 +22,11 @@ from sklearn.svm import SVC, NuSVC
 from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 
+from iris_api.errors import one_line
+
+KERNELS = ("linear", "poly", "rbf", "sigmoid")
+"""Kernels of support vector machines that need the rows alone."""
+
 METRICS = ("euclidean", "l2", "manhattan", "l1", "cityblock", "chebyshev", "minkowski")
 """Distances without a parameter per feature, whose length compiled code would trust."""
 
@@ -29,15 +34,19 @@ METRICS = ("euclidean", "l2", "manhattan", "l1", "cityblock", "chebyshev", "mink
 def check(estimator: Any) -> None:
     """Check each object that can be reached from an estimator.
 
-    Side effect: every `n_jobs` becomes None and every `verbose` becomes 0. Neither changes a
-    prediction, and a model must not decide how many processes the service starts or what it prints.
+    Side effects that change no prediction: every `n_jobs` becomes None and every `verbose` becomes
+    0, because a model must not decide how many processes the service starts or what it prints; and
+    transformers return arrays, because data frames would need pandas, which the service has not.
 
     Raises:
-        ValueError: Something is inconsistent; the message names the class.
+        ValueError: Something is inconsistent or not served; the message names the class.
     """
-    for part in reachable(estimator):
-        if isinstance(part, BaseEstimator):
-            _check_estimator(part)
+    parts = [part for part in reachable(estimator) if isinstance(part, BaseEstimator)]
+    for part in parts:
+        _check_estimator(part)
+    for part in parts:
+        if isinstance(part, BaseGradientBoosting) and "estimators_" in vars(part):
+            _check_initial_scores(part)
 
 
 def reachable(root: Any) -> Iterator[Any]:
@@ -74,15 +83,38 @@ def _check_estimator(estimator: Any) -> None:
     for parameter, quiet in (("n_jobs", None), ("verbose", 0)):
         if parameter in state:
             setattr(estimator, parameter, quiet)
+    state.pop("_sklearn_output_config", None)  # of set_output
+    outputs = 1 if name == "MLPClassifier" else state.get("n_outputs_", 1)  # that of its neurons
+    label_type = str(state.get("y_type_"))  # of a LabelBinarizer
+    if isinstance(state.get("classes_"), list) or outputs != 1 or "multilabel" in label_type:
+        raise ValueError("the model predicts several outputs for a row, and one is served")
     for family, fitted, requirements in CHECKS:
         # Without the fitted attributes it is a template, which cannot predict.
         if isinstance(estimator, family) and not state.keys().isdisjoint(fitted):
             try:
-                sound = all(requirements(estimator))
+                found = requirements(estimator)
+                wrong = next((it for it in found if isinstance(it, str) or not it), None)
             except (LookupError, TypeError, ValueError, AttributeError) as error:
                 raise ValueError(f"{name} lacks what a fitted one has") from error
-            if not sound:
-                raise ValueError(f"{name} has indices or shapes that do not fit each other")
+            if wrong is not None:
+                reason = wrong or "has indices or shapes that do not fit each other"
+                raise ValueError(f"{name} {reason}")
+
+
+def _check_initial_scores(estimator: Any) -> None:
+    """Check the scores that trees add to, which another part predicts, checked as well by now."""
+    name, first = type(estimator).__name__, type(estimator.init_).__name__
+    row = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
+    try:
+        scores = estimator._raw_predict_init(row)  # noqa: SLF001
+    except Exception as error:  # whatever the part raises
+        raise ValueError(f"{name} begins with a {first} that answers with an error") from error
+    if scores.shape != (1, estimator.estimators_.shape[1]):
+        raise ValueError(f"{name} begins with a {first} of other classes")
+
+
+def _shown(parameter: Any) -> str:
+    return one_line(parameter, 40) if isinstance(parameter, str) else "a function"
 
 
 def _children_follow(nodes: Any, left: str, right: str, inner: Any) -> bool:
@@ -128,11 +160,6 @@ def _gradient_boosting(estimator: Any) -> Iterator[bool]:
     for tree in trees.ravel():
         yield tree.tree_.max_n_classes == 1
         yield all(_decision_tree(tree))
-    # The trees add to the columns of the initial prediction, which another estimator makes.
-    first = estimator.init_
-    yield isinstance(first, str) or type(first).__name__ == "DummyClassifier"
-    row = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
-    yield estimator._raw_predict_init(row).shape == (1, columns)  # noqa: SLF001
 
 
 def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
@@ -149,15 +176,17 @@ def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
         yield _within(nodes["feature_idx"][inner], estimator.n_features_in_)
 
 
-def _libsvm(estimator: Any) -> Iterator[bool]:
+def _libsvm(estimator: Any) -> Iterator[bool | str]:
     state = vars(estimator)
     classes = len(estimator.classes_)
     pairs = classes * (classes - 1) // 2
     count, width = state["support_vectors_"].shape
     yield isinstance(estimator, SVC | NuSVC)
     yield "_impl" not in state
-    yield state["kernel"] in ("linear", "poly", "rbf", "sigmoid")
-    yield state["_sparse"] is False
+    if state["kernel"] not in KERNELS:
+        yield f"has {_shown(state['kernel'])} as its kernel, and not one of {', '.join(KERNELS)}"
+    if state["_sparse"] is not False:
+        yield "was fitted on a sparse matrix, and rows are arrays"
     yield width == estimator.n_features_in_
     yield count > 0
     yield state["support_"].shape == (count,)
@@ -170,16 +199,20 @@ def _libsvm(estimator: Any) -> Iterator[bool]:
     yield state["_probA"].shape == state["_probB"].shape == (calibrated,)
 
 
-def _neighbors(estimator: Any) -> Iterator[bool]:
+def _neighbors(estimator: Any) -> Iterator[bool | str]:
+    if not (isinstance(estimator.metric, str) and estimator.metric in METRICS):
+        yield f"has {_shown(estimator.metric)} as its metric, and not one of {', '.join(METRICS)}"
+    # Weights of a distance would need the length of a row.
+    unweighted = all(k == "p" or v is None for k, v in estimator.effective_metric_params_.items())
+    if estimator.metric_params or not unweighted:
+        yield "has parameters of its metric, and a metric without any is served"
+    yield estimator.effective_metric_ in METRICS
     data = estimator._fit_X  # noqa: SLF001
     yield isinstance(data, np.ndarray)
     yield data.shape[1:] == (estimator.n_features_in_,)
-    yield {estimator.metric, estimator.effective_metric_} <= set(METRICS)
-    yield estimator.metric_params is None
-    # Weights of a distance would need the length of a row.
-    yield all(k == "p" or v is None for k, v in estimator.effective_metric_params_.items())
     if hasattr(estimator, "weights"):
-        yield estimator.weights in ("uniform", "distance")
+        if estimator.weights not in (None, "uniform", "distance"):
+            yield "has a function as its weights, and not uniform or distance"
         labels = estimator._y  # noqa: SLF001
         yield labels.shape == (len(data),)
         yield _within(labels, len(estimator.classes_))
@@ -203,7 +236,7 @@ def _ball_or_kd_tree(tree: Any, shape: tuple[int, int]) -> Iterator[bool]:
     yield distance.__getstate__()[1].size == 0 or "Minkowski" not in type(distance).__name__
 
 
-CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool]]], ...] = (
+CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool | str]]], ...] = (
     (BaseDecisionTree, ("tree_",), _decision_tree),
     (BaseForest, ("estimators_",), _forest),
     (BaseGradientBoosting, ("estimators_",), _gradient_boosting),
@@ -211,4 +244,7 @@ CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool]]], ...
     (BaseLibSVM, ("support_vectors_",), _libsvm),
     (NeighborsBase, ("_fit_X", "_tree"), _neighbors),
 )
-"""A family, the fitted attributes that its compiled code reads, and the requirements on them."""
+"""A family, the fitted attributes that its compiled code reads, and the requirements on them.
+
+What is sound and not served is yielded as a reason, which continues the estimator's name.
+"""
