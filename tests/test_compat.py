@@ -128,7 +128,8 @@ def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format:
     assert rejected.status == 1
     assert rejected.error == (
         f"the model is a {serialization_format}, which can run any code when it is opened; "
-        'log the model again with mlflow.sklearn and serialization_format="skops", '
+        'log the model again with mlflow.sklearn and serialization_format="skops" '
+        "(MLflow 3.9 or later; autolog, too, writes cloudpickle unless it is given this), "
         "or import it with --trust-pickle if you trust its author"
     )
     assert by_stage.status == 0, by_stage.stderr

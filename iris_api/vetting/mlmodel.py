@@ -25,7 +25,11 @@ FIT_AGAIN = (  # renaming the columns in the signature alone would hide what the
     f"rename the columns to {', '.join(FEATURES)}, fit again, "
     "and log the model with infer_signature of those rows"
 )
-LOG_AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
+AS_SKOPS = (
+    'serialization_format="skops" (MLflow 3.9 or later; autolog, too, writes cloudpickle unless '
+    "it is given this)"
+)
+LOG_AS_SKOPS = f"log the model again with mlflow.sklearn and {AS_SKOPS}"
 LOG_AGAIN = "log the model again with mlflow.sklearn.log_model"
 
 
@@ -102,11 +106,12 @@ def read_flavor(directory: Path) -> Flavor:
         )
     joblib = sklearn.pickled_model.endswith(".joblib")
     format_ = "joblib" if joblib else sklearn.serialization_format
+    # First, and with the format: each training that only one of them asks for would be in vain.
+    check_version(sklearn.sklearn_version, "" if format_ == "skops" else f" and {AS_SKOPS}")
     if format_ not in {"skops", "cloudpickle", "pickle", "joblib"}:
         raise VettingError(
             f"the serialization format {one_line(format_, 40)} is not known; {LOG_AS_SKOPS}"
         )
-    check_version(sklearn.sklearn_version)
     signature = {key: text for key, text in (document.signature or {}).items() if text is not None}
     if "inputs" not in signature:
         raise VettingError(f"the model has no signature with inputs; {SIGN_AGAIN}")
@@ -148,8 +153,8 @@ def shorten(names: Collection[str], limit: int = 40) -> str:
     return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def check_version(made_by: str) -> None:
-    """Reject an estimator of another minor version of scikit-learn.
+def check_version(made_by: str, and_more: str = "") -> None:
+    """Reject an estimator of another minor version of scikit-learn, and say how to train it again.
 
     Estimators are not compatible across minor versions: one can open, predict, and be wrong, which
     no trial prediction shows. Patch releases bring fixes and no new attributes.
@@ -158,7 +163,7 @@ def check_version(made_by: str) -> None:
     if made_by.split(".")[:2] != here.split(".")[:2]:
         raise VettingError(
             f"the model was made by scikit-learn {one_line(made_by, 40)} and this is {here}, "
-            f"which may read it wrongly; train and register it again with {here}"
+            f"which may read it wrongly; train and register it again with {here}{and_more}"
         )
 
 

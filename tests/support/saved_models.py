@@ -25,7 +25,10 @@ X, y = load_iris(return_X_y=True)
 SPECIES = load_iris().target_names[y]
 HERE = sklearn.__version__
 AGAIN = "log the model again with mlflow.sklearn.log_model"
-AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
+AS_SKOPS = (
+    'log the model again with mlflow.sklearn and serialization_format="skops" '
+    "(MLflow 3.9 or later; autolog, too, writes cloudpickle unless it is given this)"
+)
 CODE = (
     "the model brings its own Python code, which is never run here; log it again without code_paths"
 )
@@ -88,7 +91,8 @@ def untrusted(names: str) -> str:
     """Return the reason why a model of types that are not trusted is rejected."""
     return (
         f"the model asks for types that are not trusted: {names}; "
-        "train it with scikit-learn's own classifiers and transformers, without own functions"
+        "train it with scikit-learn's own classifiers and transformers, without own functions, "
+        "sparse matrices or categorical features"
     )
 
 
