@@ -142,6 +142,22 @@ def test_names_of_the_data_set(import_model: Run, new_home: Path, engine: str) -
     assert found["example"]["labels"] == [1, 1]
 
 
+def test_names_of_files(import_model: Run, new_home: Path, tmp_path: Path) -> None:
+    """Files and locations have any name that MLflow itself can load."""
+    names = ["50%.png", "a:b.txt", "star*.txt", "Tribe\u010d.txt", "7\u202fPM.png"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    mlflow.create_experiment("names", artifact_location="mlflow-artifacts:/my%20folder")
+    mlflow.set_experiment("names")
+    registered.log("Named", extra_files=[str(tmp_path / name) for name in names])
+    mlflow.set_experiment("iris")
+    done = import_model("models:/Named/1")
+
+    assert done.status == 0, done.stderr
+    (files,) = new_home.glob("models/named/v1-*/mlflow_model/extra_files")
+    assert {path.name: path.read_text() for path in files.iterdir()} == {n: n for n in names}
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_order_of_the_signature(fails: Fails, engine: str) -> None:
     """A signature in another order than the estimator's is rejected, whatever the engine."""
@@ -225,6 +241,10 @@ NO_URI = (
     "{!r} is not a model URI; write models:/NAME/VERSION, models:/NAME/STAGE, "
     "models:/NAME/latest or models:/NAME@ALIAS"
 )
+NOT_REGISTERED = (
+    "{0!r} is a model without a name or version in the registry; register it, "
+    "mlflow.register_model({0!r}, NAME), and import models:/NAME/VERSION"
+)
 NO_STAGE = (
     "{!r} is neither a version nor a stage; the stages are None, Staging, Production, Archived, "
     "and an alias is written models:/IrisModel@ALIAS"
@@ -233,6 +253,8 @@ WRONG_URIS = {
     "no URI": ("IrisModel", NO_URI.format("IrisModel")),
     "surrogate": ("models:/Iris\udcff/1", NO_URI.format("models:/Iris?/1")),
     "escape": ("models:/Iris\x1b/1", NO_URI.format("models:/Iris?/1")),
+    "logged model": ("models:/m-0123", NOT_REGISTERED.format("models:/m-0123")),
+    "run": ("runs:/0123/model", NOT_REGISTERED.format("runs:/0123/model")),
     "alias as stage": ("models:/IrisModel/champion", NO_STAGE.format("champion")),
     "5000 digits": ("models:/IrisModel/" + "9" * 5000, NO_STAGE.format("9" * 80)),
     "superscript": ("models:/IrisModel/\u00b2", NO_STAGE.format("\u00b2")),

@@ -3,12 +3,13 @@
 import posixpath
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlparse, urlunparse
 
 import requests
 from pydantic import BaseModel, BeforeValidator
@@ -64,6 +65,11 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
                     "name; log the model again without it"
                 )
             path = f"{below}{entry.path}"
+            if not is_served(posixpath.join(root, path)):
+                raise IrisError(
+                    f"the proxy cannot serve the file {one_line(path)!r}, because it decodes its "
+                    "name like a URL; rename the file and log the model again"
+                )
             if path in found:
                 raise IrisError(f"the proxy lists {one_line(path)!r} twice; log the model again")
             found[path] = None if entry.is_dir else RemoteFile(path, entry.file_size or 0)
@@ -122,10 +128,18 @@ def _write(
 
 
 def is_plain(name: str) -> bool:
-    """Return whether a file name is plain, and cannot lead to another folder."""
+    """Return whether a file name has no unprintable character, and cannot lead to another folder.
+
+    All kinds of spaces are taken: macOS has unusual ones in the names of screenshots.
+    """
     return (
         name not in {"", ".", ".."}
-        and name.isprintable()
+        and not {"/", "\\"} & set(name)
+        and all(char.isprintable() or unicodedata.category(char) == "Zs" for char in name)
         and len(name.encode()) <= MAXIMUM_NAME_BYTES
-        and not any(char in name for char in '/\\:%*?"<>|')
     )
+
+
+def is_served(path: str) -> bool:
+    """Return whether MLflow's proxy finds a path, which it first decodes like a URL."""
+    return "#" not in path and urlunparse(urlparse(unquote(path))) == path

@@ -4,12 +4,13 @@ import math
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, AliasPath, BaseModel, Field
 
 from iris_api.errors import IrisError, one_line
 from iris_api.model_uri import ModelURI
-from iris_api.registry.artifacts import Whole, is_plain
+from iris_api.registry.artifacts import Whole, is_plain, is_served
 from iris_api.registry.client import TrackingServer, split_login
 from iris_api.registry.error_messages import NotFoundError
 
@@ -145,7 +146,9 @@ def _proxy_path(server: TrackingServer, location: str) -> str:
             f"the version's files are at another host, {one_line(host)!r}, which gets "
             f"no login of this server; set MLFLOW_TRACKING_URI to that server, or {LOG_AGAIN}"
         )
-    plain = path and all(is_plain(step) for step in path.split("/"))
+    while path != unquote(path):  # as the proxy does: %20 in it stands for a space
+        path = unquote(path)
+    plain = all(is_plain(step) for step in path.split("/")) and is_served(path)
     if not plain or parts.query or parts.fragment:
         raise IrisError(f"the version's location {place!r} is not a plain path; {LOG_AGAIN}")
     return path
