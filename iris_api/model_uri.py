@@ -28,6 +28,12 @@ class ModelURI:
     @classmethod
     def parse(cls, text: str) -> "ModelURI":
         """Parse a model URI, or raise a ModelURIError."""
+        if text.isprintable() and re.match("models:/m-[^/@]+$|runs:/", text):
+            raise ModelURIError(
+                f"{one_line(text)!r} is a model without a name or version in the registry; "
+                f"register it, mlflow.register_model({one_line(text)!r}, NAME), and import "
+                "models:/NAME/VERSION"
+            )
         match = re.fullmatch(r"models:/([^/@:]+)(?:/([^/@]+)|@([^/@]+))", text)
         # A lone surrogate, for one, can be neither sent nor printed.
         if not match or not text.isprintable():
