@@ -82,7 +82,7 @@ def test_converted_file_is_not_trusted(copied: Copy) -> None:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("bytearray(8 << 30)", "MemoryError"),
+        ("bytearray(1 << 30)", "it took more than 1024 MiB of memory"),
         ("raise ValueError('bo\\x1bom ' + 'x' * 500)", "ValueError: bo?om " + "x" * 182),
         ("import sys; sys.exit(3)", "its process failed without a message"),
         ("import os; os.kill(os.getpid(), 9)", "its process was killed by signal 9"),

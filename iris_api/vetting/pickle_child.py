@@ -16,7 +16,7 @@ def main() -> None:
     """Convert the file, unless another minor version of scikit-learn made it."""
     memory, file_size, seconds = map(int, sys.argv[2:])
     for kind, most in (
-        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_CORE, 0),
@@ -44,4 +44,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MemoryError:
+        sys.exit(f"it took more than {int(sys.argv[2]) >> 20} MiB of memory")

@@ -27,8 +27,8 @@ from iris_api.vetting.mlmodel import (
 
 logger = logging.getLogger(__name__)
 
-MEMORY_BYTES = 4 * 1024**3
-"""Address space of the process, in bytes; scikit-learn with its libraries takes about 1 GiB."""
+MEMORY_BYTES = 1024**3
+"""Memory of the process, in bytes; scikit-learn with its libraries takes about 200 MiB."""
 
 TIMEOUT_SECONDS = 120
 """Limit of the wall time and of the processor time; the imports alone take several seconds."""
@@ -63,7 +63,7 @@ def _run(folder: Path, serialization_format: str) -> str:
                 "LANG": "C.UTF-8",
                 "HOME": str(folder),
                 "TMPDIR": str(folder),
-                # Each thread of the numeric libraries reserves address space, which is limited.
+                # Each thread of the numeric libraries reserves memory, which is limited.
                 "OMP_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",
             },
