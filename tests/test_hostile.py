@@ -4,19 +4,23 @@ import itertools
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import skops.io
 import yaml
 from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
+from sklearn.kernel_approximation import RBFSampler
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from support import warm
+from sklearn.svm import SVC
+from support import servers, warm
 from support.fake_registry import VERSION, FakeRegistry, cut_off, endless, fake_registry
 
 from iris_api.schema import FEATURES
@@ -27,8 +31,14 @@ PASSWORD = "hunter2-of-the-registry"
 URI = "models:/IrisModel/1"
 
 AGAIN = "log the model again with mlflow.sklearn.log_model"
-AS_SKOPS = 'log the model again with mlflow.sklearn and serialization_format="skops"'
-OWN = "train it with scikit-learn's own classifiers and transformers, without own functions"
+AS_SKOPS = (
+    'log the model again with mlflow.sklearn and serialization_format="skops" '
+    "(MLflow 3.9 or later; autolog, too, writes cloudpickle unless it is given this)"
+)
+OWN = (
+    "train it with scikit-learn's own classifiers and transformers, without own functions, "
+    "sparse matrices or categorical features"
+)
 CODE = (
     "the model brings its own Python code, which is never run here; log it again without code_paths"
 )
@@ -357,9 +367,6 @@ NAMES = {
     "a\nerror: all is well": "a error: all is well",
     "\x1b]0;owned\x07": "?]0;owned?",
     "a\u202etxt.exe": "a?txt.exe",
-    "C:x": "C:x",
-    "MLmodel?path=/etc": "MLmodel?path=/etc",
-    "..%2fx": "..%2fx",
     "x" * 300: "x" * 200,
     "x" * 100_000: "x" * 200,
     7: "7",
@@ -367,11 +374,24 @@ NAMES = {
 }
 """Names that are not plain, and how each is shown."""
 
+DECODED = ("..%2fx", "a%20b", "a#b", "MLmodel?", "MLmodel;")
+"""Names that the proxy takes for others, because it decodes them."""
+
 SIZES = (-(10**10), float("inf"), "1e3", "9" * 5000)
 FOLDER_A = {"path": "a", "is_dir": True}
 
 LISTINGS: dict[str, tuple[Attack, str]] = {
     **{f"name {n}": (_file(name), _listed(shown)) for n, (name, shown) in enumerate(NAMES.items())},
+    **{
+        f"name {name}": (
+            _file(name),
+            (
+                f"the proxy cannot serve the file {name!r}, because it decodes its name like a "
+                "URL; rename the file and log the model again"
+            ),
+        )
+        for name in DECODED
+    },
     "half a character": (_file("\ud800"), NO_MLFLOW),
     "folder ..": (_lists({"path": "..", "is_dir": True}), _listed("..")),
     "name is a list": (_file(["MLmodel"]), _listed("['MLmodel']")),
@@ -464,6 +484,67 @@ def test_drip(scene: Scene) -> None:
     assert _rejection(scene, URI, "--timeout", "1") == (
         "not done after 1 s; is the server slow? --timeout sets the limit"
     )
+
+
+# What an import may take
+
+
+def _busy() -> Any:
+    """Write a small file of a million support vectors, each of which is compared with each row."""
+    count = 1_000_000
+    machine = SVC().fit(*load_iris(return_X_y=True))
+    machine.support_vectors_ = np.zeros((count, 4))
+    machine.support_ = np.arange(count, dtype=np.int32)
+    machine._n_support = np.array([count - 2, 1, 1], dtype=np.int32)  # noqa: SLF001
+    machine.dual_coef_ = machine._dual_coef_ = np.zeros((2, count))
+    return skops.io.dumps(machine, compression=zipfile.ZIP_DEFLATED)
+
+
+def _hungry() -> Any:
+    """Write a small file of an estimator that makes a hundred thousand numbers of each row."""
+    estimator = make_pipeline(RBFSampler(n_components=3), SGDClassifier())
+    estimator.fit(*load_iris(return_X_y=True))
+    count = 100_000
+    estimator[0].random_weights_, estimator[0].random_offset_ = (
+        np.zeros((4, count)),
+        np.zeros(count),
+    )
+    estimator[1].coef_, estimator[1].n_features_in_ = np.zeros((3, count)), count
+    return skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED)
+
+
+TAKES = {
+    "processor time": (_busy, "4 s of processor time", "CPU_SECONDS"),
+    "memory": (_hungry, "900 MiB of memory", "MEMORY_BYTES"),
+}
+
+
+@pytest.mark.parametrize(("model", "limit", "setting"), TAKES.values(), ids=TAKES)
+def test_limits(scene: Scene, model: Callable[[], Any], limit: str, setting: str) -> None:
+    """A small file that takes much is ended at the limits; a watch tries it once and goes on."""
+    message = (
+        f"the import took more than {limit}; register a smaller model, or raise "
+        f"IRIS_IMPORT_{setting} if this one is meant to be so large"
+    )
+    sound = dict(scene.registry.files)
+    scene.registry.files["model.skops"] = model()
+    scene.env.update({"IRIS_IMPORT_CPU_SECONDS": "4", "IRIS_IMPORT_MEMORY_BYTES": "900MiB"})
+    assert len(scene.registry.files["model.skops"]) < 1 << 20
+    assert _rejection(scene) == message
+
+    scene.registry.seen.clear()
+    watch = warm.start(scene.output, "--watch", "0.2", "models:/IrisModel@champion", env=scene.env)
+    log = scene.output / "stderr"
+    try:
+        servers.wait_for(lambda: message in log.read_text(), 60)
+        servers.wait_for(lambda: len(scene.registry.seen) > 40)  # it polls
+        scene.registry.files = sound
+        _version(version="2")(scene)
+        servers.wait_for(lambda: " is stored" in log.read_text())
+    finally:
+        watch.kill()
+        watch.join()
+    assert log.read_text().count("error: ") == 1
 
 
 # What the registry says about a version
