@@ -19,6 +19,7 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import SelectKBest
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, Matern, WhiteKernel
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
@@ -40,7 +41,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading
-from sklearn.svm import SVC
+from sklearn.svm import SVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 from support.irises import CLASSIFIERS, fit, kind
 from support.saved_models import (
@@ -87,10 +88,11 @@ VARIANTS = [
     MLPClassifier(max_iter=20, solver="sgd"),
     GaussianProcessClassifier(1.0 * Matern() + WhiteKernel() * RBF(), optimizer=None),
     CalibratedClassifierCV(GaussianNB(), method="isotonic", cv=2),
+    CalibratedClassifierCV(GaussianNB(), method="temperature", cv=2),
     LabelPropagation(),
     LabelSpreading(kernel="knn"),
     make_pipeline(MinMaxScaler(), PolynomialFeatures(), PCA(2), RandomForestClassifier(3)),
-    make_pipeline(SelectKBest(k=2), logistic()),
+    make_pipeline(SimpleImputer(), SelectKBest(k=2), logistic()),
     make_pipeline(FunctionTransformer(np.log1p), logistic()),
     make_pipeline(
         ColumnTransformer([("s", StandardScaler(), [0, 1])], remainder="passthrough"), logistic()
@@ -142,6 +144,7 @@ def _not_classifier(name: str) -> str:
     ("estimator", "expected"),
     [
         (LinearRegression().fit(X, y), _not_classifier("LinearRegression")),
+        (OneClassSVM().fit(X), "OneClassSVM is not a classifier; train and register it again"),
         (StandardScaler().fit(X), _not_classifier("StandardScaler")),
         (
             make_pipeline(StandardScaler(), LinearRegression()).fit(X, y),

@@ -37,7 +37,7 @@ AS_SKOPS = (
 )
 OWN = (
     "train it with scikit-learn's own classifiers and transformers, without own functions, "
-    "sparse matrices or categorical features"
+    "unusual metrics, sparse matrices or categorical features"
 )
 CODE = (
     "the model brings its own Python code, which is never run here; log it again without code_paths"

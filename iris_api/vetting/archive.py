@@ -47,6 +47,7 @@ TRUSTED_TYPES = frozenset(
         # are checked against the same list.
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
+        "sklearn.calibration._TemperatureScaling",
         "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
         "sklearn.multiclass._ConstantPredictor",
         # Kernels: plain objects, arithmetic on arrays. PairwiseKernel is left out, because its
@@ -67,6 +68,9 @@ TRUSTED_TYPES = frozenset(
         "sklearn.model_selection._split.StratifiedKFold",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        # The type of an array, which skops reads from an empty array in numpy's own format. Without
+        # arguments, as skops makes other objects, there is none.
+        "numpy.dtype",
         # Functions, which skops looks up and does not call. Each is arithmetic on arrays, wherever
         # it may be called, such as in a FunctionTransformer.
         "sklearn.feature_selection._univariate_selection.f_classif",
@@ -91,6 +95,7 @@ NODE_TYPES: dict[str, frozenset[str] | None] = {
         {"builtins.dict", "collections.OrderedDict", "sklearn.utils._bunch.Bunch"}
     ),
     "ListNode": frozenset({"builtins.list"}),
+    "DTypeNode": frozenset({"numpy.dtype"}),
     "TupleNode": frozenset({"builtins.tuple"}),
     "SetNode": frozenset({"builtins.set"}),
     "SliceNode": frozenset({"builtins.slice"}),
@@ -152,7 +157,7 @@ def _check_types(untrusted: set[str]) -> None:
         raise VettingError(
             f"the model asks for types that are not trusted: {shorten(sorted(untrusted), 200)}; "
             "train it with scikit-learn's own classifiers and transformers, without own functions, "
-            "sparse matrices or categorical features"
+            "unusual metrics, sparse matrices or categorical features"
         )
 
 

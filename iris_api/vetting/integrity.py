@@ -177,11 +177,12 @@ def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
 
 
 def _libsvm(estimator: Any) -> Iterator[bool | str]:
+    if not isinstance(estimator, SVC | NuSVC):
+        yield "is not a classifier"
     state = vars(estimator)
     classes = len(estimator.classes_)
     pairs = classes * (classes - 1) // 2
     count, width = state["support_vectors_"].shape
-    yield isinstance(estimator, SVC | NuSVC)
     yield "_impl" not in state
     if state["kernel"] not in KERNELS:
         yield f"has {_shown(state['kernel'])} as its kernel, and not one of {', '.join(KERNELS)}"

@@ -92,7 +92,7 @@ def untrusted(names: str) -> str:
     return (
         f"the model asks for types that are not trusted: {names}; "
         "train it with scikit-learn's own classifiers and transformers, without own functions, "
-        "sparse matrices or categorical features"
+        "unusual metrics, sparse matrices or categorical features"
     )
 
 
