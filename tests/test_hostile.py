@@ -494,7 +494,7 @@ def _busy() -> Any:
     count = 1_000_000
     machine = SVC().fit(*load_iris(return_X_y=True))
     machine.support_vectors_ = np.zeros((count, 4))
-    machine.support_ = np.arange(count, dtype=np.int32)
+    machine.support_ = np.zeros(count, dtype=np.int32)
     machine._n_support = np.array([count - 2, 1, 1], dtype=np.int32)  # noqa: SLF001
     machine.dual_coef_ = machine._dual_coef_ = np.zeros((2, count))
     return skops.io.dumps(machine, compression=zipfile.ZIP_DEFLATED)
