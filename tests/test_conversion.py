@@ -38,7 +38,7 @@ from support.irises import (
 )
 
 from iris_api.compiling.conversion import Compiled, ask_scikit_learn
-from iris_api.compiling.proof import PROBABILITY_LIMIT, CompileError, UnansweredError
+from iris_api.compiling.proof import LIMIT, CompileError, UnansweredError
 from iris_api.model.engines import open_session
 
 
@@ -51,7 +51,7 @@ def assert_same_answers(estimator: Any, compiled: Compiled, rows: NDArray[np.flo
         labels = estimator.predict(rows)
         if hasattr(estimator, "predict_proba"):
             difference = np.abs(got[1] - estimator.predict_proba(rows)).max()
-            assert difference < PROBABILITY_LIMIT
+            assert difference < LIMIT
     for row in np.flatnonzero(estimator.classes_[got[0]] != labels):
         second, best = np.sort(estimator.predict_proba(rows[row : row + 1])[0])[-2:]
         assert best - second < 1e-6

@@ -9,21 +9,19 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Tracking
-from sklearn.datasets import load_iris
 from sklearn.svm import LinearSVC
 from support import registered as models
 from support import servers, warm
+from support.irises import fresh_rows
 from support.scrape import scrape
 
 import train_model
-from iris_api.compiling.sampling import sample_rows
 from iris_api.vetting.estimator import open_estimator
 from iris_api.vetting.mlmodel import read_flavor
 
 pytestmark = pytest.mark.thorough
 
 ENGINES = {name: "sklearn" if name == "neighbors" else "onnx" for name in train_model.ESTIMATORS}
-RANGES = np.array([[4.3, 7.9], [2.0, 4.4], [1.0, 6.9], [0.1, 2.5]])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,7 @@ def test_same_answers(
     entry = Path(env["BENTOML_HOME"], "models", imported.stdout.strip().replace(":", "/"))
     metadata = yaml.safe_load((entry / "model.yaml").read_text("utf-8"))["metadata"]
     estimator: Any = open_estimator(entry / "mlflow_model", read_flavor(entry / "mlflow_model"))
-    rows = sample_rows(estimator, RANGES, load_iris().data, seed=7)
+    rows = fresh_rows(seed=7)
     servers.wait_for(lambda: client.get("/model").json()["version"] == metadata["version"])
     body = {"instances": rows.tolist()}
     predicted = client.post("/predict", json=body)
@@ -85,11 +83,13 @@ def test_same_answers(
     different = np.count_nonzero(np.array(predicted.json()["predictions"]) != labels)
     assert predicted.headers["X-Model-Version"] == str(metadata["version"])
     assert different <= metadata["proof"].get("ties", 0)
-    assert np.abs(np.array(probable.json()["probabilities"]) - probabilities).max() < 1e-5
+    assert np.abs(np.array(probable.json()["probabilities"]) - probabilities).max() < 1e-9
     assert card["engine"] == ENGINES[kind]
     if ENGINES[kind] == "onnx":
         assert card["proof"]["rows"] > 9000
-        assert card["proof"]["largest_difference"] < 1e-5
+        assert card["proof"]["largest_difference"] < 1e-9
+        assert card["proof"]["steps"] > 100
+        assert card["proof"]["domain"] == [[0.0, 100.0]] * 4
         assert card["proof"]["precision"] == "float64"
         assert card["proof"]["versions"].keys() >= {"scikit-learn", "onnx", "onnxruntime"}
     else:

@@ -339,3 +339,78 @@ def test_attribute_that_hides_a_method(copied: Copy) -> None:
         "LogisticRegression has an attribute that hides its method predict; "
         "train and register it again"
     )
+
+
+SHAPES = "for 3 classes and 4 columns; train it again"
+NOT_FINITE = (
+    "that are not finite numbers, for [5.8, 3.1, 3.8, 1.2] or another row of its example; "
+    "train it again on data of this kind"
+)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "part", "attributes", "expected"),
+    [
+        pytest.param(
+            LogisticRegression(max_iter=300),
+            lambda whole: whole,
+            {"coef_": np.ones((2, 4))},
+            f"LogisticRegression has coefficients of the shape (2, 4) and 3 intercepts {SHAPES}",
+            id="coefficients",
+        ),
+        pytest.param(
+            make_pipeline(StandardScaler(), VotingClassifier([("a", LogisticRegression())])),
+            lambda whole: whole[-1].estimators_[0],
+            {"intercept_": np.zeros(2)},
+            f"LogisticRegression has coefficients of the shape (3, 4) and 2 intercepts {SHAPES}",
+            id="intercepts of a part",
+        ),
+        pytest.param(
+            LogisticRegression(max_iter=300),
+            lambda whole: whole,
+            {"coef_": np.full((3, 4), np.nan)},
+            f"the model gives probabilities {NOT_FINITE}",
+            id="probabilities",
+        ),
+        pytest.param(
+            RidgeClassifierCV(),
+            lambda whole: whole,
+            {"intercept_": np.full(3, np.inf)},
+            f"the model gives scores {NOT_FINITE}",
+            id="scores",
+        ),
+        pytest.param(
+            GaussianNB(),
+            lambda whole: whole,
+            {"classes_": np.array(["setosa", "virginica"])},
+            "the model has 2 classes, and its probabilities for 1 rows have the shape (1, 3); "
+            "train it again",
+            id="columns of probabilities",
+        ),
+        pytest.param(
+            DummyClassifier(strategy="constant", constant="setosa"),
+            lambda whole: whole,
+            {"constant": "rose"},
+            "the model predicts labels that are not its classes; train it again",
+            id="labels",
+        ),
+        pytest.param(
+            RadiusNeighborsClassifier(),
+            lambda whole: whole,
+            {"radius": 1e-9},
+            "the model does not answer a row of numbers: ValueError: No neighbors found for test "
+            "samples array([0]), you can try using larger radius, giving a label for outliers, or "
+            "considering removing them from your da...; train one that does, on the columns of the "
+            "signature alone",
+            id="no answer",
+        ),
+    ],
+)
+def test_answers_that_do_not_fit_the_classes(
+    copied: Copy, classifier: Any, part: Any, attributes: dict[str, Any], expected: str
+) -> None:
+    """An estimator whose parts do not fit each other, or whose answers are none, is rejected."""
+    estimator = fit(classifier)
+    vars(part(estimator)).update(attributes)
+
+    assert problem(copied(model=skops.io.dumps(estimator))) == expected

@@ -1,26 +1,29 @@
 """Every kind of estimator compiles to scikit-learn's own answers, on the rows where it is hard."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import skops.io
 from numpy.typing import NDArray
 from support.estimators import ESTIMATORS, FOR_TWO_CLASSES
 from support.hostile_rows import hostile_rows
-from support.irises import IRIS, ROWS, SPECIES
+from support.irises import IRIS, SPECIES, fit
+from support.saved_models import Copy
 
+from iris_api.compiling.conversion import compile_model
 from iris_api.compiling.converters.registry import convert
+from iris_api.compiling.proof import LIMIT
 from iris_api.compiling.ties import find_ties
 from iris_api.model.engines import open_session
+from iris_api.vetting.estimator import vet
 
-THREE = SPECIES
 TWO = np.where(IRIS.target == 1, "versicolor", "other")
 
 CASES = [
-    *(pytest.param(name, THREE, id=f"{name}, three classes") for name in ESTIMATORS),
+    *(pytest.param(name, SPECIES, id=f"{name}, three classes") for name in ESTIMATORS),
     *(
         pytest.param(name, TWO, id=f"{name}, two classes")
         for name in ESTIMATORS | FOR_TWO_CLASSES
@@ -29,7 +32,6 @@ CASES = [
     ),
 ]
 
-PROBABILITY_LIMIT = 1e-9
 OUTDATED = {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 """Operators that ai.onnx.ml 5 no longer has."""
 
@@ -41,31 +43,27 @@ pytestmark = [
 ]
 
 
-def assert_parity(name: str, labels: NDArray[Any], count: int) -> int:
+def assert_parity(estimator: Any, model: bytes, count: int) -> int:
     """Compare about `count` rows, and return how many were ties with another label."""
-    estimator = copy.deepcopy((ESTIMATORS | FOR_TWO_CLASSES)[name]).fit(ROWS, labels)
     rows, halved = hostile_rows(estimator, count)
-    model = convert(estimator)
-    session = open_session(model.SerializeToString())
+    session = open_session(model)
 
     got = session.run(None, {"rows": rows})
     some = np.arange(0, len(rows), len(rows) // 50)
     alone = [session.run(None, {"rows": rows[[row]]}) for row in some]
 
-    onnx.checker.check_model(model)
-    assert not OUTDATED & {node.op_type for node in model.graph.node}
     other = np.flatnonzero(estimator.classes_[got[0]] != estimator.predict(rows))
     assert find_ties(estimator, rows[other]).all(), rows[other[0]].tolist()
     assert not other.size or other.min() >= len(rows) - halved
     if hasattr(estimator, "predict_proba"):
         apart = np.abs(got[1] - estimator.predict_proba(rows)).max(axis=1)
-        far = np.flatnonzero(~(apart < PROBABILITY_LIMIT))
+        far = np.flatnonzero(~(apart < LIMIT))
         assert find_ties(estimator, rows[far]).all(), rows[far[0]].tolist()
     assert len(got) == (2 if hasattr(estimator, "predict_proba") else 1)
     labels_alone, *probabilities_alone = map(np.concatenate, zip(*alone, strict=True))
     assert find_ties(estimator, rows[some][labels_alone != got[0][some]]).all()
     for each in probabilities_alone:
-        near = np.isclose(each, got[1][some], rtol=0, atol=PROBABILITY_LIMIT).all(axis=1)
+        near = np.isclose(each, got[1][some], rtol=0, atol=LIMIT).all(axis=1)
         assert find_ties(estimator, rows[some][~near]).all()
     return len(other)
 
@@ -73,13 +71,25 @@ def assert_parity(name: str, labels: NDArray[Any], count: int) -> int:
 @pytest.mark.parametrize(("name", "labels"), CASES[::10])
 def test_hostile_rows_get_the_same_answers(name: str, labels: NDArray[Any]) -> None:
     """A few hundred rows find the coarse mistakes, and each graph answers alone as in a batch."""
-    assert_parity(name, labels, 800)
+    estimator = fit((ESTIMATORS | FOR_TWO_CLASSES)[name], labels)
+
+    model = convert(estimator)
+
+    onnx.checker.check_model(model)
+    assert not OUTDATED & {node.op_type for node in model.graph.node}
+    assert_parity(estimator, model.SerializeToString(), 800)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("name", "labels"), CASES[::2])
 def test_twenty_thousand_hostile_rows_get_the_same_answers(
-    name: str, labels: NDArray[Any], record_property: Callable[[str, object], None]
+    name: str, labels: NDArray[Any], copied: Copy, record_property: Callable[[str, object], None]
 ) -> None:
-    """All labels are the same, save for ties among the rows that were halved down to one."""
-    record_property("ties", assert_parity(name, labels, 20_000))
+    """An imported model has scikit-learn's labels, save for ties among rows halved down to one."""
+    fitted = fit((ESTIMATORS | FOR_TWO_CLASSES)[name], labels)
+    vetted = vet(copied(model=skops.io.dumps(fitted)), trust_pickle=False)
+
+    compiled = compile_model(vetted)
+
+    record_property("ties", assert_parity(vetted.estimator, compiled.model, 20_000))
+    assert compiled.proof.rows > 10_000

@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from sklearn.base import ClassifierMixin
 
-from iris_api.compiling import sampling
 from iris_api.compiling.converters.registry import convert, why_not
 from iris_api.compiling.graph import NoConverterError
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
+from iris_api.compiling.sampling import Domain, sample_rows
 from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session
 from iris_api.store.metadata import Proof
@@ -19,6 +20,12 @@ from iris_api.vetting.estimator import Vetted
 
 MESSAGE_LENGTH = 160
 """Characters of another library's message, which can be pages: the first sentence or two."""
+
+USUAL = (0.0, 10.0)
+"""The usual range of a column of a model without a training profile."""
+
+FAR = 1000.0
+"""Widths of the usual range up to which numbers are proved where any number is accepted."""
 
 SEED = 0
 """Seed of the random rows, fixed so that the same model has the same proof."""
@@ -66,10 +73,21 @@ def ask_scikit_learn(vetted: Vetted) -> Reference:
             cannot be served, compiled or not.
     """
     estimator = vetted.estimator
-    ranges = sampling.ranges_of(vetted.profile, vetted.features)
     # An estimator for data frames, or for rows near its own, can raise anything.
     with _errors_as(UnansweredError):
-        return ask(estimator, sampling.sample_rows(estimator, ranges, vetted.examples, SEED))
+        return ask(estimator, sample_rows(estimator, _domain(vetted), vetted.examples, SEED))
+
+
+def _domain(vetted: Vetted) -> Domain:
+    """Return the ranges of the training data, which are usual, and those that are accepted."""
+    columns = {column.plain_name: column for column in vetted.schema.columns}
+    accepted = np.array([columns[name].domain for name in vetted.features])
+    usual = np.clip(np.tile(USUAL, (len(accepted), 1)), accepted[:, :1], accepted[:, 1:])
+    if vetted.profile is not None:
+        found = [vetted.profile.features[name] for name in vetted.features]
+        usual = np.clip([(each.minimum, each.maximum) for each in found], *accepted.T[..., None])
+    far = FAR * np.maximum(np.ptp(usual, axis=1), 1.0)[:, np.newaxis] * [-1.0, 1.0]
+    return Domain(usual, np.where(np.isfinite(accepted), accepted, usual + far))
 
 
 def convert_and_prove(estimator: ClassifierMixin, reference: Reference) -> Compiled:

@@ -1,47 +1,71 @@
-"""Rows that tell a compiled model from the estimator it was made of."""
+"""Rows that tell a compiled model from the estimator it was made of, for any number of columns."""
 
 from collections.abc import Iterator
-from itertools import product
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import qmc
 from sklearn.base import ClassifierMixin
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-from sklearn.tree._tree import Tree
 
-from iris_api.schema import MAXIMUM_CM, MINIMUM_CM
+from iris_api.compiling.bisection import step_rows
+from iris_api.compiling.edges import edge_rows
 from iris_api.vetting import integrity
-from iris_api.vetting.training_profile import TrainingProfile
 
-Floats = NDArray[np.float64]
+Rows = NDArray[np.float64]
 
-ACCEPTED = (float(MINIMUM_CM), float(MAXIMUM_CM))
-"""The range that the service accepts, in cm."""
+SPREAD_ROWS = 2048
+"""Rows of each kind that is spread over the domain, for up to `FULL_COLUMNS` columns."""
 
-USUAL = (0.0, 10.0)
-"""The range of each feature of a model without a training profile, in cm."""
+FULL_COLUMNS = 128
+"""Columns up to which all rows are drawn; of more, the rows together have as many numbers."""
 
-RANDOM_ROWS = 2048
-"""Random rows in the training range, and in the accepted range; all rows are some 10 000."""
+LEAST_ROWS = 64
+"""Rows of each kind, however many columns there are."""
 
-MEASURED_ROWS = 4096
-"""Random rows rounded to 0.1 cm, as people measure: on splits, and as far from two neighbors.
+TINY = (0.0, 2.0**-1074, 2.0**-1022, 2.0**-149, 2.0**-126)
+"""Zero, and the smallest numbers of float64 and float32, subnormal and normal; also negative."""
 
-Nearest neighbors went wrong for about one such row in 2000; this is twice as many.
-"""
 
-GRID_STEPS = 6
-"""Values of each feature in the grid: 6**4 is 1296 rows."""
+@dataclass(frozen=True)
+class Domain:
+    """What a model may be asked.
 
-MAX_SPLITS = 8192
-"""Most splits that are sampled, six rows each: 1000 unlimited trees on the iris rows have 8000."""
+    Attributes:
+        usual: float64 (n, 2), minimum and maximum of each column in the training rows.
+        accepted: float64 (n, 2), minimum and maximum that the service accepts; finite.
+        missing: bool (n,), the columns that may be missing, or None for none of them.
+    """
 
-BOUNDARIES = 256
-"""Decision boundaries that are searched, each between two random rows."""
+    usual: Rows
+    accepted: Rows
+    missing: NDArray[np.bool_] | None = None
 
-BISECTIONS = 60
-"""Steps that bring two float64 between 0 and 100 to neighbors: 53 bits of mantissa and 7 above."""
+    def clip(self, rows: Rows) -> Rows:
+        """Return rows of accepted numbers; zeros keep their sign, and NaN remains."""
+        low, high = self.accepted.T
+        return np.where(rows < low, low, np.where(rows > high, high, rows))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rows of a proof.
+
+    Attributes:
+        rows: float64 (m, n).
+        lines: The number of pairs of neighbours at the end of the rows: first one row of each pair,
+            then the other ones.
+    """
+
+    rows: Rows
+    lines: int
+
+    @property
+    def pairs(self) -> tuple[slice, slice]:
+        """The places of the one and of the other rows of the pairs."""
+        middle = len(self.rows) - self.lines
+        return slice(middle - self.lines, middle), slice(middle, len(self.rows))
 
 
 def parts_of(estimator: object) -> Iterator[Any]:
@@ -50,119 +74,130 @@ def parts_of(estimator: object) -> Iterator[Any]:
     return (part for part in parts if hasattr(part, "__dict__") and not isinstance(part, type))
 
 
-def has_trees(estimator: object) -> bool:
-    """Return whether any part of the estimator is a decision tree."""
-    return next(_trees(estimator), None) is not None
-
-
-def ranges_of(profile: TrainingProfile | None, features: tuple[str, ...]) -> Floats:
-    """Return the training range of each feature: float64 (4, 2), minimum and maximum in cm."""
-    if profile is None:
-        return np.tile(USUAL, (len(features), 1))
-    found = [(profile.features[name].minimum, profile.features[name].maximum) for name in features]
-    return np.clip(found, *ACCEPTED)
-
-
-def sample_rows(estimator: ClassifierMixin, ranges: Floats, examples: Floats, seed: int) -> Floats:
+def sample_rows(estimator: ClassifierMixin, domain: Domain, examples: Rows, seed: int) -> Sample:
     """Choose the rows of the proof.
 
     Args:
-        estimator: fitted on four features.
-        ranges: (4, 2), minimum and maximum in cm of each feature.
-        examples: (m, 4), more rows in cm.
-        seed: the same seed gives the same random rows.
+        estimator: A fitted classifier.
+        domain: The rows that it may be asked.
+        examples: (m, n), more rows.
+        seed: The same seed gives the same rows.
 
     Returns:
-        (n, 4) in the accepted range: random rows in the training range, in the accepted range, and
-        rounded to 0.1 cm; a grid; the corners; the examples; the training rows of neighbors; and,
-        for trees, both sides of each split and of some decision boundaries.
+        Rows spread over the usual and the accepted range; decimal numbers as people write them and
+        as programs compute them; one column at a time from end to end, corners, rows far out and
+        tiny numbers; the examples; the edges of each fitted part with their neighbours; and pairs
+        of neighbours between which the answer changes.
 
     Raises:
         Exception: whatever the estimator raises for a row that it cannot answer.
     """
     rng = np.random.default_rng(seed)
-    low, high = ranges.T
-    corners = [sorted({*ACCEPTED, *limits}) for limits in ranges.tolist()]
+    count = len(domain.usual)
+    share = min(1.0, FULL_COLUMNS / count)
+    number = max(LEAST_ROWS, int(SPREAD_ROWS * share))
+    pool = _spread(domain.usual, number, rng)
     found = [
-        rng.uniform(low, high, (RANDOM_ROWS, 4)),
-        rng.uniform(*ACCEPTED, (RANDOM_ROWS, 4)),
-        rng.uniform(low, high, (MEASURED_ROWS, 4)).round(1),
-        np.array(list(product(*np.linspace(low, high, GRID_STEPS).T))),
-        np.array(list(product(*corners))),
+        pool,
+        _spread(domain.accepted, number // 2, rng),
+        _decimals(domain, number, rng),
+        _one_at_a_time(domain, pool, number, rng),
+        _corners(domain, number // 8, rng),
+        _far(domain, pool, number // 4, rng),
+        _tiny(pool, number // 16, rng),
         examples,
+        *(rows[:number] for rows in _training_rows(estimator, count)),
+        edge_rows(estimator, pool, rng),
     ]
-    stored = [vars(part).get("_fit_X") for part in parts_of(estimator)]
-    found += [rows[:RANDOM_ROWS] for rows in stored if np.shape(rows)[1:] == (4,)]
-    if has_trees(estimator):
-        found += [_split_rows(estimator, ranges, rng), _boundary_rows(estimator, ranges, rng)]
-    rows: Floats = np.vstack(found).clip(*ACCEPTED)
-    return rows
+    if domain.missing is not None:
+        found.append(_missing(pool, domain.missing, rng))
+    start = domain.clip(np.vstack([pool, found[2]]))
+    one, other = step_rows(estimator, start, domain.usual, domain.accepted, rng)
+    return Sample(domain.clip(np.vstack([*found, one, other])), len(one))
 
 
-def _trees(estimator: object) -> Iterator[tuple[NDArray[Any], ...]]:
-    """Yield feature (negative in a leaf), threshold, left and right child of each tree's nodes."""
+def _spread(limits: Rows, number: int, rng: np.random.Generator) -> Rows:
+    """Spread rows evenly, by a Sobol sequence."""
+    low, high = limits.T
+    points = qmc.Sobol(len(limits), rng=rng).random_base2(int(np.ceil(np.log2(number))))
+    spread: Rows = low + points[:number] * (high - low)
+    return spread
+
+
+def _decimals(domain: Domain, number: int, rng: np.random.Generator) -> Rows:
+    """Return numbers of two or three digits, half of them as computed: with a rounding error."""
+    low, high = domain.usual.T
+    size = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+    digits = 1 - np.floor(np.log10(size))  # behind the point
+    units = 10.0 ** np.abs(digits)
+    whole, offset = np.rint(rng.uniform(low, high, (2, 2 * number, len(low))) * 10.0**digits)
+    plain = np.where(digits > 0, whole / units, whole * units)
+    offset = np.where(digits > 0, offset / units, offset * units)
+    with np.errstate(over="ignore"):
+        ways = [
+            whole * np.where(digits > 0, 1 / units, units),  # 17 * 0.1
+            plain / 2.54 * 2.54,
+            (plain + offset) - offset,
+            plain * 10 * 0.1,
+            plain.astype(np.float32).astype(np.float64),
+        ]
+    chosen = np.choose(rng.integers(len(ways), size=plain.shape), ways)
+    return np.vstack([plain[:number], chosen[number:]])
+
+
+def _one_at_a_time(domain: Domain, pool: Rows, number: int, rng: np.random.Generator) -> Rows:
+    """Move each column from end to end of the usual and the accepted range, from a row."""
+    count = len(domain.usual)
+    points = max(2, number // count // 2)
+    column = np.repeat(np.arange(count), 2 * points)
+    place = np.tile(np.linspace(0.0, 1.0, points), 2 * count)
+    limits = np.concatenate([domain.usual, domain.accepted], axis=1).reshape(-1, 2)
+    low, high = np.repeat(limits, points, axis=0).T
+    rows = np.repeat(pool[rng.integers(len(pool), size=count)], 2 * points, axis=0)
+    rows[np.arange(len(rows)), column] = low + (high - low) * place
+    return rows[rng.permutation(len(rows))[: 2 * number]]
+
+
+def _corners(domain: Domain, number: int, rng: np.random.Generator) -> Rows:
+    """Return rows whose numbers are all limits, of the usual or of the accepted range."""
+    limits = np.concatenate([domain.usual, domain.accepted], axis=1)
+    columns = np.arange(len(limits))
+    return limits[columns, rng.integers(4, size=(number, len(limits)))]
+
+
+def _far(domain: Domain, pool: Rows, number: int, rng: np.random.Generator) -> Rows:
+    """Move rows out of the usual range, by distances of all magnitudes up to the accepted limits.
+
+    One column in half of the rows, and all of them in the other half.
+    """
+    (low, high), (least, most) = domain.usual.T, domain.accepted.T
+    rows = pool[rng.integers(len(pool), size=number)]
+    up = rng.random(rows.shape) < 0.5
+    room = np.maximum(np.where(up, most - high, low - least), 0.0)
+    size = np.maximum(high - low, np.finfo(np.float64).tiny)
+    smaller = np.minimum(size / np.maximum(room, size), 1.0) ** rng.random(rows.shape)
+    moved = np.where(up, high + room * smaller, low - room * smaller)
+    one = np.arange(len(low)) == rng.integers(len(low), size=(number, 1))
+    return np.where(one | (np.arange(number) % 2 == 0)[:, np.newaxis], moved, rows)
+
+
+def _tiny(pool: Rows, number: int, rng: np.random.Generator) -> Rows:
+    """Put zeros of both signs and the smallest numbers into one column, some, or all of them."""
+    rows = pool[rng.integers(len(pool), size=number)]
+    numbers = rng.choice([*TINY, *np.negative(TINY)], size=rows.shape)
+    return np.where(rng.random(rows.shape) < rng.random((number, 1)), numbers, rows)
+
+
+def _missing(pool: Rows, missing: NDArray[np.bool_], rng: np.random.Generator) -> Rows:
+    """Leave out numbers of the columns that may be missing: one column, some, or all of them."""
+    rows = pool[: len(pool) // 2]
+    left_out = rng.random(rows.shape) < rng.random((len(rows), 1))
+    return np.where(left_out & missing, np.nan, rows)
+
+
+def _training_rows(estimator: object, count: int) -> Iterator[Rows]:
+    """Yield the training rows that parts keep."""
     for part in parts_of(estimator):
-        tree = vars(part).get("tree_")
-        if isinstance(tree, Tree):
-            yield tree.feature, tree.threshold, tree.children_left, tree.children_right
-        elif isinstance(part, TreePredictor):
-            nodes = part.nodes
-            feature = np.where(nodes["is_leaf"], -1, nodes["feature_idx"])
-            yield feature, nodes["num_threshold"], nodes["left"], nodes["right"]
-
-
-def _split_rows(estimator: object, ranges: Floats, rng: np.random.Generator) -> Floats:
-    """Choose rows on each split, and on the nearest numbers to both sides of it.
-
-    Each split has six rows: its threshold with both neighbors, in float64 and rounded to float32,
-    because scikit-learn's trees compare a float32 row with a float64 threshold. The other features
-    are random within the box of the rows that reach the split; an error would not show elsewhere.
-    """
-    boxes = [_boxes(tree, ranges) for tree in _trees(estimator)]
-    feature, threshold, low, high = (np.concatenate(part) for part in zip(*boxes, strict=True))
-    if len(feature) > MAX_SPLITS:
-        drawn = rng.choice(len(feature), MAX_SPLITS, replace=False)
-        feature, threshold, low, high = feature[drawn], threshold[drawn], low[drawn], high[drawn]
-    values = [
-        np.nextafter(exact, side).astype(np.float64)
-        for exact in (threshold, threshold.astype(np.float32))
-        for side in (exact, exact.dtype.type(-np.inf), exact.dtype.type(np.inf))
-    ]
-    rows = np.repeat(rng.uniform(low, high)[np.newaxis], len(values), axis=0)
-    rows[:, np.arange(len(feature)), feature] = values
-    return rows.reshape(-1, 4)
-
-
-def _boxes(tree: tuple[NDArray[Any], ...], ranges: Floats) -> tuple[NDArray[Any], ...]:
-    """Return feature (m,), threshold (m,), and lowest and highest row (m, 4) of a tree's splits.
-
-    After a step that adds or removes features, the tree's features are not those of the rows. Such
-    a tree is left to `_boundary_rows`.
-    """
-    feature, threshold, left, right = tree
-    low = np.tile(ranges[:, 0], (len(feature), 1))
-    high = np.tile(ranges[:, 1], (len(feature), 1))
-    inner = np.flatnonzero((feature >= 0) & (feature < 4))
-    for node in inner:  # parents come before their children
-        split = feature[node]
-        for child in (left[node], right[node]):
-            low[child], high[child] = low[node], high[node]
-        high[left[node], split] = min(high[node, split], threshold[node])
-        low[right[node], split] = max(low[node, split], threshold[node])
-    return feature[inner], threshold[inner], low[inner], np.maximum(low, high)[inner]
-
-
-def _boundary_rows(estimator: ClassifierMixin, ranges: Floats, rng: np.random.Generator) -> Floats:
-    """Bisect between pairs of random rows until they are neighbors with different answers.
-
-    After a step such as a scaler, the thresholds of a tree are not values of the rows. The answers
-    show where its decision boundaries are. The second half of the rows are the other sides.
-    """
-    answer = getattr(estimator, "predict_proba", estimator.predict)
-    low, high = rng.uniform(ranges[:, 0], ranges[:, 1], (2, BOUNDARIES, 4))
-    first = np.asarray(answer(low)).reshape(BOUNDARIES, -1)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        same = (np.asarray(answer(middle)).reshape(BOUNDARIES, -1) == first).all(axis=1)
-        low[same], high[~same] = middle[same], middle[~same]
-    return np.vstack([low, high])
+        rows = vars(part).get("_fit_X")
+        if np.shape(rows)[1:] == (count,):
+            yield np.asarray(rows, dtype=np.float64)

@@ -10,7 +10,7 @@ from iris_api.store.entry import Entry, damaged
 from iris_api.store.metadata import Example
 
 TOLERANCE = 1e-5
-"""Largest absolute difference of a probability, as in `iris_api/compiling/proof.py`."""
+"""Largest absolute difference of a probability: that of models in float32, of earlier versions."""
 
 
 def record_example(estimator: Any, rows: NDArray[np.float64]) -> Example:

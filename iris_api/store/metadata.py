@@ -81,10 +81,20 @@ class Signature(_Record):
 class Proof(_Record):
     """What a compiled model was compared with scikit-learn on, and how closely both agreed."""
 
-    precision: Literal["float64", "float32"] = Field(description="dtype of the model's rows")
+    precision: Literal["float64", "float32"] = Field(
+        default="float64", description="dtype of the model's rows"
+    )
     rows: int = Field(description="number of rows compared")
-    ties: int = Field(description="rows with another label whose scores float32 cannot tell apart")
+    steps: int = Field(
+        default=0, description="pairs of neighbouring numbers between which the answer steps"
+    )
+    ties: int = Field(
+        description="rows with another answer, because rounding alone decides between two labels"
+    )
     largest_difference: float = Field(description="largest, of a probability, or 0.0 without any")
+    domain: list[list[float]] = Field(
+        default=[], description="least and greatest number compared in each column"
+    )
     versions: dict[str, str] = Field(description="version of each package that took part")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from iris_api.errors import one_line
@@ -67,6 +68,8 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
         labels=estimator.classes_.tolist(),
     )
     features = tuple(plain_name(name) for name, _, _ in flavor.columns)
+    examples = read_examples(directory, features)
+    _check_answers(estimator, examples)
     return Vetted(
         estimator=estimator,
         schema=schema,
@@ -74,7 +77,7 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
         signature=flavor.signature,
         sklearn_version=flavor.sklearn_version,
         profile=TrainingProfile.read(directory),
-        examples=read_examples(directory, features),
+        examples=examples,
         skops=skops,
     )
 
@@ -140,6 +143,52 @@ def _check_classifier(estimator: Any, features: Sequence[str]) -> None:
     # scikit-learn sorts them, and finds labels in them by bisection.
     if labels != sorted(set(labels)):
         raise VettingError("the model's classes are not sorted and unique; train it again")
+
+
+def _check_answers(estimator: Any, rows: NDArray[np.float64]) -> None:
+    """Reject a classifier whose parts or answers do not fit its classes, by a few rows."""
+    for part in integrity.reachable(estimator):
+        if isinstance(part, LinearClassifierMixin) and "coef_" in vars(part):
+            _check_coefficients(part)
+    classes = np.asarray(estimator.classes_)
+    found: dict[str, NDArray[Any]] = {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for method in ("predict", "predict_proba", "decision_function"):
+                if hasattr(estimator, method):
+                    found[method] = np.asarray(getattr(estimator, method)(rows))
+    except Exception as error:
+        raise VettingError(
+            f"the model does not answer a row of numbers: {type(error).__name__}: "
+            f"{one_line(error, 160)}; train one that does, on the columns of the signature alone"
+        ) from error
+    if not np.isin(found["predict"], classes).all():
+        raise VettingError("the model predicts labels that are not its classes; train it again")
+    for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
+        numbers = found.get(method, np.zeros(()))
+        if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
+            raise VettingError(
+                f"the model gives {name} that are not finite numbers, for {rows[0].tolist()} or "
+                "another row of its example; train it again on data of this kind"
+            )
+    shape = found.get("predict_proba", np.zeros((len(rows), len(classes)))).shape
+    if shape != (len(rows), len(classes)):
+        raise VettingError(
+            f"the model has {len(classes)} classes, and its probabilities for {len(rows)} rows "
+            f"have the shape {shape}; train it again"
+        )
+
+
+def _check_coefficients(part: Any) -> None:
+    classes = len(part.classes_)
+    expected = (1 if classes == 2 else classes, part.n_features_in_)
+    if np.shape(part.coef_) != expected or np.size(part.intercept_) not in (1, expected[0]):
+        raise VettingError(
+            f"{type(part).__name__} has coefficients of the shape {np.shape(part.coef_)} and "
+            f"{np.size(part.intercept_)} intercepts for {classes} classes and {expected[1]} "
+            "columns; train it again"
+        )
 
 
 def _check_order(columns: list[Any], features: Sequence[str]) -> None:

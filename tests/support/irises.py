@@ -26,8 +26,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from iris_api.compiling import sampling
 from iris_api.compiling.conversion import Compiled, compile_model
+from iris_api.compiling.sampling import Domain, Sample, sample_rows
 from iris_api.schema import FEATURES
 from iris_api.vetting.estimator import Vetted
 from iris_api.vetting.training_profile import TrainingProfile
@@ -175,9 +175,11 @@ def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = No
     )
 
 
-def sample_iris(estimator: ClassifierMixin) -> NDArray[np.float64]:
+def sample_iris(estimator: ClassifierMixin, missing: bool = False) -> Sample:
     """Choose the rows of the proof of an estimator that was fitted on the iris rows."""
-    return sampling.sample_rows(estimator, RANGES, ROWS[:0], seed=0)
+    accepted = np.tile(IRIS_RANGE, (4, 1))
+    domain = Domain(RANGES, accepted, np.full(4, fill_value=True) if missing else None)
+    return sample_rows(estimator, domain, ROWS[:0], seed=0)
 
 
 def compile_iris(

@@ -1,0 +1,131 @@
+"""Pairs of neighbouring rows between which an answer steps.
+
+Every line between two rows is bisected at once, so that a step of the bisection costs one call. The
+half with the larger change is kept: it has the step, once what is smooth has become small.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float64]
+Values = Callable[[Rows], NDArray[np.float64]]
+
+LINES = 512
+"""Most lines of each of the four kinds: random or along an axis, of labels or of probabilities."""
+
+SCANNED = 4096
+"""Rows that are asked along axes, to find between which of them an answer changes."""
+
+ARITHMETIC_STEPS = 12
+"""Steps that halve distances. Those after them halve how many numbers lie between the ends, which
+also ends near zero, where numbers are dense."""
+
+STEPS = 80
+"""Most steps: 64 halve all numbers that there are down to two neighbours."""
+
+
+def bisect(low: Rows, high: Rows, values: Values) -> tuple[Rows, Rows]:
+    """Bring the ends of m lines to neighbours, and keep between them what changes most.
+
+    Args:
+        low: (m, n), one end of each line.
+        high: (m, n), the other end.
+        values: What changes: returns (m, k) for rows (m, n).
+    """
+    if not len(low):  # estimators reject an array without rows
+        return low, high
+    low, high = low.copy(), high.copy()
+    at_low, at_high = values(low), values(high)
+    for step in range(STEPS):
+        middle = _middle(low, high, step)
+        if ((middle == low).all(axis=1) | (middle == high).all(axis=1)).all():
+            break
+        at_middle = values(middle)
+        upper = _change(at_low, at_middle) < _change(at_middle, at_high)
+        low[upper], at_low[upper] = middle[upper], at_middle[upper]
+        high[~upper], at_high[~upper] = middle[~upper], at_middle[~upper]
+    return low, high
+
+
+def step_rows(
+    estimator: Any, pool: Rows, usual: Rows, accepted: Rows, rng: np.random.Generator
+) -> tuple[Rows, Rows]:
+    """Return pairs of neighbours between which the label or a probability changes.
+
+    Args:
+        estimator: A fitted classifier.
+        pool: (m, n), rows to begin with.
+        usual: (n, 2), minimum and maximum of each column in three of four lines along an axis.
+        accepted: (n, 2), the same in the others.
+        rng: What chooses lines.
+    """
+    starts, ends = _along_axes(pool, usual, accepted, rng)
+    random = rng.integers(len(pool), size=(2, 4 * LINES))
+    found = []
+    for values in _answers(estimator):
+        at_start, at_end, at_pool = values(starts), values(ends), values(pool)
+        lines = (
+            (starts, ends, _change(at_start, at_end)),
+            (*pool[random], _change(*at_pool[random])),
+        )
+        for low_ends, high_ends, change in lines:
+            changing = np.flatnonzero(change)
+            chosen = rng.permutation(changing)[:LINES]
+            found.append(bisect(low_ends[chosen], high_ends[chosen], values))
+    lows, highs = zip(*found, strict=True)
+    return np.vstack(lows), np.vstack(highs)
+
+
+def _answers(estimator: Any) -> list[Values]:
+    """Return what is bisected: the place of the label, and the numbers behind it if there are."""
+
+    def places(rows: Rows) -> Rows:
+        found = np.asarray(estimator.predict(rows))[:, np.newaxis] == estimator.classes_
+        return np.asarray(found.argmax(axis=1)[:, np.newaxis], dtype=np.float64)
+
+    def numbers(rows: Rows) -> Rows:
+        probable = hasattr(estimator, "predict_proba")
+        found = estimator.predict_proba(rows) if probable else estimator.decision_function(rows)
+        return np.asarray(found, dtype=np.float64).reshape(len(rows), -1)
+
+    known = hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
+    return [places, numbers] if known else [places]
+
+
+def _along_axes(
+    pool: Rows, usual: Rows, accepted: Rows, rng: np.random.Generator
+) -> tuple[Rows, Rows]:
+    """Return the ends of pieces of lines, each along one axis through a row."""
+    columns = len(usual)
+    count = max(LINES // 2, columns)
+    points = int(np.clip(SCANNED // count, 3, 16))
+    rows = np.repeat(pool[rng.integers(len(pool), size=count)], points, axis=0)
+    column = rng.permutation(np.arange(count) % columns)
+    low, high = np.where(rng.random((count, 1)) < 0.75, usual[column], accepted[column]).T
+    place = np.linspace(0.0, 1.0, points)
+    numbers = low[:, np.newaxis] + (high - low)[:, np.newaxis] * place
+    rows[np.arange(len(rows)), np.repeat(column, points)] = numbers.ravel()
+    lines = rows.reshape(count, points, columns)
+    return lines[:, :-1].reshape(-1, columns), lines[:, 1:].reshape(-1, columns)
+
+
+def _change(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # infinite minus infinite
+        change: Rows = np.nan_to_num(np.abs(one - other)).max(axis=1)
+    return change
+
+
+def _middle(low: Rows, high: Rows, step: int) -> Rows:
+    if step < ARITHMETIC_STEPS:
+        return low / 2 + high / 2
+    one, other = _ordered(low), _ordered(high)
+    return _ordered((one & other) + ((one ^ other) >> 1)).view(np.float64)
+
+
+def _ordered(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    """Return integers in the order of the numbers, one after the other; and the way back."""
+    bits = numbers.view(np.int64)
+    return bits ^ ((bits >> 63) & np.int64(2**63 - 1))

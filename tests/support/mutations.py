@@ -1,0 +1,260 @@
+"""Compiled graphs with one mistake each, as a wrong converter or a wrong runtime would make it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+Mutation = Callable[[ModelProto, np.random.Generator], Iterator[ModelProto]]
+
+BRANCH_LT = 1
+BY_DEFINITION = {"Clip": "Identity", "Softmax": "Identity", "Relu": "Identity", "Tanh": "Erf"}
+OTHER_COMPARISON = {"Greater": "GreaterOrEqual", "Less": "LessOrEqual"}
+
+
+def mutants(model: ModelProto, each: int) -> Iterator[tuple[str, ModelProto]]:
+    """Yield the name of a mistake and the graph that has it, up to `each` graphs of a mistake."""
+    for name, mutate in MUTATIONS.items():
+        rng = np.random.default_rng(0)
+        for _, mutant in zip(range(each), mutate(model, rng), strict=False):
+            yield name, mutant
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def _nodes(model: ModelProto, *kinds: str) -> list[int]:
+    return [place for place, node in enumerate(model.graph.node) if node.op_type in kinds]
+
+
+def _attribute(node: NodeProto, name: str) -> NDArray[Any]:
+    found = next(each for each in node.attribute if each.name == name)
+    return np.array(
+        numpy_helper.to_array(found.t) if found.type == AttributeProto.TENSOR else found.ints
+    )
+
+
+def _set(node: NodeProto, name: str, values: Any) -> None:
+    found = next((each for each in node.attribute if each.name == name), None)
+    if found is None:
+        node.attribute.append(helper.make_attribute(name, values))
+    elif found.type == AttributeProto.TENSOR:
+        found.t.CopyFrom(numpy_helper.from_array(values, found.t.name))
+    else:
+        found.CopyFrom(helper.make_attribute(name, values))
+
+
+def _constants(model: ModelProto, least: int = 1) -> list[int]:
+    return [
+        place
+        for place, tensor in enumerate(model.graph.initializer)
+        if tensor.data_type == TensorProto.DOUBLE and int(np.prod(tensor.dims)) >= least
+    ]
+
+
+def _with_constant(
+    model: ModelProto, place: int, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> ModelProto:
+    mutant = _copy(model)
+    tensor = mutant.graph.initializer[place]
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
+    return mutant
+
+
+def _of_trees(
+    change: Callable[[NodeProto, np.random.Generator, bool], Iterator[tuple[str, Any]]],
+) -> Mutation:
+    """Make a mutation that changes attributes of a node of trees, which may round its rows."""
+
+    def mutate(model: ModelProto, rng: np.random.Generator) -> Iterator[ModelProto]:
+        floats = {
+            node.output[0]
+            for node in model.graph.node
+            if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT
+        }
+        rounded = {
+            node.output[0]
+            for node in model.graph.node
+            if node.op_type == "Cast" and node.input[0] in floats
+        }
+        for place in _nodes(model, "TreeEnsemble"):
+            node = model.graph.node[place]
+            for name, values in change(node, rng, node.input[0] in rounded):
+                mutant = _copy(model)
+                _set(mutant.graph.node[place], name, values)
+                yield mutant
+
+    return mutate
+
+
+def _real_splits(node: NodeProto) -> NDArray[np.intp]:
+    """Return the nodes of trees whose branches are not the same leaf."""
+    names = ("nodes_trueleafs", "nodes_falseleafs", "nodes_truenodeids", "nodes_falsenodeids")
+    left_leaf, right_leaf, left, right = (_attribute(node, name) for name in names)
+    return np.flatnonzero((left_leaf != right_leaf) | (left != right))
+
+
+def _move_split(
+    node: NodeProto, rng: np.random.Generator, rounded: bool
+) -> Iterator[tuple[str, Any]]:
+    splits = _attribute(node, "nodes_splits")
+    for place in rng.permutation(_real_splits(node)):
+        for side in (-np.inf, np.inf):
+            moved = splits.copy()
+            if rounded:  # to the next number that a float32 can have, or before it
+                down = np.float32(splits[place])
+                down = down if down <= splits[place] else np.nextafter(down, np.float32(-np.inf))
+                up = float(np.nextafter(down, np.float32(np.inf)))
+                moved[place] = up if side > 0 else np.nextafter(float(down), -np.inf)
+            else:
+                moved[place] = np.nextafter(splits[place], side)
+            yield "nodes_splits", moved
+
+
+def _turn_tie(
+    node: NodeProto, rng: np.random.Generator, rounded: bool
+) -> Iterator[tuple[str, Any]]:
+    modes, splits = _attribute(node, "nodes_modes"), _attribute(node, "nodes_splits")
+    for place in rng.permutation(_real_splits(node)):
+        if not rounded or np.float32(splits[place]) == splits[place]:
+            turned = modes.copy()
+            turned[place] = BRANCH_LT
+            yield "nodes_modes", turned
+
+
+def _turn_missing(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[tuple[str, Any]]:
+    missing = _attribute(node, "nodes_missing_value_tracks_true")
+    for place in rng.permutation(_real_splits(node)):
+        turned = missing.copy()
+        turned[place] = 1 - turned[place]
+        yield "nodes_missing_value_tracks_true", turned.tolist()
+
+
+def _change_leaf(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[tuple[str, Any]]:
+    weights = _attribute(node, "leaf_weights")
+    for place in rng.permutation(len(weights)):
+        changed = weights.copy()
+        changed[place] += 1e-6
+        yield "leaf_weights", changed
+
+
+def _move_leaf(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[tuple[str, Any]]:
+    targets, weights = _attribute(node, "leaf_targetids"), _attribute(node, "leaf_weights")
+    if targets.max() > 0:
+        for place in rng.permutation(np.flatnonzero(weights)):
+            moved = targets.copy()
+            moved[place] = (moved[place] + 1) % (targets.max() + 1)
+            yield "leaf_targetids", moved.tolist()
+
+
+def _swap_classes(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    mutant = _copy(model)
+    last = next(node for node in mutant.graph.node if node.output[0] == "label")
+    last.op_type = "LabelEncoder"
+    last.domain = "ai.onnx.ml"
+    last.attribute.append(helper.make_attribute("keys_int64s", [0, 1, 2]))
+    last.attribute.append(helper.make_attribute("values_int64s", [1, 0, 2]))
+    yield mutant
+
+
+def _swap_columns(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    mutant = _copy(model)
+    for node in mutant.graph.node:
+        node.input[:] = ["swapped" if name == "rows" else name for name in node.input]
+    mutant.graph.initializer.append(numpy_helper.from_array(np.array([0, 1, 3, 2]), "order"))
+    mutant.graph.node.insert(0, helper.make_node("Gather", ["rows", "order"], ["swapped"], axis=1))
+    yield mutant
+
+
+def _round_weights(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    for place in _constants(model, least=2):
+        values = numpy_helper.to_array(model.graph.initializer[place])
+        if not np.array_equal(values, values.astype(np.float32)):
+            yield _with_constant(model, place, lambda all_: all_.astype(np.float32).astype(float))
+
+
+def _alter_constant(model: ModelProto, rng: np.random.Generator) -> Iterator[ModelProto]:
+    for place in rng.permutation(_constants(model)):
+        yield _with_constant(model, int(place), lambda all_: all_ * (1 + 1e-6))
+
+
+def _drop_intercept(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    for place in _nodes(model, "Gemm"):
+        names = [tensor.name for tensor in model.graph.initializer]
+        constant = names.index(model.graph.node[place].input[2])
+        if numpy_helper.to_array(model.graph.initializer[constant]).any():
+            yield _with_constant(model, constant, np.zeros_like)
+
+
+def _round_rows(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    """Round to float32 what is not to be rounded, or the other way round."""
+    mutant = _copy(model)
+    casts = [node for node in mutant.graph.node if node.op_type == "Cast"]
+    floats = [node for node in casts if node.attribute[0].i == TensorProto.FLOAT]
+    for node in floats:
+        node.attribute[0].i = TensorProto.DOUBLE
+    if not floats:
+        for node in mutant.graph.node:
+            node.input[:] = ["rounded" if name == "rows" else name for name in node.input]
+        for source, result, kind in (("float", "rounded", 11), ("rows", "float", 1)):
+            mutant.graph.node.insert(0, helper.make_node("Cast", [source], [result], to=kind))
+    yield mutant
+
+
+def _replace_operator(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    """Leave out a clip, a normalisation or an activation."""
+    for place in _nodes(model, *BY_DEFINITION):
+        mutant = _copy(model)
+        node = mutant.graph.node[place]
+        node.op_type = BY_DEFINITION[node.op_type]
+        del node.input[1:], node.attribute[:]
+        yield mutant
+
+
+def _leave_out_division(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    for place in _nodes(model, "Div"):
+        mutant = _copy(model)
+        node = mutant.graph.node[place]
+        node.op_type = "Identity"
+        del node.input[1:]
+        yield mutant
+
+
+def _turn_comparison(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    for place in _nodes(model, *OTHER_COMPARISON):
+        if model.graph.node[place].input[0] == "rows":  # scores on a limit are ties
+            mutant = _copy(model)
+            node = mutant.graph.node[place]
+            node.op_type = OTHER_COMPARISON[node.op_type]
+            yield mutant
+
+
+def _choose_last(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    for place in _nodes(model, "ArgMax"):
+        mutant = _copy(model)
+        _set(mutant.graph.node[place], "select_last_index", 1)
+        yield mutant
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "a split is moved": _of_trees(_move_split),
+    "a tie of a split is turned": _of_trees(_turn_tie),
+    "missing values go the other way": _of_trees(_turn_missing),
+    "a leaf is off by 1e-6": _of_trees(_change_leaf),
+    "a leaf is of another class": _of_trees(_move_leaf),
+    "classes are swapped": _swap_classes,
+    "columns are swapped": _swap_columns,
+    "weights are rounded to float32": _round_weights,
+    "a constant is off by 1e-6": _alter_constant,
+    "an intercept is dropped": _drop_intercept,
+    "rows are rounded": _round_rows,
+    "an operator is left out": _replace_operator,
+    "a normalisation is left out": _leave_out_division,
+    "a comparison is turned": _turn_comparison,
+    "the last of equals is chosen": _choose_last,
+}
