@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float64]
 Values = Callable[[Rows], NDArray[np.float64]]
 
-LINES = 512
+LINES = 384
 """Most lines of each of the four kinds: random or along an axis, of labels or of probabilities."""
 
 SCANNED = 4096
@@ -66,17 +66,19 @@ def step_rows(
     random = rng.integers(len(pool), size=(2, 4 * LINES))
     found = []
     for values in _answers(estimator):
-        at_start, at_end, at_pool = values(starts), values(ends), values(pool)
-        lines = (
-            (starts, ends, _change(at_start, at_end)),
-            (*pool[random], _change(*at_pool[random])),
-        )
-        for low_ends, high_ends, change in lines:
-            changing = np.flatnonzero(change)
-            chosen = rng.permutation(changing)[:LINES]
-            found.append(bisect(low_ends[chosen], high_ends[chosen], values))
+        along = _changing(_change(values(starts), values(ends)), rng)
+        at_pool = values(pool)
+        across = _changing(_change(*at_pool[random]), rng)
+        low = np.vstack([starts[along], pool[random[0, across]]])
+        high = np.vstack([ends[along], pool[random[1, across]]])
+        found.append(bisect(low, high, values))
     lows, highs = zip(*found, strict=True)
     return np.vstack(lows), np.vstack(highs)
+
+
+def _changing(change: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw lines that change."""
+    return rng.permutation(np.flatnonzero(change))[:LINES]
 
 
 def _answers(estimator: Any) -> list[Values]:
@@ -100,7 +102,7 @@ def _along_axes(
 ) -> tuple[Rows, Rows]:
     """Return the ends of pieces of lines, each along one axis through a row."""
     columns = len(usual)
-    count = max(LINES // 2, columns)
+    count = max(256, columns)
     points = int(np.clip(SCANNED // count, 3, 16))
     rows = np.repeat(pool[rng.integers(len(pool), size=count)], points, axis=0)
     column = rng.permutation(np.arange(count) % columns)
