@@ -45,7 +45,7 @@ from support.irises import (
     sample_iris,
     scaled,
 )
-from support.mutations import mutants
+from support.mutations import choose_last, mutants
 
 from iris_api.compiling import edges
 from iris_api.compiling.converters.registry import convert
@@ -56,17 +56,17 @@ from iris_api.model.engines import open_session
 TWO = np.where(IRIS.target == 1, 1, 0)
 
 
-def reference(estimator: Any) -> Reference:
-    """Ask an estimator the rows of its proof; with missing values where it takes them."""
-    missing = isinstance(estimator, HistGradientBoostingClassifier)
+def reference(estimator: Any, *, missing: bool = False) -> Reference:
+    """Ask an estimator the rows of its proof."""
     return ask(estimator, sample_iris(estimator, missing=missing))
 
 
 def survivors(estimator: Any, each: int) -> list[str]:
     """Return the mistakes that the proof of an estimator's graph does not find."""
-    answers = reference(estimator)
+    missing = isinstance(estimator, HistGradientBoostingClassifier)
+    answers = reference(estimator, missing=missing)
     found = []
-    for mistake, model in mutants(convert(estimator), each):
+    for mistake, model in mutants(convert(estimator), each, missing=missing):
         try:
             prove(open_session(model.SerializeToString()), answers)
         except CompileError:
@@ -109,9 +109,19 @@ def test_mistakes_in_many_places_are_found(name: str, labels: NDArray[Any]) -> N
     assert survivors(fit(ESTIMATORS[name], labels), 10) == []
 
 
-def bins(encode: str = "ordinal") -> KBinsDiscretizer:
+@pytest.mark.parametrize("classifier", [forest(), BaggingClassifier(random_state=0)], ids=kind)
+def test_the_other_class_of_a_tied_vote_is_found(classifier: Any) -> None:
+    """Votes are counted, not computed: of two equal ones, the first class is the right one."""
+    estimator = fit(classifier, TWO)
+    model = choose_last(convert(estimator))
+
+    with pytest.raises(CompileError, match="labels differ"):
+        prove(open_session(model.SerializeToString()), reference(estimator))
+
+
+def bins() -> KBinsDiscretizer:
     """Return a step that was wrong beside its edges."""
-    return KBinsDiscretizer(5, encode=encode, quantile_method="averaged_inverted_cdf")
+    return KBinsDiscretizer(5, encode="ordinal", quantile_method="averaged_inverted_cdf")
 
 
 FAULTY = {
@@ -343,7 +353,12 @@ def test_columns_of_all_magnitudes() -> None:
     usual = np.column_stack([training.min(axis=0), training.max(axis=0)])
     start = time.process_time()
 
-    sample = sample_rows(estimator, Domain(usual, 100 * usual), training[:0], seed=0)
+    sample = sample_rows(
+        estimator,
+        Domain(usual, 100 * usual, np.zeros(columns, dtype=np.bool_)),
+        training[:0],
+        seed=0,
+    )
     proof = prove(open_session(convert(estimator).SerializeToString()), ask(estimator, sample))
 
     assert time.process_time() - start < 20

@@ -26,6 +26,9 @@ also ends near zero, where numbers are dense."""
 STEPS = 80
 """Most steps: 64 halve all numbers that there are down to two neighbours."""
 
+NEAR = (1e-11, 1e-7)
+"""Distances beside a step, of its line: beyond the ties of sums, and up to float32's precision."""
+
 
 def bisect(low: Rows, high: Rows, values: Values) -> tuple[Rows, Rows]:
     """Bring the ends of m lines to neighbours, and keep between them what changes most.
@@ -52,8 +55,11 @@ def bisect(low: Rows, high: Rows, values: Values) -> tuple[Rows, Rows]:
 
 def step_rows(
     estimator: Any, pool: Rows, usual: Rows, accepted: Rows, rng: np.random.Generator
-) -> tuple[Rows, Rows]:
+) -> tuple[Rows, Rows, Rows]:
     """Return pairs of neighbours between which the label or a probability changes.
+
+    Where an estimator adds up products, rounding decides about rows on a step. So the third result
+    is rows that are as near as they can be without that.
 
     Args:
         estimator: A fitted classifier.
@@ -64,16 +70,18 @@ def step_rows(
     """
     starts, ends = _along_axes(pool, usual, accepted, rng)
     random = rng.integers(len(pool), size=(2, 4 * LINES))
-    found = []
+    lines = []
     for values in _answers(estimator):
         along = _changing(_change(values(starts), values(ends)), rng)
         at_pool = values(pool)
         across = _changing(_change(*at_pool[random]), rng)
         low = np.vstack([starts[along], pool[random[0, across]]])
         high = np.vstack([ends[along], pool[random[1, across]]])
-        found.append(bisect(low, high, values))
-    lows, highs = zip(*found, strict=True)
-    return np.vstack(lows), np.vstack(highs)
+        lines.append((low, high, *bisect(low, high, values)))
+    low, high, one, other = map(np.vstack, zip(*lines, strict=True))
+    apart = np.geomspace(*NEAR, len(low))[rng.permutation(len(low)), np.newaxis]
+    beside = np.vstack([one + (low - one) * apart, other + (high - other) * apart])
+    return one, other, beside
 
 
 def _changing(change: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:

@@ -87,7 +87,8 @@ def _domain(vetted: Vetted) -> Domain:
         found = [vetted.profile.features[name] for name in vetted.features]
         usual = np.clip([(each.minimum, each.maximum) for each in found], *accepted.T[..., None])
     far = FAR * np.maximum(np.ptp(usual, axis=1), 1.0)[:, np.newaxis] * [-1.0, 1.0]
-    return Domain(usual, np.where(np.isfinite(accepted), accepted, usual + far))
+    missing = np.array([not columns[name].required for name in vetted.features])
+    return Domain(usual, np.where(np.isfinite(accepted), accepted, usual + far), missing)
 
 
 def convert_and_prove(estimator: ClassifierMixin, reference: Reference) -> Compiled:

@@ -35,12 +35,12 @@ class Domain:
     Attributes:
         usual: float64 (n, 2), minimum and maximum of each column in the training rows.
         accepted: float64 (n, 2), minimum and maximum that the service accepts; finite.
-        missing: bool (n,), the columns that may be missing, or None for none of them.
+        missing: bool (n,), the columns that may be missing.
     """
 
     usual: Rows
     accepted: Rows
-    missing: NDArray[np.bool_] | None = None
+    missing: NDArray[np.bool_]
 
     def clip(self, rows: Rows) -> Rows:
         """Return rows of accepted numbers; zeros keep their sign, and NaN remains."""
@@ -107,13 +107,12 @@ def sample_rows(estimator: ClassifierMixin, domain: Domain, examples: Rows, seed
         _tiny(pool, number // 16, rng),
         examples,
         *(rows[:number] for rows in _training_rows(estimator, count)),
-        edge_rows(estimator, pool, rng),
+        edge_rows(estimator, pool, domain.missing, rng),
+        _missing(pool, domain.missing, rng),
     ]
-    if domain.missing is not None:
-        found.append(_missing(pool, domain.missing, rng))
     start = domain.clip(np.vstack([pool, found[2]]))
-    one, other = step_rows(estimator, start, domain.usual, domain.accepted, rng)
-    return Sample(domain.clip(np.vstack([*found, one, other])), len(one))
+    one, other, beside = step_rows(estimator, start, domain.usual, domain.accepted, rng)
+    return Sample(domain.clip(np.vstack([*found, beside, one, other])), len(one))
 
 
 def _spread(limits: Rows, number: int, rng: np.random.Generator) -> Rows:

@@ -175,10 +175,10 @@ def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = No
     )
 
 
-def sample_iris(estimator: ClassifierMixin, missing: bool = False) -> Sample:
+def sample_iris(estimator: ClassifierMixin, *, missing: bool = False) -> Sample:
     """Choose the rows of the proof of an estimator that was fitted on the iris rows."""
     accepted = np.tile(IRIS_RANGE, (4, 1))
-    domain = Domain(RANGES, accepted, np.full(4, fill_value=True) if missing else None)
+    domain = Domain(RANGES, accepted, np.full(4, missing))
     return sample_rows(estimator, domain, ROWS[:0], seed=0)
 
 

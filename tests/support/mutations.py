@@ -9,14 +9,17 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, num
 
 Mutation = Callable[[ModelProto, np.random.Generator], Iterator[ModelProto]]
 
+MISSING = "missing values go the other way"
 BRANCH_LT = 1
 BY_DEFINITION = {"Clip": "Identity", "Softmax": "Identity", "Relu": "Identity", "Tanh": "Erf"}
 OTHER_COMPARISON = {"Greater": "GreaterOrEqual", "Less": "LessOrEqual"}
 
 
-def mutants(model: ModelProto, each: int) -> Iterator[tuple[str, ModelProto]]:
+def mutants(model: ModelProto, each: int, *, missing: bool) -> Iterator[tuple[str, ModelProto]]:
     """Yield the name of a mistake and the graph that has it, up to `each` graphs of a mistake."""
     for name, mutate in MUTATIONS.items():
+        if name == MISSING and not missing:
+            continue
         rng = np.random.default_rng(0)
         for _, mutant in zip(range(each), mutate(model, rng), strict=False):
             yield name, mutant
@@ -128,8 +131,10 @@ def _turn_tie(
 
 
 def _turn_missing(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[tuple[str, Any]]:
+    """Turn the roots of trees: below them, no row without the number may come to a split."""
     missing = _attribute(node, "nodes_missing_value_tracks_true")
-    for place in rng.permutation(_real_splits(node)):
+    roots = np.intersect1d(_attribute(node, "tree_roots"), _real_splits(node))
+    for place in rng.permutation(roots):
         turned = missing.copy()
         turned[place] = 1 - turned[place]
         yield "nodes_missing_value_tracks_true", turned.tolist()
@@ -180,7 +185,9 @@ def _round_weights(model: ModelProto, _: np.random.Generator) -> Iterator[ModelP
 
 def _alter_constant(model: ModelProto, rng: np.random.Generator) -> Iterator[ModelProto]:
     for place in rng.permutation(_constants(model)):
-        yield _with_constant(model, int(place), lambda all_: all_ * (1 + 1e-6))
+        yield _with_constant(
+            model, int(place), lambda all_: np.where(all_, all_ * (1 + 1e-6), 1e-6)
+        )
 
 
 def _drop_intercept(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
@@ -234,17 +241,18 @@ def _turn_comparison(model: ModelProto, _: np.random.Generator) -> Iterator[Mode
             yield mutant
 
 
-def _choose_last(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+def choose_last(model: ModelProto) -> ModelProto:
+    """Choose the last of equal classes instead of the first, as it would differ in votes alone."""
+    mutant = _copy(model)
     for place in _nodes(model, "ArgMax"):
-        mutant = _copy(model)
         _set(mutant.graph.node[place], "select_last_index", 1)
-        yield mutant
+    return mutant
 
 
 MUTATIONS: dict[str, Mutation] = {
     "a split is moved": _of_trees(_move_split),
     "a tie of a split is turned": _of_trees(_turn_tie),
-    "missing values go the other way": _of_trees(_turn_missing),
+    MISSING: _of_trees(_turn_missing),
     "a leaf is off by 1e-6": _of_trees(_change_leaf),
     "a leaf is of another class": _of_trees(_move_leaf),
     "classes are swapped": _swap_classes,
@@ -256,5 +264,4 @@ MUTATIONS: dict[str, Mutation] = {
     "an operator is left out": _replace_operator,
     "a normalisation is left out": _leave_out_division,
     "a comparison is turned": _turn_comparison,
-    "the last of equals is chosen": _choose_last,
 }
