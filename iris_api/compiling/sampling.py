@@ -145,16 +145,15 @@ def _decimals(domain: Domain, number: int, rng: np.random.Generator) -> Rows:
 
 
 def _one_at_a_time(domain: Domain, pool: Rows, number: int, rng: np.random.Generator) -> Rows:
-    """Move each column from end to end of the usual and the accepted range, from a row."""
-    count = len(domain.usual)
-    points = max(2, number // count // 2)
-    column = np.repeat(np.arange(count), 2 * points)
-    place = np.tile(np.linspace(0.0, 1.0, points), 2 * count)
-    limits = np.concatenate([domain.usual, domain.accepted], axis=1).reshape(-1, 2)
-    low, high = np.repeat(limits, points, axis=0).T
-    rows = np.repeat(pool[rng.integers(len(pool), size=count)], 2 * points, axis=0)
-    rows[np.arange(len(rows)), column] = low + (high - low) * place
-    return rows[rng.permutation(len(rows))[: 2 * number]]
+    """Move one column from end to end of the usual and of the accepted range, from a row."""
+    columns = rng.permutation(len(domain.usual))[: number // 2]
+    points = number // len(columns)
+    limits = np.concatenate([domain.usual[columns], domain.accepted[columns]])
+    place = np.linspace(0.0, 1.0, points)
+    moved = limits[:, :1] + np.ptp(limits, axis=1)[:, np.newaxis] * place
+    rows = np.repeat(pool[rng.integers(len(pool), size=len(limits))], points, axis=0)
+    rows[np.arange(len(rows)), np.repeat(np.tile(columns, 2), points)] = moved.ravel()
+    return rows
 
 
 def _corners(domain: Domain, number: int, rng: np.random.Generator) -> Rows:
@@ -190,8 +189,8 @@ def _tiny(pool: Rows, number: int, rng: np.random.Generator) -> Rows:
 def _missing(pool: Rows, missing: NDArray[np.bool_], rng: np.random.Generator) -> Rows:
     """Leave out numbers of the columns that may be missing: one column, some, or all of them."""
     rows = pool[: len(pool) // 2]
-    left_out = rng.random(rows.shape) < rng.random((len(rows), 1))
-    return np.where(left_out & missing, np.nan, rows)
+    left_out = (rng.random(rows.shape) < rng.random((len(rows), 1))) & missing
+    return np.where(left_out, np.nan, rows)[left_out.any(axis=1)]
 
 
 def _training_rows(estimator: object, count: int) -> Iterator[Rows]:
