@@ -117,8 +117,9 @@ class _Nodes:
             if not len(box):
                 break
             split, limit = self.feature[above], self.threshold[above]
-            left = self.left[above] == nodes
-            for side, bound, nearer in ((left, high, np.minimum), (~left, low, np.maximum)):
+            left, right = self.left[above] == nodes, self.right[above] == nodes
+            right &= np.isfinite(limit)  # only rows without the number come to the right of others
+            for side, bound, nearer in ((left, high, np.minimum), (right, low, np.maximum)):
                 place = box[side], split[side]
                 bound[place] = nearer(bound[place], limit[side])
             nodes = above
