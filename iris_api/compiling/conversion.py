@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from threadpoolctl import threadpool_limits
 
 from iris_api.compiling.converters.registry import convert, why_not
 from iris_api.compiling.graph import NoConverterError
@@ -74,7 +75,8 @@ def ask_scikit_learn(vetted: Vetted) -> Reference:
     """
     estimator = vetted.estimator
     # An estimator for data frames, or for rows near its own, can raise anything.
-    with _errors_as(UnansweredError):
+    # Threads cost small batches more than they save, and the service has none either.
+    with _errors_as(UnansweredError), threadpool_limits(1):
         return ask(estimator, sample_rows(estimator, _domain(vetted), vetted.examples, SEED))
 
 

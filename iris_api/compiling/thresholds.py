@@ -25,6 +25,9 @@ from sklearn.tree._tree import Tree
 
 Rows = NDArray[np.float64]
 
+REPEATS = 4
+"""Most rows for one edge."""
+
 
 def _categories(part: Any, _: int) -> list[Any]:
     return [each if each.dtype.kind in "iuf" else [] for each in part.categories_]
@@ -134,7 +137,7 @@ def draw_edges(
         parts: Parts of an estimator.
         low: (k,), the smallest numbers that the parts are given.
         high: (k,), the largest ones.
-        count: Most edges; of more, as many are drawn.
+        count: Most edges; of more, as many are drawn, and fewer are repeated.
         rng: What draws.
     """
     found = [each for part in parts for each in _thresholds_of(part, len(low))]
@@ -155,7 +158,9 @@ def draw_edges(
         edges.append(
             (each.column[chosen], each.value[chosen], rounded, boxes[0], np.maximum(*boxes))
         )
-    return Edges(*(np.concatenate(field) for field in zip(*edges, strict=True)))
+    all_ = Edges(*(np.concatenate(field) for field in zip(*edges, strict=True)))
+    # Beside an edge, answers may differ in a part of its box alone.
+    return all_.take(np.tile(np.arange(len(all_.value)), min(REPEATS, max(1, count // total))))
 
 
 @dataclass(frozen=True)

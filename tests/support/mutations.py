@@ -185,9 +185,8 @@ def _round_weights(model: ModelProto, _: np.random.Generator) -> Iterator[ModelP
 
 def _alter_constant(model: ModelProto, rng: np.random.Generator) -> Iterator[ModelProto]:
     for place in rng.permutation(_constants(model)):
-        yield _with_constant(
-            model, int(place), lambda all_: np.where(all_, all_ * (1 + 1e-6), 1e-6)
-        )
+        if numpy_helper.to_array(model.graph.initializer[place]).any():
+            yield _with_constant(model, int(place), lambda all_: all_ * (1 + 1e-6))
 
 
 def _drop_intercept(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
