@@ -380,7 +380,7 @@ NOT_FINITE = (
             id="scores",
         ),
         pytest.param(
-            GaussianNB(),
+            DummyClassifier(),
             lambda whole: whole,
             {"classes_": np.array(["setosa", "virginica"])},
             "the model has 2 classes, and its probabilities for 1 rows have the shape (1, 3); "
