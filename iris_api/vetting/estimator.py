@@ -183,9 +183,11 @@ def _check_answers(estimator: Any, rows: NDArray[np.float64]) -> None:
 def _check_coefficients(part: Any) -> None:
     classes = len(part.classes_)
     expected = (1 if classes == 2 else classes, part.n_features_in_)
-    if np.shape(part.coef_) != expected or np.size(part.intercept_) not in (1, expected[0]):
+    shape = np.shape(part.coef_)
+    fits = expected in (shape, (1, *shape))  # some have one row for two classes
+    if not fits or np.size(part.intercept_) not in (1, expected[0]):
         raise VettingError(
-            f"{type(part).__name__} has coefficients of the shape {np.shape(part.coef_)} and "
+            f"{type(part).__name__} has coefficients of the shape {shape} and "
             f"{np.size(part.intercept_)} intercepts for {classes} classes and {expected[1]} "
             "columns; train it again"
         )

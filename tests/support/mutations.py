@@ -159,11 +159,12 @@ def _move_leaf(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[t
 
 def _swap_classes(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
     mutant = _copy(model)
-    last = next(node for node in mutant.graph.node if node.output[0] == "label")
-    last.op_type = "LabelEncoder"
-    last.domain = "ai.onnx.ml"
-    last.attribute.append(helper.make_attribute("keys_int64s", [0, 1, 2]))
-    last.attribute.append(helper.make_attribute("values_int64s", [1, 0, 2]))
+    for node in mutant.graph.node:
+        node.output[:] = ["right" if name == "label" else name for name in node.output]
+    swapped: Any = {"keys_int64s": [0, 1, 2], "values_int64s": [1, 0, 2]}
+    mutant.graph.node.append(
+        helper.make_node("LabelEncoder", ["right"], ["label"], domain="ai.onnx.ml", **swapped)
+    )
     yield mutant
 
 
