@@ -47,10 +47,10 @@ from support.irises import (
 )
 from support.mutations import choose_last, mutants
 
-from iris_api.compiling import edges
 from iris_api.compiling.converters.registry import convert
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
-from iris_api.compiling.sampling import Domain, sample_rows
+from iris_api.compiling.sampling import edges
+from iris_api.compiling.sampling.rows import Domain, sample_rows
 from iris_api.model.engines import open_session
 
 TWO = np.where(IRIS.target == 1, 1, 0)

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from iris_api.compiling.converters.registry import convert, why_not
 from iris_api.compiling.graph import NoConverterError
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
-from iris_api.compiling.sampling import Domain, sample_rows
+from iris_api.compiling.sampling.rows import Domain, sample_rows
 from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session
 from iris_api.store.metadata import Proof

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
-from iris_api.compiling.sampling import Sample
+from iris_api.compiling.sampling.rows import Sample
 from iris_api.compiling.ties import find_ties
 from iris_api.errors import IrisError
 from iris_api.store.metadata import Proof

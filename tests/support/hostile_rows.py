@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api.compiling.sampling import parts_of
+from iris_api.compiling.sampling.rows import parts_of
 from support.irises import RANGES
 
 Rows = NDArray[np.float64]

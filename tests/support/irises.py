@@ -27,7 +27,7 @@ from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from iris_api.compiling.conversion import Compiled, compile_model
-from iris_api.compiling.sampling import Domain, Sample, sample_rows
+from iris_api.compiling.sampling.rows import Domain, Sample, sample_rows
 from iris_api.schema import FEATURES, IRIS_RANGE
 from iris_api.vetting.estimator import Vetted
 from iris_api.vetting.training_profile import TrainingProfile

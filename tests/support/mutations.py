@@ -161,6 +161,7 @@ def _swap_classes(model: ModelProto, _: np.random.Generator) -> Iterator[ModelPr
     mutant = _copy(model)
     for node in mutant.graph.node:
         node.output[:] = ["right" if name == "label" else name for name in node.output]
+        node.input[:] = ["right" if name == "label" else name for name in node.input]
     swapped: Any = {"keys_int64s": [0, 1, 2], "values_int64s": [1, 0, 2]}
     mutant.graph.node.append(
         helper.make_node("LabelEncoder", ["right"], ["label"], domain="ai.onnx.ml", **swapped)

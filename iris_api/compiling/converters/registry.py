@@ -15,7 +15,7 @@ from iris_api.compiling.converters import (
     tree_ensembles,
 )
 from iris_api.compiling.graph import Converters, Graph, NoConverterError
-from iris_api.compiling.sampling import parts_of
+from iris_api.compiling.sampling.rows import parts_of
 
 CONVERTERS = Converters(
     classifiers={

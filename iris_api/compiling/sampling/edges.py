@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api.compiling.bisection import bisect
-from iris_api.compiling.places import OWN, Place, places_of
-from iris_api.compiling.thresholds import Edges, draw_edges
+from iris_api.compiling.sampling.bisection import bisect
+from iris_api.compiling.sampling.places import OWN, Place, places_of
+from iris_api.compiling.sampling.thresholds import Edges, draw_edges
 
 Rows = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Rows that tell a compiled model from the estimator it was made of, for any number of columns."""
+"""The rows of a proof, for any number of columns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 from sklearn.base import ClassifierMixin
 
-from iris_api.compiling.bisection import step_rows
-from iris_api.compiling.edges import edge_rows
+from iris_api.compiling.sampling.bisection import step_rows
+from iris_api.compiling.sampling.edges import edge_rows
 from iris_api.vetting import integrity
 
 Rows = NDArray[np.float64]
