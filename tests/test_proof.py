@@ -313,7 +313,7 @@ def test_a_huge_forest_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(2)
     ]
 
-    assert drawn[0].shape == (60, 4)
+    assert drawn[0].shape == (90, 4)
     assert np.array_equal(drawn[0], drawn[1])
 
 

@@ -70,24 +70,13 @@ def _with_constant(
 
 
 def _of_trees(
-    change: Callable[[NodeProto, np.random.Generator, bool], Iterator[tuple[str, Any]]],
+    change: Callable[[NodeProto, np.random.Generator], Iterator[tuple[str, Any]]],
 ) -> Mutation:
-    """Make a mutation that changes attributes of a node of trees, which may round its rows."""
+    """Make a mutation that changes attributes of a node of trees."""
 
     def mutate(model: ModelProto, rng: np.random.Generator) -> Iterator[ModelProto]:
-        floats = {
-            node.output[0]
-            for node in model.graph.node
-            if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT
-        }
-        rounded = {
-            node.output[0]
-            for node in model.graph.node
-            if node.op_type == "Cast" and node.input[0] in floats
-        }
         for place in _nodes(model, "TreeEnsemble"):
-            node = model.graph.node[place]
-            for name, values in change(node, rng, node.input[0] in rounded):
+            for name, values in change(model.graph.node[place], rng):
                 mutant = _copy(model)
                 _set(mutant.graph.node[place], name, values)
                 yield mutant
@@ -102,35 +91,27 @@ def _real_splits(node: NodeProto) -> NDArray[np.intp]:
     return np.flatnonzero((left_leaf != right_leaf) | (left != right))
 
 
-def _move_split(
-    node: NodeProto, rng: np.random.Generator, rounded: bool
-) -> Iterator[tuple[str, Any]]:
+def _move_split(node: NodeProto, rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
+    """Move a split by one bit; behind other steps, by what they can make of two neighbours."""
     splits = _attribute(node, "nodes_splits")
     for place in rng.permutation(_real_splits(node)):
         for side in (-np.inf, np.inf):
             moved = splits.copy()
-            if rounded:  # to the next number that a float32 can have, or before it
-                down = np.float32(splits[place])
-                down = down if down <= splits[place] else np.nextafter(down, np.float32(-np.inf))
-                up = float(np.nextafter(down, np.float32(np.inf)))
-                moved[place] = up if side > 0 else np.nextafter(float(down), -np.inf)
-            else:
-                moved[place] = np.nextafter(splits[place], side)
+            for _ in range(1 if node.input[0] == "rows" else 64):
+                moved[place] = np.nextafter(moved[place], side)
             yield "nodes_splits", moved
 
 
-def _turn_tie(
-    node: NodeProto, rng: np.random.Generator, rounded: bool
-) -> Iterator[tuple[str, Any]]:
-    modes, splits = _attribute(node, "nodes_modes"), _attribute(node, "nodes_splits")
-    for place in rng.permutation(_real_splits(node)):
-        if not rounded or np.float32(splits[place]) == splits[place]:
+def _turn_tie(node: NodeProto, rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
+    modes = _attribute(node, "nodes_modes")
+    if node.input[0] == "rows":  # other steps may make no number that is on the split
+        for place in rng.permutation(_real_splits(node)):
             turned = modes.copy()
             turned[place] = BRANCH_LT
             yield "nodes_modes", turned
 
 
-def _turn_missing(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[tuple[str, Any]]:
+def _turn_missing(node: NodeProto, rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
     """Turn the roots of trees: below them, no row without the number may come to a split."""
     missing = _attribute(node, "nodes_missing_value_tracks_true")
     roots = np.intersect1d(_attribute(node, "tree_roots"), _real_splits(node))
@@ -140,7 +121,7 @@ def _turn_missing(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterato
         yield "nodes_missing_value_tracks_true", turned.tolist()
 
 
-def _change_leaf(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[tuple[str, Any]]:
+def _change_leaf(node: NodeProto, rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
     weights = _attribute(node, "leaf_weights")
     for place in rng.permutation(len(weights)):
         changed = weights.copy()
@@ -148,7 +129,7 @@ def _change_leaf(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator
         yield "leaf_weights", changed
 
 
-def _move_leaf(node: NodeProto, rng: np.random.Generator, _: bool) -> Iterator[tuple[str, Any]]:
+def _move_leaf(node: NodeProto, rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
     targets, weights = _attribute(node, "leaf_targetids"), _attribute(node, "leaf_weights")
     if targets.max() > 0:
         for place in rng.permutation(np.flatnonzero(weights)):
@@ -200,18 +181,15 @@ def _drop_intercept(model: ModelProto, _: np.random.Generator) -> Iterator[Model
 
 
 def _round_rows(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
-    """Round to float32 what is not to be rounded, or the other way round."""
+    """Round rows to float32, save for trees, most of which do that themselves."""
     mutant = _copy(model)
-    casts = [node for node in mutant.graph.node if node.op_type == "Cast"]
-    floats = [node for node in casts if node.attribute[0].i == TensorProto.FLOAT]
-    for node in floats:
-        node.attribute[0].i = TensorProto.DOUBLE
-    if not floats:
-        for node in mutant.graph.node:
-            node.input[:] = ["rounded" if name == "rows" else name for name in node.input]
-        for source, result, kind in (("float", "rounded", 11), ("rows", "float", 1)):
-            mutant.graph.node.insert(0, helper.make_node("Cast", [source], [result], to=kind))
-    yield mutant
+    readers = [node for node in mutant.graph.node if "rows" in node.input]
+    for node in readers:
+        node.input[:] = ["rounded" if name == "rows" else name for name in node.input]
+    for source, result, kind in (("float", "rounded", 11), ("rows", "float", 1)):
+        mutant.graph.node.insert(0, helper.make_node("Cast", [source], [result], to=kind))
+    if all(node.op_type != "TreeEnsemble" for node in readers):
+        yield mutant
 
 
 def _replace_operator(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:

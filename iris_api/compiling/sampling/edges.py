@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from iris_api.compiling.sampling.bisection import bisect
 from iris_api.compiling.sampling.places import OWN, Place, places_of
 from iris_api.compiling.sampling.thresholds import Edges, draw_edges
+from iris_api.compiling.trees import before_rounding
 
 Rows = NDArray[np.float64]
 
 MAX_EDGES = 8192
-"""Most edges that are compared with the rows themselves, six rows each: 1000 unlimited trees on the
-iris rows have 8000."""
+"""Most edges that are compared with the rows themselves, nine rows each: 1000 unlimited trees on
+the iris rows have 8000."""
 
 MAX_HIDDEN_EDGES = 1024
 """Most edges behind the same steps; each takes two bisections."""
@@ -40,7 +41,7 @@ def edge_rows(
     places: dict[Place, list[Any]] = {}
     for part, place in places_of(estimator, OWN):
         places.setdefault(place, []).append(part)
-    limit = MAX_NUMBERS // (6 * pool.shape[1])
+    limit = MAX_NUMBERS // (9 * pool.shape[1])
     found = [pool[:0]]
     for place, parts in places.items():
         given = place.given(pool)
@@ -54,13 +55,14 @@ def edge_rows(
 
 
 def _beside(edges: Edges, rng: np.random.Generator) -> Rows:
-    """Return rows on each edge and its neighbours, rounded to float32 as well: six rows each.
+    """Return rows on each edge and its neighbours: nine rows each.
 
+    These are the edge in float64, in float32, and where numbers are rounded to another side of it.
     The other columns are drawn from the box of the edge; an error would not show elsewhere.
     """
     values = [
         np.nextafter(exact, side).astype(np.float64)
-        for exact in (edges.value, edges.value.astype(np.float32))
+        for exact in (edges.value, edges.value.astype(np.float32), before_rounding(edges.value))
         for side in (exact, exact.dtype.type(-np.inf), exact.dtype.type(np.inf))
     ]
     rows = np.repeat(rng.uniform(edges.low, edges.high)[np.newaxis], len(values), axis=0)

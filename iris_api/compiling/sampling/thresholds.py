@@ -25,7 +25,7 @@ from sklearn.tree._tree import Tree
 
 Rows = NDArray[np.float64]
 
-REPEATS = 4
+REPEATS = 3
 """Most rows for one edge."""
 
 
