@@ -54,7 +54,16 @@ def _matches(expected: str, printed: str) -> bool:
 
 
 @pytest.mark.timeout(600)
-def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param(("README.md",), id="README"),
+        pytest.param(documentation.NAMES, marks=pytest.mark.thorough, id="all"),
+    ],
+)
+def test_commands(
+    clone: Path, plain_env: dict[str, str], tmp_path: Path, pages: tuple[str, ...]
+) -> None:
     """Each command prints what is below it, on a machine where 8000 and 5000 may be taken."""
     port, mlflow_port = str(servers.free_port()), str(servers.free_port())
     ports = {"8000": port, "5000": mlflow_port}
@@ -83,7 +92,7 @@ def test_commands(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> Non
         ) as shell,
         contextlib.ExitStack() as background,
     ):
-        for number, step in enumerate(documentation.steps()):
+        for number, step in enumerate(documentation.steps(pages)):
             command, expected = ours(step.command), ours(step.output)
             if command == "make serve" or command.startswith("bentoml serve"):
                 background.close()

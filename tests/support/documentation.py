@@ -1,6 +1,7 @@
 """The README and docs/ as the tests read them: pages, sections, tables, commands and links."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from support import servers
@@ -30,13 +31,13 @@ class Step(NamedTuple):
     output: str
 
 
-def steps() -> list[Step]:
-    """Read the console blocks: a command after `$`, with its continued lines, then its output."""
+def steps(pages: Iterable[str]) -> list[Step]:
+    """Read the console blocks of pages: a command after `$`, its continued lines, its output."""
     command = r"^\$ ((?:.*\\\n)*.*?(?:<<'EOF'\n(?:.*\n)*?EOF)?)\n((?:(?!\$ ).*\n)*)"
     return [
         Step(page, *found)
-        for page, text in PAGES.items()
-        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+        for page in pages
+        for block in re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)
         for found in re.findall(command, block, re.MULTILINE)
     ]
 
