@@ -12,11 +12,11 @@ from support.scrape import scrape
 
 from benchmarks.ablation import GROUPS
 from benchmarks.models import Model
-from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, SWITCHED, Peer
+from benchmarks.peers import BENTOML, FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, SWITCHED, Peer
 from benchmarks.servers import BenchmarkError, free_port, serving
 from benchmarks.soak import Minute, find_problems
 
-ABLATION = [[peer] for group in GROUPS for peer in group.peers if "this" not in peer.name]
+WITHOUT = [peer for group in GROUPS for peer in group.peers if peer.name.startswith("without")]
 
 pytestmark = pytest.mark.thorough
 
@@ -31,11 +31,15 @@ def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.mark.parametrize(
     "peers",
-    [[PYFUNC, PYFUNC_ARRAY], [MLFLOW], [FASTAPI], [LIMIT], *ABLATION],
+    [[PYFUNC, PYFUNC_ARRAY], [MLFLOW], [FASTAPI], [LIMIT], [BENTOML], WITHOUT[:1]],
     ids=lambda peers: peers[0].name,
 )
 def test_peer(peers: list[Peer], model: Model, tmp_path: Path) -> None:
-    """A peer gives the right label for every row; a wrong one would be noticed."""
+    """A peer gives the right label for every row; a wrong one would be noticed.
+
+    The other peers of `make ablation` are started as this service without a part is. It checks
+    each before it measures.
+    """
     port = free_port()
     command = peers[0].command(port, model.entry)
     env = model.env(peers[0])

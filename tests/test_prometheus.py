@@ -14,7 +14,7 @@ import pytest
 from conftest import Tracking
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from support import dashboard, registered, servers
+from support import dashboard, registered, servers, warm
 from support.programs import program
 
 from iris_api.schema import FEATURES
@@ -135,8 +135,8 @@ def watched(
     _register(tracking.url, folder)
 
     def promote(version: int) -> None:
-        done = servers.run("import_model.py", f"models:/{NAME}/{version}", env=tracking.env | home)
-        assert done.returncode == 0, done.stderr
+        done = warm.run(folder / "output", f"models:/{NAME}/{version}", env=tracking.env | home)
+        assert done.status == 0, done.stderr
 
     home = {"BENTOML_HOME": str(folder / "home")}
     promote(1)
