@@ -116,12 +116,29 @@ def rivals(origin: Rivals, tmp_path: Path) -> Rivals:
     return replace(origin, home=servers.copy_store(origin.home, tmp_path / "home"))
 
 
-@pytest.fixture
-def service(rivals: Rivals) -> Iterator[servers.Server]:
-    """Run a service with two workers that poll often."""
+@contextlib.contextmanager
+def _polling(rivals: Rivals) -> Iterator[servers.Server]:
     with rivals.served(IRIS_RELOAD_SECONDS="0.2", IRIS_WORKERS="2") as server:
         servers.wait_for(lambda: _started(server) == 2)
         yield server
+
+
+@pytest.fixture
+def service(rivals: Rivals) -> Iterator[servers.Server]:
+    """Run a service with two workers that poll often."""
+    with _polling(rivals) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared(
+    origin: Rivals, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Rivals, servers.Server]]:
+    """Run the same service for tests that break nothing."""
+    home = servers.copy_store(origin.home, tmp_path_factory.mktemp("shared") / "home")
+    rivals = replace(origin, home=home)
+    with _polling(rivals) as server:
+        yield rivals, server
 
 
 def _started(server: servers.Server) -> int:
@@ -139,29 +156,9 @@ def _all_answer_with(server: servers.Server, version: int) -> Callable[[], bool]
     return lambda: all(_version(server) == version for _ in range(20))
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.thorough)])
-def test_promotions_under_load(rivals: Rivals, service: servers.Server, times: int) -> None:
-    """Promotions back and forth under 32 requests at once lose none and mix no two versions."""
-
-    async def run() -> Any:
-        async with asking(Ask(service.url, ROWS, EXPECTED), clients=32) as traffic:
-            for number in range(times):
-                await asyncio.to_thread(rivals.promote, 2 - number % 2)
-                served = _all_answer_with(service, 2 - number % 2)
-                await asyncio.to_thread(servers.wait_for, served)
-        return traffic
-
-    traffic = asyncio.run(run())
-
-    assert traffic.wrong == []
-    assert traffic.unanswered == []
-    assert traffic.unconnected == traffic.closed == 0
-    assert set(traffic.statuses) == {200}
-    assert traffic.versions == {"1", "2"}
-
-
-def test_metrics_of_a_swap(rivals: Rivals, service: servers.Server) -> None:
+def test_metrics_of_a_swap(shared: tuple[Rivals, servers.Server]) -> None:
     """The former version keeps its counts and loses its gauges; one without a profile has none."""
+    rivals, service = shared
     body = {"instances": ROWS}
     first = httpx.post(f"{service.url}/predict", json=body)
     before = scrape(service.url)
@@ -185,6 +182,28 @@ def test_metrics_of_a_swap(rivals: Rivals, service: servers.Server) -> None:
     assert after.series("iris_feature_expected_ratio") == {}
     assert after.series("iris_label_expected_ratio") == {}
     assert after.value("iris_model_reloads_total", result="success") == 2  # one for each worker
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.thorough)])
+def test_promotions_under_load(shared: tuple[Rivals, servers.Server], times: int) -> None:
+    """Promotions back and forth under 32 requests at once lose none and mix no two versions."""
+    rivals, service = shared
+
+    async def run() -> Any:
+        async with asking(Ask(service.url, ROWS, EXPECTED), clients=32) as traffic:
+            for number in range(times):
+                await asyncio.to_thread(rivals.promote, 2 - number % 2)
+                served = _all_answer_with(service, 2 - number % 2)
+                await asyncio.to_thread(servers.wait_for, served)
+        return traffic
+
+    traffic = asyncio.run(run())
+
+    assert traffic.wrong == []
+    assert traffic.unanswered == []
+    assert traffic.unconnected == traffic.closed == 0
+    assert set(traffic.statuses) == {200}
+    assert traffic.versions == {"1", "2"}
 
 
 @pytest.mark.thorough
