@@ -17,8 +17,6 @@ import pytest
 from httpx._transports import default as transport
 from support import servers
 
-from iris_api.home import lock
-
 if TYPE_CHECKING:
     from support.saved_models import Copy
     from support.warm import Fails, Run
@@ -129,6 +127,8 @@ def trained(
     process the server itself.
     """
     from support import warm  # noqa: PLC0415 (seconds, and most tests need none of it)
+
+    from iris_api.home import lock  # noqa: PLC0415 (the same)
 
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
