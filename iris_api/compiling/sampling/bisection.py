@@ -19,6 +19,10 @@ LINES = 384
 SCANNED = 4096
 """Rows that are asked along axes, to find between which of them an answer changes."""
 
+MAX_NUMBERS = 2**22
+"""Most numbers in these rows, 32 MB, and in the lines of a kind an eighth: it limits both for rows
+of many columns."""
+
 ARITHMETIC_STEPS = 12
 """Steps that halve distances. Those after them halve how many numbers lie between the ends, which
 also ends near zero, where numbers are dense."""
@@ -69,12 +73,13 @@ def step_rows(
         rng: What chooses lines.
     """
     starts, ends = _along_axes(pool, usual, accepted, rng)
-    random = rng.integers(len(pool), size=(2, 4 * LINES))
+    most = min(LINES, MAX_NUMBERS // 8 // pool.shape[1])
+    random = rng.integers(len(pool), size=(2, 4 * most))
     lines = []
     for values in _answers(estimator):
-        along = _changing(_change(values(starts), values(ends)), rng)
+        along = _changing(_change(values(starts), values(ends)), most, rng)
         at_pool = values(pool)
-        across = _changing(_change(*at_pool[random]), rng)
+        across = _changing(_change(*at_pool[random]), most, rng)
         low = np.vstack([starts[along], pool[random[0, across]]])
         high = np.vstack([ends[along], pool[random[1, across]]])
         lines.append((low, high, *bisect(low, high, values)))
@@ -84,9 +89,9 @@ def step_rows(
     return one, other, beside
 
 
-def _changing(change: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:
+def _changing(change: NDArray[np.float64], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Draw lines that change."""
-    return rng.permutation(np.flatnonzero(change))[:LINES]
+    return rng.permutation(np.flatnonzero(change))[:most]
 
 
 def _answers(estimator: Any) -> list[Values]:
@@ -110,8 +115,9 @@ def _along_axes(
 ) -> tuple[Rows, Rows]:
     """Return the ends of pieces of lines, each along one axis through a row."""
     columns = len(usual)
-    count = max(256, columns)
-    points = int(np.clip(SCANNED // count, 3, 16))
+    scanned = min(SCANNED, MAX_NUMBERS // columns)
+    count = min(max(256, columns), scanned // 3)
+    points = min(scanned // count, 16)
     rows = np.repeat(pool[rng.integers(len(pool), size=count)], points, axis=0)
     column = rng.permutation(np.arange(count) % columns)
     low, high = np.where(rng.random((count, 1)) < 0.75, usual[column], accepted[column]).T

@@ -20,8 +20,8 @@ the iris rows have 8000."""
 MAX_HIDDEN_EDGES = 1024
 """Most edges behind the same steps; each takes two bisections."""
 
-MAX_NUMBERS = 2**23
-"""Most numbers in the rows of edges, 64 MB: it limits the edges for rows of many columns."""
+MAX_NUMBERS = 2**22
+"""Most numbers in the rows of edges, 32 MB: it limits the edges for rows of many columns."""
 
 MAX_DRAWN = 512
 """Rows of the pool among which the ends of lines are looked for."""

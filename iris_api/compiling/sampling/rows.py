@@ -43,9 +43,10 @@ class Domain:
     missing: NDArray[np.bool_]
 
     def clip(self, rows: Rows) -> Rows:
-        """Return rows of accepted numbers; zeros keep their sign, and NaN remains."""
-        low, high = self.accepted.T
-        return np.where(rows < low, low, np.where(rows > high, high, rows))
+        """Bring rows into the accepted range, in place; zeros keep their sign, and NaN remains."""
+        for limit, beyond in zip(self.accepted.T, (np.less, np.greater), strict=True):
+            np.copyto(rows, limit, where=beyond(rows, limit))
+        return rows
 
 
 @dataclass(frozen=True)
