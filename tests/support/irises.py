@@ -179,7 +179,8 @@ def sample_iris(estimator: ClassifierMixin, *, missing: bool = False) -> Sample:
     """Choose the rows of the proof of an estimator that was fitted on the iris rows."""
     accepted = np.tile(IRIS_RANGE, (4, 1))
     domain = Domain(RANGES, accepted, np.full(4, missing))
-    return sample_rows(estimator, domain, ROWS[:0], seed=0)
+    with threadpool_limits(1):  # as at an import
+        return sample_rows(estimator, domain, ROWS[:0], seed=0)
 
 
 def compile_iris(
