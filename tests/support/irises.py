@@ -25,6 +25,7 @@ from sklearn import (
 from sklearn.base import ClassifierMixin
 from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline, make_pipeline
+from threadpoolctl import threadpool_limits
 
 from iris_api.compiling.conversion import Compiled, compile_model
 from iris_api.compiling.sampling.rows import Domain, Sample, sample_rows
