@@ -79,8 +79,9 @@ def _mlflow_server(
         *("--artifacts-destination", artifacts or str(folder / "artifacts")),
     ]
     url = f"http://127.0.0.1:{port}"
-    # Its workers are found by name on the path.
-    env = {**env, "PATH": f"{python.parent}{os.pathsep}{env['PATH']}"}
+    # Its workers are found by name on the path; the processes for jobs are nine, and not needed.
+    path = f"{python.parent}{os.pathsep}{env['PATH']}"
+    env = {**env, "PATH": path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with servers.running(
         command, url=url, ready="/health", log=folder / "mlflow.log", env=env, cwd=folder
     ):
