@@ -5,19 +5,15 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
 from sklearn.base import ClassifierMixin, clone
 from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -31,11 +27,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+import iris_api
 from iris_api.errors import IrisError, one_line
 from iris_api.registry.client import split_login
-from iris_api.schema import FEATURES
-from iris_api.vetting.archive import TRUSTED_TYPES
-from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
+from iris_api.schema import FEATURES, IRIS_RANGE
 
 SEED = 0
 FOLDS = 5
@@ -118,15 +113,19 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
         predicted = cross_val_predict(clone(model), rows, labels, cv=folds)
         ConfusionMatrixDisplay.from_predictions(labels, predicted, ax=figure.subplots())
         mlflow.log_figure(figure, "confusion_matrix.png")
-        version = _register(model.fit(rows, labels), rows, labels, name)
+        model.fit(rows, labels)
+        uri = iris_api.log_model(
+            model, rows, labels, name=name, ranges=dict.fromkeys(FEATURES, IRIS_RANGE)
+        )
     if promote:
+        version = uri.rpartition("/")[2]
         client = mlflow.MlflowClient()
         # Stages are deprecated, but many registries still use them.
         client.transition_model_version_stage(name, version, "Production", True)
         client.set_registered_model_alias(name, "champion", version)
         promoted = f"version {version} of {name} is in stage Production and has the alias champion"
         print(promoted, file=sys.stderr)
-    return f"models:/{name}/{version}"
+    return uri
 
 
 def _hide_login() -> None:
@@ -159,26 +158,6 @@ def _cross_validate(
     values = {"accuracy": scores["test_accuracy"], "log_loss": -scores["test_neg_log_loss"]}
     means = {f"{name}_mean": float(of.mean()) for name, of in values.items()}
     return means | {f"{name}_std": float(of.std()) for name, of in values.items()}
-
-
-def _register(model: ClassifierMixin, rows: pd.DataFrame, labels: Any, name: str) -> str:
-    """Register the fitted model with its training profile, and return the new version."""
-    profile = TrainingProfile.of({name: rows[name].to_numpy() for name in FEATURES}, labels)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / FILE_NAME
-        path.write_text(profile.model_dump_json(indent=2), encoding="utf-8")
-        info = mlflow.sklearn.log_model(
-            model,
-            name="model",
-            signature=infer_signature(rows, np.asarray(model.predict(rows), dtype=str)),
-            input_example=rows.iloc[[0, 50, 100]],  # one flower of each species
-            serialization_format="skops",
-            skops_trusted_types=sorted(TRUSTED_TYPES),
-            extra_files=[str(path)],
-            # MLflow would start another process to infer them.
-            pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
-        )
-    return str(mlflow.register_model(info.model_uri, name).version)
 
 
 if __name__ == "__main__":

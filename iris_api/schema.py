@@ -8,7 +8,7 @@ follow it.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -106,11 +106,15 @@ class Schema(BaseModel):
         return [column.plain_name for column in self.columns]
 
 
-def make_columns(found: Sequence[tuple[str, ColumnType, bool]]) -> list[Column]:
+def make_columns(
+    found: Sequence[tuple[str, ColumnType, bool]],
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> list[Column]:
     """Return the columns of requests.
 
     Args:
-        found: name, type and whether it is required, of each column in the model's own order.
+        found: Name, type and whether it is required, of each column in the model's own order.
+        ranges: The smallest and the largest accepted number, by plain name.
 
     Returns:
         The columns in the same order. Those of IrisModel are in the order of `FEATURES` and have
@@ -121,16 +125,33 @@ def make_columns(found: Sequence[tuple[str, ColumnType, bool]]) -> list[Column]:
     """
     names = [name for name, _, _ in found]
     _check_names(names)
-    columns = [
-        Column(name=name, plain_name=plain, type=type_, required=required, unit=unit_of(name))
-        for (name, type_, required), plain in zip(found, _plain_names(names), strict=True)
-    ]
+    columns = []
+    for (name, type_, required), plain in zip(found, _plain_names(names), strict=True):
+        low, high = (ranges or {}).get(plain, (None, None))
+        column = Column(
+            name=name,
+            plain_name=plain,
+            type=type_,
+            required=required,
+            minimum=low,
+            maximum=high,
+            unit=unit_of(name),
+        )
+        columns.append(column)
     if sorted(column.plain_name for column in columns) != sorted(FEATURES):
         return columns
-    minimum, maximum = IRIS_RANGE
-    known = {"unit": "cm", "minimum": minimum, "maximum": maximum}
     ordered = sorted(columns, key=lambda column: FEATURES.index(column.plain_name))
-    return [column.model_copy(update=known) for column in ordered]
+    low, high = IRIS_RANGE
+    return [
+        column.model_copy(
+            update={
+                "unit": "cm",
+                "minimum": low if column.minimum is None else column.minimum,
+                "maximum": high if column.maximum is None else column.maximum,
+            }
+        )
+        for column in ordered
+    ]
 
 
 def plain_name(name: str) -> str:

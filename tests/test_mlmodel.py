@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.saved_models import (
@@ -21,21 +20,12 @@ from support.saved_models import (
     sklearn_flavor,
 )
 
-from iris_api.schema import FEATURES, plain_name
-from iris_api.vetting.mlmodel import FIT_AGAIN, SIGN_AGAIN, read_flavor
+from iris_api.vetting.mlmodel import read_flavor
 
 
 def _write_too_much(path: Path) -> None:
     path.touch()
     os.truncate(path, (256 << 20) + 1)
-
-
-def _inputs(value: Any) -> Edit:
-    return lambda document: document["signature"].update(inputs=value)
-
-
-def _columns(*names: str) -> Edit:
-    return _inputs(json.dumps([{"name": name, "type": "double"} for name in names]))
 
 
 def test_flavor_of_a_saved_model(copied: Copy) -> None:
@@ -45,29 +35,11 @@ def test_flavor_of_a_saved_model(copied: Copy) -> None:
     assert flavor.model_file == "model.skops"
     assert flavor.serialization_format == "skops"
     assert flavor.sklearn_version == HERE
-    assert [name for name, _, _ in flavor.columns] == list(FEATURES)
     assert set(flavor.signature) == {"inputs", "outputs"}
     assert json.loads(flavor.signature["inputs"])[0]["name"] == "sepal_length"
 
 
-NAMES = ("petal width (cm)", "sepal_length", "petal length (cm)", "sepal width (cm)")
-MIXED = ("petal_width", "sepal_length", "petal_length", "sepal_width")
-
-
-@pytest.mark.parametrize(
-    ("columns", "features"), [(FEATURES[::-1], FEATURES[::-1]), (NAMES, MIXED)], ids=["own", "data"]
-)
-def test_columns(copied: Copy, columns: tuple[str, ...], features: tuple[str, ...]) -> None:
-    """Columns keep their order, and may have the names of scikit-learn's data set."""
-    flavor = read_flavor(copied(edit=_columns(*columns)))
-
-    assert tuple(plain_name(name) for name, _, _ in flavor.columns) == features
-    assert json.loads(flavor.signature["inputs"])[0]["name"] == columns[0]
-
-
 WRONG = "the MLmodel file cannot be used: "
-NO_INPUTS = f"the model has no signature with inputs; {SIGN_AGAIN}"
-NO_NAMES = f"the signature's inputs are not a list of columns with names; {SIGN_AGAIN}"
 NO_STRING = f"Input should be a valid string; {AGAIN}"
 
 
@@ -96,38 +68,11 @@ NO_STRING = f"Input should be a valid string; {AGAIN}"
             sklearn_flavor(serialization_format="torch"),
             f"the serialization format torch is not known; {AS_SKOPS}",
         ),
-        (lambda d: d.update(signature=None), NO_INPUTS),
-        (_inputs(None), NO_INPUTS),
-        (_inputs("{"), NO_NAMES),
-        (
-            _inputs('[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 4]}}]'),
-            NO_NAMES,
-        ),
     ],
 )
 def test_mlmodel_is_rejected(copied: Copy, edit: Edit, expected: str) -> None:
     """Each mistake in MLmodel has its own message."""
     assert problem(copied(edit=edit)) == expected
-
-
-@pytest.mark.parametrize(
-    ("columns", "missing", "foreign"),
-    [
-        ((*FEATURES[:3], "weight"), "petal_width", "weight"),
-        ((*FEATURES, "weight"), "none", "weight"),
-        ((*FEATURES[:3], "Sepal Length (cm)"), "petal_width", "Sepal Length (cm)"),
-        ((*FEATURES, "petal width (cm)"), "none", "none"),
-        ((*FEATURES[:3], "sepal width (cm)"), "petal_width", "none"),
-        (FEATURES[:3], "petal_width", "none"),
-        ((*FEATURES, FEATURES[0]), "none", "none"),
-    ],
-)
-def test_other_columns(copied: Copy, columns: list[str], missing: str, foreign: str) -> None:
-    """Columns that are not the four features, each once, are named."""
-    assert problem(copied(edit=_columns(*columns))) == (
-        "the signature's columns are not the four features "
-        f"(missing: {missing}; foreign: {foreign}); {FIT_AGAIN}"
-    )
 
 
 def test_mlmodel_is_missing(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The way from an untrusted model directory to a fitted classifier."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from iris_api.errors import one_line
-from iris_api.schema import Schema, make_columns, plain_name
+from iris_api.schema import Schema, make_columns
 from iris_api.vetting import integrity
 from iris_api.vetting.archive import open_archive
+from iris_api.vetting.columns import read_columns
 from iris_api.vetting.input_example import read_examples
 from iris_api.vetting.mlmodel import (
     LOG_AS_SKOPS,
-    SIGN_AGAIN,
     Flavor,
     VettingError,
     check_version,
@@ -47,7 +46,7 @@ class Vetted:
     signature: dict[str, str]  # its parts (inputs, outputs, …), each JSON text
     sklearn_version: str  # that the model was saved with
     profile: TrainingProfile | None
-    examples: NDArray[np.float64]  # rows in centimetres, shape (n, 4) with n >= 1, as `features`
+    examples: NDArray[np.float64]  # (n, columns), n >= 1, columns as `features`
     skops: bytes | None  # the file that a pickle was converted to
 
 
@@ -62,21 +61,23 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     if trust_pickle and flavor.serialization_format != "skops":
         skops = convert_pickle(directory, flavor)
     estimator = open_estimator(directory, flavor, skops)
-    schema = Schema(
-        columns=make_columns(flavor.columns),
-        task="classifier",
-        labels=estimator.classes_.tolist(),
-    )
-    features = tuple(plain_name(name) for name, _, _ in flavor.columns)
-    examples = read_examples(directory, features)
+    found = read_columns(flavor.signature, estimator)
+    profile = TrainingProfile.read(directory)
+    columns = make_columns(found, profile.ranges if profile else {})
+    if profile:
+        profile.check(columns)
+    plain_names = {column.name: column.plain_name for column in columns}
+    features = tuple(plain_names[name] for name, _, _ in found)
+    labels = estimator.classes_.tolist()
+    examples = read_examples(directory, columns, features, profile)
     _check_answers(estimator, examples)
     return Vetted(
         estimator=estimator,
-        schema=schema,
+        schema=Schema(columns=columns, task="classifier", labels=labels),
         features=features,
         signature=flavor.signature,
         sklearn_version=flavor.sklearn_version,
-        profile=TrainingProfile.read(directory),
+        profile=profile,
         examples=examples,
         skops=skops,
     )
@@ -101,11 +102,12 @@ def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) 
         # MLmodel may claim any version; the estimators' own record decides.
         if isinstance(warning.message, InconsistentVersionWarning):
             check_version(str(warning.message.original_sklearn_version))
-    _check_classifier(estimator, [plain_name(name) for name, _, _ in flavor.columns])
+    _check_classifier(estimator)
+    read_columns(flavor.signature, estimator)
     return estimator
 
 
-def _check_classifier(estimator: Any, features: Sequence[str]) -> None:
+def _check_classifier(estimator: Any) -> None:
     name = type(estimator).__name__
     last = getattr(estimator, "steps", None)
     shown = f"{name} that ends in {type(last[-1][1]).__name__}" if last else name
@@ -113,22 +115,16 @@ def _check_classifier(estimator: Any, features: Sequence[str]) -> None:
         if not (isinstance(estimator, BaseEstimator) and is_classifier(estimator)):
             raise VettingError(f"the model is a {shown}, not a classifier; register a classifier")
         check_is_fitted(estimator)
-        columns, classes = estimator.n_features_in_, np.asarray(estimator.classes_)
-        # Missing after a fit on an array. A pipeline returns the names of its first step.
-        names = np.asarray(getattr(estimator, "feature_names_in_", []), dtype=object).ravel()
+        classes = np.asarray(estimator.classes_)
+        estimator.n_features_in_, getattr(estimator, "feature_names_in_", None)
     except (NotFittedError, LookupError, TypeError, ValueError, AttributeError) as error:
         # A meta-estimator asks its parts, which a crafted one may lack.
         raise VettingError(f"the model is a {shown} that is not fitted; fit it first") from error
-    if columns != len(features):
-        raise VettingError(
-            f"the model was fitted on {one_line(columns, 40)} features and its signature has "
-            f"{len(features)}; {SIGN_AGAIN}"
-        )
-    if names.size:
-        _check_order(names.tolist(), features)
     labels = classes.tolist() if classes.ndim == 1 else [None]
     if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (
-        all(type(label) is int and -(2**63) <= label < 2**63 for label in labels)
+        all(type(label) is bool for label in labels)
+        or all(type(label) is int and -(2**63) <= label < 2**63 for label in labels)
+        or all(type(label) is float and label.is_integer() for label in labels)
         # A lone surrogate, for example, is not printable and cannot be encoded as UTF-8.
         or all(
             type(label) is str and label.isprintable() and len(label) <= MAXIMUM_LABEL
@@ -137,8 +133,8 @@ def _check_classifier(estimator: Any, features: Sequence[str]) -> None:
     ):
         raise VettingError(
             "the model's classes are not one row of 2 to "
-            f"{MAXIMUM_CLASSES} printable strings of up to {MAXIMUM_LABEL} characters or 64-bit "
-            "numbers; train it with such labels"
+            f"{MAXIMUM_CLASSES} printable strings of up to {MAXIMUM_LABEL} characters, 64-bit "
+            "integers, whole numbers or booleans; train it with such labels"
         )
     # scikit-learn sorts them, and finds labels in them by bisection.
     if labels != sorted(set(labels)):
@@ -191,22 +187,3 @@ def _check_coefficients(part: Any) -> None:
             f"{np.size(part.intercept_)} intercepts for {classes} classes and {expected[1]} "
             "columns; train it again"
         )
-
-
-def _check_order(columns: list[Any], features: Sequence[str]) -> None:
-    """Reject an estimator that was fitted on other columns than its signature names.
-
-    Values reach the estimator by their place in the signature. With two orders, every answer would
-    be for mixed-up columns.
-    """
-    names = [column if isinstance(column, str) else "?" for column in columns]
-    fitted = [plain_name(name) for name in names]
-    if fitted == list(features):
-        return
-    same = sorted(fitted) == sorted(features)
-    differs = "in another order than" if same else "which are not those of"
-    shown = ", ".join(one_line(name, 40) for name in names[: len(features)])
-    raise VettingError(
-        f"the estimator was fitted on the columns {shown}, {differs} its signature; "
-        "log it with infer_signature of the rows that it was fitted on"
-    )

@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from iris_api.errors import IrisError, first_problem, one_line
-from iris_api.schema import FEATURES, ColumnType, plain_name
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
 """Largest model file, in bytes: several times a forest of 10 000 trees on the iris data set."""
@@ -20,11 +19,7 @@ MAXIMUM_BYTES = 256 * 1024 * 1024
 MAXIMUM_TEXT_BYTES = 1024 * 1024
 """Largest `MLmodel`, example and training profile, in bytes; each usually takes 1 to 5 KiB."""
 
-SIGN_AGAIN = "log the model again with a signature of " + ", ".join(FEATURES)
-FIT_AGAIN = (  # renaming the columns in the signature alone would hide what the model was fitted on
-    f"rename the columns to {', '.join(FEATURES)}, fit again, "
-    "and log the model with infer_signature of those rows"
-)
+SIGN_AGAIN = "log the model again with infer_signature of the rows that it was fitted on"
 AS_SKOPS = (
     'serialization_format="skops" (MLflow 3.9 or later; autolog, too, writes cloudpickle unless '
     "it is given this)"
@@ -57,17 +52,6 @@ class _PythonFunction(_Part):
     model_path: str | None = None
 
 
-class _Column(_Part):
-    name: str
-
-
-_COLUMNS = TypeAdapter(list[_Column])
-
-
-InputColumn = tuple[str, ColumnType, bool]
-"""Name, type and whether it is required, of a column in a signature."""
-
-
 @dataclass(frozen=True)
 class Flavor:
     """The scikit-learn flavor in `MLmodel`: types are checked, claims are not."""
@@ -75,7 +59,6 @@ class Flavor:
     model_file: str
     serialization_format: str  # skops, cloudpickle, pickle or joblib
     sklearn_version: str
-    columns: tuple[InputColumn, ...]  # in the order of the signature
     signature: dict[str, str]  # its parts, each JSON text
 
 
@@ -113,13 +96,10 @@ def read_flavor(directory: Path) -> Flavor:
             f"the serialization format {one_line(format_, 40)} is not known; {LOG_AS_SKOPS}"
         )
     signature = {key: text for key, text in (document.signature or {}).items() if text is not None}
-    if "inputs" not in signature:
-        raise VettingError(f"the model has no signature with inputs; {SIGN_AGAIN}")
     return Flavor(
         model_file=sklearn.pickled_model,
         serialization_format=format_,
         sklearn_version=sklearn.sklearn_version,
-        columns=_read_columns(signature["inputs"]),
         signature=signature,
     )
 
@@ -195,21 +175,3 @@ def _check_loader(flavor: _PythonFunction, sklearn: _SklearnFlavor) -> None:
         )
     if flavor.model_path not in {None, sklearn.pickled_model}:
         raise VettingError(f"the model's two flavors name different files; {LOG_AGAIN}")
-
-
-def _read_columns(inputs: str) -> tuple[InputColumn, ...]:
-    try:
-        found = _COLUMNS.validate_json(inputs)
-    except ValidationError as error:
-        raise VettingError(
-            f"the signature's inputs are not a list of columns with names; {SIGN_AGAIN}"
-        ) from error
-    features = [plain_name(column.name) for column in found]
-    if sorted(features) != sorted(FEATURES):
-        missing = [name for name in FEATURES if name not in features]
-        foreign = [column.name for column in found if plain_name(column.name) not in FEATURES]
-        raise VettingError(
-            f"the signature's columns are not the four features (missing: {shorten(missing)}; "
-            f"foreign: {shorten(foreign)}); {FIT_AGAIN}"
-        )
-    return tuple((column.name, "number", True) for column in found)

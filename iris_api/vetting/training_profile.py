@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from iris_api.errors import first_problem
-from iris_api.schema import FEATURES
-from iris_api.vetting.mlmodel import MAXIMUM_TEXT_BYTES, VettingError, read_file
+from iris_api.schema import Column
+from iris_api.vetting.mlmodel import MAXIMUM_TEXT_BYTES, VettingError, read_file, shorten
 
 FILE_NAME = "training_profile.json"
 
@@ -19,7 +19,7 @@ BINS = 10
 
 
 class FeatureProfile(BaseModel):
-    """One feature in the training rows; lengths are in centimetres."""
+    """One column in the training rows, in its own unit."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -31,6 +31,9 @@ class FeatureProfile(BaseModel):
         min_length=2, max_length=BINS + 1, description="of the bins, ascending, without repetition"
     )
     shares: list[float] = Field(description="of the rows in each bin, one fewer than edges")
+    accepted: tuple[float, float] | None = Field(
+        default=None, description="smallest and largest number that requests may have"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "FeatureProfile":
@@ -43,12 +46,14 @@ class FeatureProfile(BaseModel):
             raise ValueError("there must be one share fewer than edges")
         if sorted(set(self.edges)) != self.edges:
             raise ValueError("the edges must ascend")
+        if self.accepted and not self.accepted[0] < self.accepted[1]:
+            raise ValueError("accepted must be a smaller and a larger number")
         _check_shares(self.shares)
         return self
 
 
 class TrainingProfile(BaseModel):
-    """The four features and the share of each class in the training rows."""
+    """The columns, by their plain names, and the share of each class in the training rows."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -57,20 +62,47 @@ class TrainingProfile(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingProfile":
-        if sorted(self.features) != sorted(FEATURES):
-            raise ValueError(f"the features must be {', '.join(FEATURES)}")
         _check_shares(self.classes.values())
         return self
 
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The accepted range of each column that has one."""
+        return {name: each.accepted for name, each in self.features.items() if each.accepted}
+
+    def check(self, columns: Sequence[Column]) -> None:
+        """Reject a profile of other columns than these."""
+        names = [column.plain_name for column in columns]
+        if sorted(self.features) != sorted(names):
+            missing = [name for name in names if name not in self.features]
+            foreign = [name for name in self.features if name not in names]
+            raise VettingError(
+                f"{FILE_NAME} describes other columns than the model has "
+                f"(missing: {shorten(missing)}; foreign: {shorten(foreign)}); "
+                "log the model again with a right one, or without"
+            )
+
     @classmethod
     def of(
-        cls, rows: Mapping[str, NDArray[np.float64]], labels: Sequence[Any]
+        cls,
+        rows: Mapping[str, NDArray[np.float64]],
+        labels: Sequence[Any],
+        ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> "TrainingProfile":
-        """Describe training data: n values of each feature, in centimetres, and n labels."""
+        """Describe training data, by the plain names of its columns.
+
+        Args:
+            rows: n values of each column; NaN stands for a missing one.
+            labels: n labels.
+            ranges: The numbers that requests may have.
+        """
         names, counts = np.unique(np.asarray(labels), return_counts=True)
         shares = (counts / len(labels)).tolist()
         return cls(
-            features={feature: _describe(np.asarray(rows[feature])) for feature in FEATURES},
+            features={
+                name: _describe(np.asarray(values, dtype=np.float64), (ranges or {}).get(name))
+                for name, values in rows.items()
+            },
             classes={str(name): share for name, share in zip(names, shares, strict=True)},
         )
 
@@ -89,8 +121,9 @@ class TrainingProfile(BaseModel):
             ) from None
 
 
-def _describe(values: NDArray[np.float64]) -> FeatureProfile:
-    # Several deciles coincide, because lengths are measured to 0.1 cm.
+def _describe(values: NDArray[np.float64], accepted: tuple[float, float] | None) -> FeatureProfile:
+    values = values[~np.isnan(values)]
+    # Several deciles coincide, because measurements are rounded.
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
     if len(edges) == 1:
         edges = np.array([edges[0], np.nextafter(edges[0], np.inf)])
@@ -102,6 +135,7 @@ def _describe(values: NDArray[np.float64]) -> FeatureProfile:
         deviation=values.std(),
         edges=edges.tolist(),
         shares=(counts / len(values)).tolist(),
+        accepted=accepted,
     )
 
 

@@ -17,9 +17,9 @@ import yaml
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from iris_api.errors import IrisError
 from iris_api.schema import FEATURES
 from iris_api.vetting.estimator import vet
-from iris_api.vetting.mlmodel import VettingError
 
 X, y = load_iris(return_X_y=True)
 SPECIES = load_iris().target_names[y]
@@ -82,7 +82,7 @@ def opened(directory: Path) -> Any:
 
 def problem(directory: Path, *, trust_pickle: bool = False) -> str:
     """Return the reason why a directory is rejected."""
-    with pytest.raises(VettingError) as raised:
+    with pytest.raises(IrisError) as raised:
         vet(directory, trust_pickle=trust_pickle)
     return str(raised.value)
 

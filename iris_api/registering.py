@@ -1,0 +1,70 @@
+"""The registration of a fitted estimator with all that an import uses."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.models import infer_signature
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from iris_api.errors import IrisError
+from iris_api.schema import make_columns
+from iris_api.vetting.archive import TRUSTED_TYPES
+from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
+
+EXAMPLE_ROWS = 3
+"""Rows of the input example, spread over all rows."""
+
+
+def register(
+    estimator: Any, rows: Any, labels: Any, *, name: str, ranges: Mapping[str, tuple[float, float]]
+) -> str:
+    """Register an estimator; `iris_api.log_model` describes it."""
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise IrisError(f"{type(estimator).__name__} is not fitted; fit it first") from error
+    profile = _describe(rows, labels, ranges)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE_NAME
+        path.write_text(profile.model_dump_json(indent=2), encoding="utf-8")
+        chosen = np.arange(EXAMPLE_ROWS) * len(rows) // EXAMPLE_ROWS
+        info = mlflow.sklearn.log_model(
+            estimator,
+            name="model",
+            signature=infer_signature(rows, np.asarray(estimator.predict(rows))),
+            input_example=rows.iloc[chosen] if hasattr(rows, "iloc") else rows[chosen],
+            serialization_format="skops",
+            skops_trusted_types=sorted(TRUSTED_TYPES),
+            extra_files=[str(path)],
+            # MLflow would start another process to infer them.
+            pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
+        )
+    return f"models:/{name}/{mlflow.register_model(info.model_uri, name).version}"
+
+
+def _describe(rows: Any, labels: Any, ranges: Mapping[str, tuple[float, float]]) -> TrainingProfile:
+    """Return the training profile of rows, by the plain names of their columns."""
+    values = np.asarray(rows)
+    if values.ndim != 2 or len(values) != len(labels):
+        raise IrisError(
+            f"rows have the shape {values.shape} and there are {len(labels)} labels; "
+            "give a table, and a label for each of its rows"
+        )
+    if hasattr(rows, "columns"):
+        names = [str(column) for column in rows.columns]
+    else:
+        names = [f"x{place}" for place in range(values.shape[1])]
+    if unknown := ranges.keys() - set(names):
+        raise IrisError(f"ranges names {min(unknown)}, which is no column of the rows")
+    columns = make_columns([(column, "number", True) for column in names])
+    plain = {column.name: column.plain_name for column in columns}
+    return TrainingProfile.of(
+        {plain[column]: values[:, place] for place, column in enumerate(names)},
+        labels,
+        {plain[column]: limits for column, limits in ranges.items()},
+    )

@@ -1,0 +1,129 @@
+"""The columns of a model, from its signature or from what its estimator was fitted on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from iris_api.errors import one_line
+from iris_api.schema import MAXIMUM_COLUMNS, ColumnType, plain_name
+from iris_api.vetting.mlmodel import SIGN_AGAIN, VettingError, shorten
+
+InputColumn = tuple[str, ColumnType, bool]
+"""Name, type and whether it is required, of a column in the model's own order."""
+
+_TYPES: dict[str, ColumnType] = {
+    "double": "number",
+    "float": "number",
+    "long": "integer",
+    "integer": "integer",
+    "boolean": "boolean",
+}
+"""Types of a column by MLflow's names for them."""
+
+
+class _Tensor(BaseModel):
+    dtype: str
+    shape: list[int]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    type: str | dict[str, Any]
+    name: str | None = None
+    required: bool = True
+    tensor: _Tensor | None = Field(default=None, alias="tensor-spec")
+
+
+_INPUTS = TypeAdapter(list[_Input])
+
+
+def read_columns(signature: Mapping[str, str], estimator: Any) -> list[InputColumn]:
+    """Return the columns of a fitted estimator, in its own order.
+
+    A signature of a two-dimensional tensor has no names, and a model may have no signature. Then
+    the columns are those that the estimator was fitted on.
+
+    Raises:
+        VettingError: The signature cannot be served, or the estimator was fitted on other columns.
+    """
+    fitted, count = _fitted_names(estimator), estimator.n_features_in_
+    columns = _of_signature(signature["inputs"]) if "inputs" in signature else None
+    if columns is None:
+        names = fitted or [f"x{place}" for place in range(min(count, MAXIMUM_COLUMNS + 1))]
+        return [(name, "number", True) for name in names]
+    if fitted:
+        _check_order(fitted, [name for name, _, _ in columns])
+    if len(columns) != count:
+        raise VettingError(
+            f"the model was fitted on {one_line(count, 40)} columns and its signature has "
+            f"{len(columns)}; {SIGN_AGAIN}"
+        )
+    return columns
+
+
+def _of_signature(inputs: str) -> list[InputColumn] | None:
+    """Return the columns of a signature's inputs, or None for those of one tensor."""
+    try:
+        found = _INPUTS.validate_json(inputs)
+    except ValidationError as error:
+        raise VettingError(
+            f"the signature's inputs are not a list of columns; {SIGN_AGAIN}"
+        ) from error
+    if any(column.tensor for column in found):
+        _check_tensor(found)
+        return None
+    return [_column(column) for column in found]
+
+
+def _column(column: _Input) -> InputColumn:
+    if column.name is None:
+        raise VettingError(f"a column of the signature has no name; {SIGN_AGAIN}")
+    kind = column.type if isinstance(column.type, str) else "collection"
+    if kind not in _TYPES:
+        raise VettingError(
+            f"the column {one_line(column.name, 40)} has the type {one_line(kind, 40)}; "
+            "numbers, integers and booleans are served: fit the model on such columns"
+        )
+    return column.name, _TYPES[kind], column.required
+
+
+def _check_tensor(found: Sequence[_Input]) -> None:
+    first = found[0].tensor
+    if len(found) > 1 or first is None or len(first.shape) != 2:
+        raise VettingError(
+            "the signature has several tensors, or one that is no table of rows and columns; "
+            f"{SIGN_AGAIN}"
+        )
+    if not first.dtype.startswith(("float", "int", "uint", "bool")):
+        raise VettingError(
+            f"the signature has a tensor of {one_line(first.dtype, 40)}; fit the model on numbers"
+        )
+
+
+def _fitted_names(estimator: Any) -> list[str]:
+    """Return the names of the columns that an estimator was fitted on; none after an array.
+
+    A pipeline returns the names of its first step.
+    """
+    names = np.asarray(getattr(estimator, "feature_names_in_", []), dtype=object).ravel().tolist()
+    return [name if isinstance(name, str) else "?" for name in names]
+
+
+def _check_order(fitted: Sequence[str], names: Sequence[str]) -> None:
+    """Reject an estimator that was fitted on other columns than its signature names.
+
+    Values reach the estimator by their place in the signature. With two orders, every answer would
+    be for mixed-up columns.
+    """
+    before, after = [[plain_name(name) for name in each] for each in (fitted, names)]
+    if before == after:
+        return
+    same = sorted(before) == sorted(after)
+    differs = "in another order than" if same else "which are not those of"
+    raise VettingError(
+        f"the estimator was fitted on the columns {shorten(fitted)}, {differs} its signature; "
+        f"{SIGN_AGAIN}"
+    )

@@ -1,0 +1,146 @@
+"""Models of other tables than the irises: registered, imported, served and asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Tracking
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from support import registered, servers, warm
+
+import iris_api
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set and the estimator that is fitted on it."""
+
+    data: Any
+    estimator: Any
+
+
+TABLES = {
+    "WineModel": Table(
+        load_wine(as_frame=True), make_pipeline(StandardScaler(), LogisticRegression())
+    ),
+    "TumourModel": Table(
+        load_breast_cancer(as_frame=True), RandomForestClassifier(40, random_state=0)
+    ),
+    "DigitModel": Table(
+        load_digits(as_frame=True), RandomForestClassifier(40, max_depth=9, random_state=0)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service with a table's model."""
+
+    client: httpx.Client
+    rows: pd.DataFrame
+    expected: list[Any]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "WineModel",
+        pytest.param("TumourModel", marks=pytest.mark.thorough),
+        pytest.param("DigitModel", marks=pytest.mark.thorough),
+    ],
+)
+def served(
+    request: pytest.FixtureRequest, tracking: Tracking, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """Register, import and serve a model."""
+    name, folder = request.param, tmp_path_factory.mktemp("table")
+    table = TABLES[name]
+    rows, labels = table.data.data, table.data.target_names[table.data.target]
+    registered.use(tracking.url)
+    uri = iris_api.log_model(table.estimator.fit(rows, labels), rows, labels, name=name)
+    env = tracking.env | {"BENTOML_HOME": str(folder / "home"), "IRIS_MODEL_URI": uri}
+    done = warm.run(folder, uri, env=env)
+    assert "compiled to ONNX and proved" in done.stderr, done.stderr
+    with (
+        servers.bentoml_service(folder / "log", env=env) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+        yield Served(client, rows, table.estimator.predict(rows).tolist())
+
+
+def _plain(served: Served) -> list[str]:
+    return [
+        column["plain_name"] for column in served.client.get("/model").json()["schema"]["columns"]
+    ]
+
+
+def test_every_row(served: Served) -> None:
+    """Each row has scikit-learn's label, as an array and by either name of its columns."""
+    names = _plain(served)
+    records = served.rows.to_dict("records")
+    plain = [dict(zip(names, row, strict=True)) for row in served.rows.to_numpy().tolist()]
+
+    for instances in (served.rows.to_numpy().tolist(), records, plain):
+        answer = served.client.post("/predict", json={"instances": instances})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"] == served.expected
+        assert answer.headers["X-Model-Version"] == "1"
+    one = served.client.post("/predict", json=plain[0])
+    assert one.json()["predictions"] == served.expected[:1]
+
+
+def test_document(served: Served) -> None:
+    """The OpenAPI document has the columns, and its examples are answered."""
+    document = served.client.get("/docs.json").json()
+    row = document["components"]["schemas"]["Row"]
+    request = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+
+    assert list(row["properties"]) == _plain(served)
+    for example in request["examples"].values():
+        root = request["schema"] | {"components": document["components"]}
+        jsonschema.Draft202012Validator(root).validate(example["value"])
+        assert served.client.post("/predict", json=example["value"]).status_code == 200
+
+
+def test_wrong_bodies(served: Served) -> None:
+    """A wrong body names the column."""
+    names = _plain(served)
+    row = served.rows.to_numpy()[0].tolist()
+    wrong = [*row[:-1], "much"]
+
+    short = served.client.post("/predict", json={"instances": [row[:-1]]})
+    text = served.client.post("/predict", json={"instances": [row, wrong]})
+    unknown = served.client.post("/predict", json=dict(zip(names, row, strict=True)) | {"x": 1})
+
+    assert short.json()["error"] == f"instances[0].{names[-1]}: is missing"
+    assert text.json()["error"].startswith(f"instances[1].{names[-1]}: must be a ")
+    assert unknown.json()["error"] == "x: is not one of the expected names"
+    assert {answer.status_code for answer in (short, text, unknown)} == {400}
+
+
+def test_drift_is_counted(served: Served) -> None:
+    """The training profile came with the model, so that each column has its bins in the metrics."""
+    name = _plain(served)[0]
+
+    page = served.client.get("/metrics").text
+
+    assert f'iris_feature_rows_total{{bin="above",feature="{name}",' in page.replace(" ", "")
+
+
+def test_far_rows(served: Served) -> None:
+    """Without a range any finite number is accepted."""
+    row = np.full((1, served.rows.shape[1]), 1e6)
+
+    answer = served.client.post("/predict_proba", json={"instances": row.tolist()})
+
+    assert answer.status_code == 200
+    assert sum(answer.json()["probabilities"][0]) == pytest.approx(1)
