@@ -144,3 +144,25 @@ def test_far_rows(served: Served) -> None:
 
     assert answer.status_code == 200
     assert sum(answer.json()["probabilities"][0]) == pytest.approx(1)
+
+
+def test_promotion_that_drops_a_column(
+    tracking: Tracking, run: warm.Run, fails: warm.Fails
+) -> None:
+    """A version with other columns is activated only where that is asked for."""
+    registered.use(tracking.url)
+    data = TABLES["WineModel"].data
+    for rows in (data.data.iloc[:, :3], data.data.iloc[:, :2]):
+        registered.log("CellarModel", rows=rows, labels=data.target, serialization_format="skops")
+    tag = run("models:/CellarModel/1").stdout.strip()
+
+    rejected = fails("models:/CellarModel/2")
+    allowed = run("models:/CellarModel/2", "--allow-schema-change")
+    back = fails("models:/CellarModel/1")
+
+    assert rejected.error == (
+        f"clients of {tag} would be misunderstood: the column ash is gone; "
+        "once they know of it, import it with --allow-schema-change"
+    )
+    assert allowed.stdout.startswith("cellarmodel:v2-")
+    assert "the column ash is new and required" in back.error

@@ -134,6 +134,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="open a pickled model, once, in a separate, limited process; "
         "it can still read your files and logins, so trust its author",
     )
+    parser.add_argument(
+        "--allow-schema-change",
+        action="store_true",
+        help="activate a version although its columns or labels are not those of the active one",
+    )
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument(
         "--dry-run",
@@ -229,4 +234,10 @@ def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importe
     for name in ("", "mlflow", "bentoml"):
         logging.getLogger(name).setLevel(logging.ERROR)
     server, trust = TrackingServer(current.tracking_uri), arguments.trust_pickle
-    return uri, Importer(server, arguments.engine, trust, current.import_max_bytes)
+    return uri, Importer(
+        server,
+        arguments.engine,
+        trust,
+        current.import_max_bytes,
+        arguments.allow_schema_change,
+    )

@@ -15,6 +15,7 @@ from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
 from iris_api.registry.client import TrackingServer
 from iris_api.registry.versions import ModelVersion, read_metrics, resolve
+from iris_api.schema import Schema, SchemaError, changes
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
 from iris_api.store.digests import digest_directory
@@ -26,6 +27,10 @@ IDENTITY = ("name", "version", "tracking_uri", "run_id", "model_id")
 """The metadata that says whether an entry is this version of this registry."""
 
 
+SHOWN_CHANGES = 5
+"""Most changes of a schema that an error names."""
+
+
 @dataclass(frozen=True)
 class Importer:
     """Imports models from one tracking server.
@@ -34,12 +39,14 @@ class Importer:
         engine: `onnx` fails if the model cannot be compiled, `auto` falls back to `sklearn`.
         trust_pickle: Convert a pickled model in a process of its own, instead of rejecting it.
         max_bytes: Limit of all files of a model together.
+        allow_schema_change: Activate a version although requests or answers change their meaning.
     """
 
     server: TrackingServer
     engine: Literal["auto", "onnx", "sklearn"]
     trust_pickle: bool
     max_bytes: int
+    allow_schema_change: bool
 
     def run(self, uri: ModelURI) -> str:
         """Resolve, fetch, vet, compile, store and activate a model; return its tag."""
@@ -48,6 +55,7 @@ class Importer:
             model = folder / "fetched"
             digest = self._fetch(version, model)
             if entry := self._find(version, digest):
+                self.check_schema(version.name, entry.metadata.contract)
                 store.update(entry, provenance_of(version))
                 active_version.activate(entry)
                 logger.info("%s is in the store already, and active", entry.tag)
@@ -71,6 +79,20 @@ class Importer:
         first = {"tag": str(tag), "in_store": known, "files": len(sizes), "bytes": sum(sizes)}
         excluded = {"metrics", "imported_at"}
         return first | card.model_dump(mode="json", exclude=excluded, exclude_none=True)
+
+    def check_schema(self, name: str, schema: Schema) -> None:
+        """Reject a version that would change what requests or answers of the active one mean."""
+        try:
+            active = active_version.active(name)
+        except (store.StoreError, OSError):  # none is active
+            return
+        found = changes(active.metadata.contract, schema)
+        if found and not self.allow_schema_change:
+            raise SchemaError(
+                f"clients of {active.tag} would be misunderstood: "
+                f"{'; '.join(found[:SHOWN_CHANGES])}; once they know of it, import it with "
+                "--allow-schema-change"
+            )
 
     def _resolve(self, uri: ModelURI) -> ModelVersion:
         """Find the version, and record for the service what the registry answered."""
@@ -138,6 +160,7 @@ class Importer:
         from iris_api.vetting.estimator import vet  # noqa: PLC0415
 
         vetted = vet(model, trust_pickle=self.trust_pickle)
+        self.check_schema(version.name, vetted.schema)
         files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
         proof: Proof | NotCompiled = NotCompiled()
         if self.engine == "sklearn":

@@ -144,6 +144,7 @@ class Watcher:
             return None
         active = active_version.is_active(entry)
         if not active:
+            self.importer.check_schema(self.uri.name, entry.metadata.contract)
             store.verify(entry)
         # After a change of stage or alias alone as well, so that the service reads them.
         if store.update(entry, wanted) or not active:
