@@ -21,6 +21,7 @@ from sklearn.gaussian_process.kernels import RBF, Matern, WhiteKernel
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     LinearRegression,
+    LogisticRegression,
     RidgeClassifier,
     RidgeClassifierCV,
     SGDClassifier,
