@@ -11,6 +11,8 @@ from support import warm
 from support.fake_registry import fake_registry
 from support.warm import Fails, snapshot
 
+from iris_api.errors import explain
+
 pytestmark = pytest.mark.thorough
 
 NOBODY = 65534
@@ -51,6 +53,18 @@ def test_full_disk_at_the_first_import(env: dict[str, str], tmp_path: Path, disk
     assert done.error.startswith(str(disk))
     assert done.error.endswith(FULL)
     assert snapshot(disk) == {}
+
+
+def test_read_only_disk(env: dict[str, str], tmp_path: Path, disk: Path) -> None:
+    """A disk that is mounted read-only is not called full, by an import or by a worker."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    done = warm.run(tmp_path, env=env | {"BENTOML_HOME": str(disk)})
+    with pytest.raises(OSError, match="Read-only") as raised:
+        (disk / "file").touch()
+
+    fix = f"Read-only file system; mount it writable, {OTHER_HOME}"
+    assert done.error == f"{disk}/staging: {fix}"
+    assert explain(raised.value, disk) == f"{disk}/file: {fix}"
 
 
 @pytest.mark.parametrize("free", [0, 8, 16, 24, 32, 64])

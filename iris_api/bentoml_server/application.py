@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from iris_api.errors import explain
 from iris_api.home import bento_model_store
 from iris_api.serving.responses import error_page, server_error
 from iris_api.settings import settings
@@ -95,8 +96,7 @@ def _prepare_metrics() -> None:
     try:
         files.prepare()
     except OSError as error:
-        text = "%s: %s; free some space, or set BENTOML_HOME to another folder"
-        logger.critical(text, files.folder, error.strerror)
+        logger.critical("%s", explain(error, files.folder))
         sys.exit(1)
 
 

@@ -1,27 +1,15 @@
 """The outcome of a piece of work: its result, or one line that says why there is none."""
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from iris_api.errors import IrisError, one_line
+from iris_api import errors
+from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURIError
 from iris_api.settings import SettingsError
 
 T = TypeVar("T")
-
-FIXES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space, or have the quota raised",
-    errno.EFBIG: "raise the limit of the file size, ulimit -f",
-    errno.EACCES: "give this user the permission",
-    errno.EPERM: "give this user the permission",
-    errno.EROFS: "mount it writable",
-    errno.ENOENT: "make the folder",
-    errno.ENOTDIR: "remove the file that stands where a folder should be",
-}
-"""How to fix an error of the operating system, other than by another BENTOML_HOME."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +55,4 @@ def explain(error: OSError) -> str:
     """Return what the operating system denied, where, and how to fix it."""
     from iris_api.home import bentoml_home  # noqa: PLC0415 (BentoML, which a command can spare)
 
-    place = error.filename or str(bentoml_home())
-    reason = error.strerror or one_line(error)
-    problem = reason if place in reason else f"{place}: {reason}"
-    fix = FIXES.get(error.errno or 0)
-    return f"{problem}; {fix}, or set BENTOML_HOME to another folder" if fix else problem
+    return errors.explain(error, bentoml_home())
