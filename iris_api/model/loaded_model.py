@@ -1,5 +1,6 @@
 """A model that is verified, loaded and ready to answer."""
 
+import copy
 from typing import Literal, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from iris_api.model.engines import Answer, Engine, OnnxEngine, SklearnEngine
 from iris_api.model.self_check import check_example
 from iris_api.schema import Label
 from iris_api.store.entry import MODEL_FOLDER, ONNX_FILE, SKOPS_FILE, Entry, damaged, verify
+from iris_api.store.metadata import Provenance
 from iris_api.vetting.training_profile import TrainingProfile
 
 SHOWN_EXAMPLES = 2
@@ -33,7 +35,7 @@ class Model:
         example = entry.metadata.example.rows[:SHOWN_EXAMPLES]
         places = [order.index(place) for place in range(len(names))]
         self.examples = [[row[place] for place in places] for row in example]
-        self._engine = engine
+        self.engine = engine
         self.has_probabilities = engine.has_probabilities
         self.profile = TrainingProfile.read(entry.path / MODEL_FOLDER)
 
@@ -58,10 +60,20 @@ class Model:
             problem = f"cannot be opened ({type(error).__name__}: {one_line(error)})"
             raise damaged(entry, problem) from error
 
+    def promoted(self, entry: Entry, origin: str) -> Self | None:
+        """Return this model with the stage and aliases of its entry; None if more has changed."""
+        now = dict(Provenance.model_validate(dict(entry.metadata)))
+        known = self.metadata.model_copy(update=now)
+        if str(entry.tag) != self.tag or entry.metadata != known:
+            return None
+        promoted = copy.copy(self)
+        promoted.metadata = entry.metadata
+        return promoted
+
     def answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
         """Answer rows, float64 (n, columns), in the order of the schema's columns."""
         ordered = rows if self._order is None else rows[:, self._order]
-        return self._engine.answer(ordered, probabilities=probabilities)
+        return self.engine.answer(ordered, probabilities=probabilities)
 
     def names(self, labels: NDArray[np.int64]) -> list[Label]:
         """Return the classes of an answer's labels, in their order."""

@@ -131,14 +131,18 @@ class HotSwap:
             logger.error("another worker cannot load the active version: %s", self.degraded)
         # In a thread: the worker goes on answering with the former model.
         model = await anyio.to_thread.run_sync(lambda: self._first_usable(active=active))
-        if active:
-            self._metrics.count_reload("success" if self._retry_at == math.inf else "failure")
+        failed = self._retry_at < math.inf
+        promoted = not failed and model and former and model.engine is former.engine
+        if active and not promoted:
+            self._metrics.count_reload("failure" if failed else "success")
         if model is None:
             return
         if model is former:
             logger.error("%s goes on answering", model.tag)
             return
         self._use(model)
+        if promoted:  # it answers already
+            return
         took = time.perf_counter() - start
         logger.info(
             "%s answers instead of %s, after %.2f s", model.tag, former and former.tag, took
@@ -156,7 +160,8 @@ class HotSwap:
                 entry, present = find(), self.model
                 if self._retry_at < math.inf and present and present.tag == str(entry.tag):
                     return present
-                return Model.load(entry, origin=origin)
+                promoted = present and present.promoted(entry, origin)
+                return promoted or Model.load(entry, origin=origin)
             except (IrisError, OSError) as error:
                 if self._retry_at == math.inf:
                     self._retry_at = time.monotonic() + RETRY_SECONDS
