@@ -384,7 +384,9 @@ def test_the_model(observed: servers.Server) -> None:
     assert started < loaded < time.time()
 
 
-def _scrape_after_poll(server: servers.Server, *, version: int = 7, error: str = "null") -> Page:
+def _scrape_after_poll(
+    server: servers.Server, *, version: int | str = 7, error: str = "null"
+) -> Page:
     """Scrape while the store has this status of the registry."""
     file = server.log.parent / "home/registry/irismodel.json"
     file.parent.mkdir(exist_ok=True)
@@ -401,12 +403,18 @@ def test_the_registry(observed: servers.Server) -> None:
     failed = _scrape_after_poll(observed, error='"it is gone"')
     unreadable = _scrape_after_poll(observed, version=10**400)
 
-    for name in ("up", "version", "last_check_timestamp_seconds"):
+    nothing = _scrape_after_poll(observed, version="null")
+
+    assert nothing.series("iris_registry_version") == {}
+    assert nothing.series("iris_registry_up") == {(): 1}
+    assert nothing.series("iris_registry_version_found") == {(): 0}
+    for name in ("up", "version", "version_found", "last_check_timestamp_seconds"):
         assert absent.series(f"iris_registry_{name}") == {}, name
         assert unreadable.series(f"iris_registry_{name}") == {}, name
     for page, up in ((answered, 1), (failed, 0)):
         assert page.series("iris_registry_up") == {(): up}
         assert page.series("iris_registry_version") == {(): 7}
+        assert page.series("iris_registry_version_found") == {(): 1}
         assert page.series("iris_registry_last_check_timestamp_seconds") == {(): 1700000000.5}
 
 

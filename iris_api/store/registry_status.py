@@ -17,6 +17,7 @@ class RegistryStatus(BaseModel):
 
     checked_at: Timestamp | None = None  # the last answer; earlier versions wrote the Unix time
     version: Version | None = None  # what the model URI meant then
+    problem: str | None = None  # one line that says why it meant no version
     error: str | None = None  # one line that says why the last poll failed
 
 
@@ -32,9 +33,10 @@ def read(name: str) -> RegistryStatus | None:
         return None
 
 
-def record_answer(name: str, version: int | None) -> None:
-    """Record that the registry answered just now."""
-    _write(name, RegistryStatus(checked_at=datetime.now(UTC), version=version))
+def record_answer(name: str, version: int | None, problem: str | None = None) -> None:
+    """Record that the registry answered just now, with a version or with the reason for none."""
+    problem = problem and one_line(problem, 400)
+    _write(name, RegistryStatus(checked_at=datetime.now(UTC), version=version, problem=problem))
 
 
 def record_failure(name: str, error: object) -> None:

@@ -118,6 +118,11 @@ REGISTRY_CHECKED = Instrument(
 REGISTRY_VERSION = Instrument(
     "gauge", "iris_registry_version", "Model version that the model URI meant in that answer"
 )
+REGISTRY_FOUND = Instrument(
+    "gauge",
+    "iris_registry_version_found",
+    "1 if the model URI meant a version in that answer, 0 if it meant none",
+)
 WORKERS = Instrument("gauge", "iris_workers", "Living worker processes")
 CPU_SECONDS = Instrument(
     "counter",

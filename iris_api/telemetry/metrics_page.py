@@ -91,6 +91,7 @@ class MetricsPage(Collector):
         yield instruments.REGISTRY_UP.name, {}, float(status.error is None)
         if status.checked_at is not None:
             yield instruments.REGISTRY_CHECKED.name, {}, status.checked_at.timestamp()
+            yield instruments.REGISTRY_FOUND.name, {}, float(status.version is not None)
         if status.version is not None:
             yield instruments.REGISTRY_VERSION.name, {}, status.version
 
