@@ -330,11 +330,12 @@ def test_changed_in_the_registry(
     root = client.get_model_version_download_uri("Changed", "1").removeprefix("mlflow-artifacts:/")
     with (tracking.folder / "artifacts" / root / "requirements.txt").open("a") as file:
         file.write("# changed\n")
+    entry = new_home / "models" / tag.replace(":", "/")
     done = import_model("models:/Changed/1")
 
     assert done.status == 1
     assert done.error == (
         f"version 1 of Changed changed in the registry since it was imported as {tag}; "
-        f"if that is meant, run bentoml models delete {tag} and import again"
+        f"if that is meant, run rm -r {entry}, then import again"
     )
-    assert [path.name for path in (new_home / "models/changed").glob("v*")] == [tag.split(":")[1]]
+    assert list((new_home / "models/changed").glob("v*")) == [entry]

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +50,12 @@ def test_list(offline: Run, store: Path) -> None:
     header, *lines = done.stdout.splitlines()
     assert done.status == 0
     assert done.stderr == ""
-    assert header.split() == ["TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE"]
+    assert header.split() == [
+        *("TAG", "VERSION", "STAGE", "ALIASES", "WORKSPACE", "ENGINE", "SIZE", "AGE")
+    ]
     assert len(lines) == 2
     one, two = sorted(lines, key=lambda line: line[2:])
-    rest = r" +(\d+) +Production +(\w+) +onnx +\d+ KiB +\d+ (s|min|h|d)"
+    rest = r" +(\d+) +Production +(\w+) +- +onnx +\d+ KiB +\d+ (s|min|h|d)"
     assert re.fullmatch(re.escape(f"* {_tag(store)}") + rest, one)
     assert re.fullmatch(re.escape(f"  {added}") + rest, two)
     assert " champion " in one
@@ -89,9 +93,11 @@ def test_list_as_json(offline: Run, store: Path) -> None:
         "version": 1,
         "stage": "Production",
         "aliases": ["champion"],
+        "workspace": None,
         "engine": "onnx",
         "estimator": "LogisticRegression",
         "bytes": size,
+        "problem": None,
     }
     assert sorted(row["active"] for row in rows) == [False, True]
 
@@ -132,6 +138,29 @@ def test_damaged_pointer(run: Run, store: Path, damage: bytes) -> None:
     assert not (store / "models/irismodel/previous").exists()
 
 
+@pytest.mark.parametrize("file", ["model.yaml", "model.onnx", "mlflow_model/MLmodel"])
+def test_damaged_active_entry(
+    offline: Run, run: Run, store: Path, plain_env: dict[str, str], file: str
+) -> None:
+    """A damaged active entry is listed with a command that removes it, and imported again."""
+    (_entry(store) / file).write_text("[")
+    folder, tag = _entry(store), _tag(store)
+    table = offline("--list")
+    (row,) = json.loads(offline("--list", "--json").stdout)
+    command = re.search(r"; run (rm -r .*), then import it again$", row["problem"])
+    assert command
+    removed = subprocess.run(shlex.split(command[1]), check=False, env=plain_env)
+    left = folder.exists()
+    again = run("models:/IrisModel/1")
+
+    assert table.stdout.splitlines()[1].startswith(f"* {tag} ")
+    assert table.stderr == f"{row['problem']}\n"
+    assert (row["tag"], row["active"]) == (tag, True)
+    assert (removed.returncode, left) == (0, False)
+    assert again.stdout == f"{tag}\n"
+    assert json.loads(offline("--list", "--json").stdout)[0]["problem"] is None
+
+
 def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
     """Nothing is listed, and no store is made."""
     home = tmp_path / "new"
@@ -140,7 +169,7 @@ def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
 
     assert (table.status, rows.status) == (0, 0)
     assert table.stderr == rows.stderr == f"nothing is imported in the model store {home}/models\n"
-    assert table.stdout == "  TAG VERSION STAGE ALIASES ENGINE SIZE AGE\n"
+    assert table.stdout == "  TAG VERSION STAGE ALIASES WORKSPACE ENGINE SIZE AGE\n"
     assert json.loads(rows.stdout) == []
     assert not home.exists()
 

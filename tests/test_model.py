@@ -47,7 +47,7 @@ def _rejected(entry: store.Entry) -> str:
         Model.load(entry, origin="store")
     message = str(raised.value)
     assert message.startswith(f"{entry.tag}: ")
-    assert message.endswith(f"; run bentoml models delete {entry.tag}, then import it again")
+    assert message.endswith(f"; run rm -r {entry.path}, then import it again")
     return message.removeprefix(f"{entry.tag}: ")
 
 

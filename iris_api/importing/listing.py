@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from iris_api.errors import one_line
-from iris_api.store.active_version import is_active
+from iris_api.home import model_store
+from iris_api.store.active_version import damage, is_active
 from iris_api.store.entry import entries
 
-HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "ENGINE", "SIZE", "AGE")
+HEADER = ("", "TAG", "VERSION", "STAGE", "ALIASES", "WORKSPACE", "ENGINE", "SIZE", "AGE")
 
-KEYS = {"name", "version", "stage", "aliases", "engine", "estimator", "imported_at"}
+KEYS = ("name", "version", "stage", "aliases", "workspace", "engine", "estimator", "imported_at")
 """The metadata of an entry that is listed."""
 
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -19,29 +21,41 @@ SIZES = ((1024**2, "MiB"), (1024, "KiB"), (1, "B"))
 
 
 def list_entries() -> list[dict[str, Any]]:
-    """Return what was imported, newest last: `bytes` on disk, `age` in seconds since the import."""
-    found = []
-    for entry in entries():
-        files = (path for path in entry.path.rglob("*") if path.is_file())
-        found.append(
-            {"tag": str(entry.tag), "active": is_active(entry)}
-            | entry.metadata.model_dump(mode="json", include=KEYS)
-            | {
-                "bytes": sum(path.stat().st_size for path in files),
-                "age": round((datetime.now(UTC) - entry.created).total_seconds()),
-            }
-        )
+    """Return what was imported, newest last: `bytes` on disk, `age` in seconds since the import.
+
+    An active entry that cannot be used has a `problem`, and little else if it cannot be read.
+    """
+    problems = damage()
+    found = [
+        {"tag": str(entry.tag), "active": is_active(entry)}
+        | entry.metadata.model_dump(mode="json", include=set(KEYS))
+        | {
+            "bytes": _size(entry.path),
+            "age": round((datetime.now(UTC) - entry.created).total_seconds()),
+            "problem": problems.pop(entry.tag, None),
+        }
+        for entry in entries()
+    ]
+    for tag, problem in problems.items():
+        row = {"tag": str(tag), "active": True} | dict.fromkeys(KEYS)
+        size = _size(model_store() / tag.path())
+        found.append(row | {"bytes": size, "age": None, "problem": problem})
     return found
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Lay out entries in columns, with a star before the active ones."""
     lines: list[tuple[str, ...]] = [HEADER]
     for row in rows:
-        aliases = ",".join(row["aliases"]) or "-"
-        shown = (row["tag"], row["version"], row["stage"], aliases, row["engine"])
-        size, age = _in_units(row["bytes"], SIZES), _in_units(row["age"], AGES)
-        lines.append(("*" if row["active"] else "", *map(one_line, shown), size, age))
+        cells = (row["tag"], row["version"], row["stage"], ",".join(row["aliases"] or []))
+        shown = (one_line(cell or "-") for cell in (*cells, row["workspace"], row["engine"]))
+        age = "-" if row["age"] is None else _in_units(row["age"], AGES)
+        size = _in_units(row["bytes"], SIZES)
+        lines.append(("*" if row["active"] else "", *shown, size, age))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     widths[0] = 1  # the column of the stars, also in an empty table
     return "\n".join(

@@ -14,11 +14,24 @@ import bentoml
 
 from iris_api.errors import one_line
 from iris_api.home import lock, model_store, staging
-from iris_api.store.entry import ONE_NAME_EACH, Entry, StoreError, get, store_name, verify
+from iris_api.store.entry import (
+    ONE_NAME_EACH,
+    Entry,
+    StoreError,
+    get,
+    removal,
+    store_name,
+    update,
+    verify,
+)
+from iris_api.store.metadata import Provenance
 
 LATEST = "latest"
 PREVIOUS = "previous"
 """The file beside BentoML's `latest` that names the version that was active before."""
+
+OURS = re.compile("v[0-9]+-[0-9a-f]{8}")
+"""The version part of the tags that an import gives."""
 
 
 def active(name: str) -> Entry:
@@ -62,6 +75,23 @@ def is_needed(entry: Entry) -> bool:
     return is_active(entry) or _read(entry.path.parent / PREVIOUS) == entry.tag.version
 
 
+def damage() -> dict[bentoml.Tag, str]:
+    """Return why active entries that are in the store cannot be used, by their tags.
+
+    Other programs' models are left out: their versions are not named as an import names them.
+    """
+    found = {}
+    for path in sorted(model_store().glob(f"*/{LATEST}")):
+        version = _read(path) or ""
+        if OURS.fullmatch(version) and (path.parent / version).is_dir():
+            tag = bentoml.Tag(path.parent.name, version)
+            try:
+                verify(get(tag))
+            except (StoreError, OSError) as error:
+                found[tag] = str(error)
+    return found
+
+
 def publish(folder: Path, tag: bentoml.Tag) -> Entry:
     """Move the entry of a staging folder into the store and make it the active one: two renames.
 
@@ -84,14 +114,24 @@ def publish(folder: Path, tag: bentoml.Tag) -> Entry:
         entry = get(tag)
         if entry.metadata.digest != staged.metadata.digest:
             raise StoreError(
-                f"{target} has other files in it; remove this folder, then import the version again"
+                f"{entry.tag} has other files in it; run {removal(target)}, then import it again"
             )
         _move_pointers(written, target.parent)
     return entry
 
 
-def activate(entry: Entry) -> None:
-    """Make an entry the active one, as one step."""
+def activate(entry: Entry, provenance: Provenance) -> None:
+    """Make an entry the active one, with the provenance that the registry gives it now.
+
+    After a change of stage or alias alone it is activated anew, so that a service reads them. The
+    model URI is no such change: an import by hand may name a version otherwise than the watch does.
+    """
+    if is_active(entry):
+        known = {"model_uri": entry.metadata.model_uri}
+        if not update(entry, provenance.model_copy(update=known)):
+            return
+    else:
+        update(entry, provenance)
     # The lock keeps out `retention`, which spares the active entry, and other activations.
     with staging() as folder, lock(entry.path.parent):
         get(entry.tag)  # it may have been removed just now

@@ -5,6 +5,7 @@ An entry is an ordinary one of BentoML, which `bentoml.mlflow.load_model` opens.
 
 import contextlib
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,6 +96,8 @@ def update(entry: Entry, provenance: Provenance) -> bool:
     if metadata == entry.metadata:
         return False
     info = _read(entry.path / _INFO_FILE)
+    for key in Provenance.model_fields:  # what is absent now must not stay
+        info.metadata.pop(key, None)
     info.metadata.update(metadata.to_plain())
     with staging() as folder:
         changed = folder / _INFO_FILE
@@ -141,7 +144,7 @@ def get(tag: bentoml.Tag, store: Path | None = None) -> Entry:
         # way: AttributeError for a number as a name, RecursionError for a deep list.
         raise StoreError(
             f"{tag} in the model store {store} cannot be read ({one_line(error)}); "
-            "remove its folder, then import it again"
+            f"run {removal(path)}, then import it again"
         ) from error
 
 
@@ -165,9 +168,12 @@ def verify(entry: Entry) -> None:
 
 def damaged(entry: Entry, problem: str) -> StoreError:
     """Return the error of an entry that cannot be used."""
-    return StoreError(
-        f"{entry.tag}: {problem}; run bentoml models delete {entry.tag}, then import it again"
-    )
+    return StoreError(f"{entry.tag}: {problem}; run {removal(entry.path)}, then import it again")
+
+
+def removal(path: Path) -> str:
+    """Return the command that removes an entry; BentoML's own cannot if the entry is damaged."""
+    return f"rm -r {shlex.quote(str(path))}"
 
 
 def _read(path: Path) -> ModelInfo:
