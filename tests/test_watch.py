@@ -25,6 +25,9 @@ URI = f"models:/{NAME}/Production"
 LISTING = "/api/2.0/mlflow-artifacts/artifacts?"
 """The beginning of the path of each listing."""
 
+POLL = "/api/2.0/mlflow/registered-models/get-latest-versions?"
+"""The beginning of the path of each poll of a stage."""
+
 GOOD = range(1, 6)
 REJECTED = 6
 """The versions of the registered model; this one has no model in it."""
@@ -50,6 +53,11 @@ class Registry:
         watch.until(lambda: self.asked(FILE) > before)
         (child,) = psutil.Process(watch.process.pid).children()
         return child
+
+    def wait_for_polls(self, watch: "Watch", count: int = 3) -> None:
+        """Wait until a watch has polled so many times more, and acted on the answers."""
+        polls = self.asked(POLL)
+        watch.until(lambda: self.asked(POLL) > polls + count)
 
     def asked(self, begin: str) -> int:
         """Count the requests so far whose path begins so."""
@@ -114,11 +122,13 @@ def watch(registry: Registry, tmp_path: Path) -> Iterator[Start]:
     """Return a function that runs a watch of the model's production stage."""
 
     @contextlib.contextmanager
-    def run(*options: str, home: Path = tmp_path / "home", **env: str) -> Iterator[Watch]:
+    def run(
+        *options: str, home: Path = tmp_path / "home", uri: str = URI, **env: str
+    ) -> Iterator[Watch]:
         output = tmp_path / f"output-{len(list(tmp_path.iterdir()))}"
         output.mkdir()
         env = registry.env | {"BENTOML_HOME": str(home)} | env
-        process = warm.start(output, "--watch", "0.2", *options, URI, env=env)
+        process = warm.start(output, "--watch", "0.2", *options, uri, env=env)
         try:
             servers.wait_for((output / "stderr").exists)
             yield Watch(process, output, home)
@@ -198,7 +208,7 @@ def test_promotion_and_back(
 @pytest.mark.thorough
 def test_rejected_version(registry: Registry, imported: Import, watch: Start) -> None:
     """A rejected version is logged once, not tried again, and the active one stays."""
-    imported(1)
+    tag = imported(1).stdout.strip()
     registry.promote(REJECTED)
     with watch() as running:
         running.until(lambda: bool([line for line in running.log if line.startswith("error:")]))
@@ -216,7 +226,7 @@ def test_rejected_version(registry: Registry, imported: Import, watch: Start) ->
     assert running.tags == []
     assert error == (
         f"error: version {REJECTED} is not activated: the file MLmodel is missing or unreadable; "
-        "log the model again with mlflow.sklearn.log_model"
+        f"log the model again with mlflow.sklearn.log_model; {tag} stays active"
     )
 
 
@@ -272,6 +282,69 @@ def test_registry_away_and_back(registry: Registry, imported: Import, watch: Sta
 
 
 @pytest.mark.thorough
+def test_alias_that_is_gone_and_back(registry: Registry, imported: Import, watch: Start) -> None:
+    """The end of a trouble is logged as well as its beginning, and what stays active meanwhile."""
+    tag = imported(1).stdout.strip()
+    uri = f"models:/{NAME}@steady"
+    registry.client.set_registered_model_alias(NAME, "steady", "1")
+    with watch(uri=uri) as running:
+        running.until(lambda: _status(running.home)["version"] == 1)
+        registry.client.delete_registered_model_alias(NAME, "steady")
+        running.until(lambda: _status(running.home)["version"] is None)
+        gone = _status(running.home)
+        registry.client.set_registered_model_alias(NAME, "steady", "1")
+        running.until(lambda: "again" in running.log[-1])
+        back = _status(running.home)
+
+    problem = (
+        f"{uri} is not in the registry of {registry.proxy.url}: "
+        "Registered model alias steady not found."
+    )
+    assert gone["problem"] == problem
+    assert (gone["error"], back["problem"]) == (None, None)
+    assert running.log[1:] == [
+        f"error: {problem}; {tag} stays active",
+        f"{uri} is version 1 again, which is active",
+    ]
+
+
+@pytest.mark.thorough
+def test_import_by_hand_beside_a_watch(
+    registry: Registry, imported: Import, watch: Start, tmp_path: Path
+) -> None:
+    """The same version under another name is activated neither by the import nor by the watch."""
+    imported(1)
+    registry.promote(1)
+    registry.client.set_registered_model_alias(NAME, "steady", "1")
+    with watch() as running:
+        pointer = running.home / "models" / "watched" / "latest"
+        registry.wait_for_polls(running)
+        before = pointer.stat().st_mtime_ns
+        env = registry.env | {"BENTOML_HOME": str(running.home)}
+        done = warm.run(tmp_path / "import", f"models:/{NAME}@steady", env=env)
+        registry.wait_for_polls(running)
+        after = pointer.stat().st_mtime_ns
+
+    assert done.status == 0, done.stderr
+    assert after == before
+
+
+@pytest.mark.thorough
+def test_registry_that_hangs(registry: Registry, imported: Import, watch: Start) -> None:
+    """A registry that accepts requests and does not answer is reported within some 15 s."""
+    tag = imported(1).stdout.strip()
+    registry.proxy.fault = delayed(60)
+    with watch() as running:
+        running.until(lambda: "the registry is away" in str(running.log), seconds=15)
+
+    (line,) = running.log[1:]
+    assert line == (
+        f"the registry is away: {registry.proxy.url} did not answer in time; is it overloaded? "
+        f"MLFLOW_HTTP_REQUEST_TIMEOUT sets the seconds to wait; {tag} stays active"
+    )
+
+
+@pytest.mark.thorough
 def test_killed_import(registry: Registry, watch: Start) -> None:
     """An import that is killed is one line, and is tried again."""
     registry.promote(3)
@@ -284,7 +357,7 @@ def test_killed_import(registry: Registry, watch: Start) -> None:
     (error,) = [line for line in running.log if line.startswith("error:")]
     assert error == (
         "error: version 3 is not activated yet: "
-        "its process was killed by SIGKILL; is the memory full?"
+        "its process was killed by SIGKILL; is the memory full?; no version is active"
     )
     assert _active(running.home) == "v3"
 

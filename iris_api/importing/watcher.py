@@ -13,7 +13,7 @@ from iris_api.importing import child
 from iris_api.importing.outcome import Done, Failed, Outcome, T, attempt, explain
 from iris_api.importing.pipeline import IDENTITY, Importer, check_name, provenance_of, record
 from iris_api.model_uri import ModelURI
-from iris_api.registry.client import TrackingServer
+from iris_api.registry.servers import Servers
 from iris_api.registry.versions import ModelVersion, resolve
 from iris_api.store import active_version
 from iris_api.store import entry as store
@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 POLL_MAXIMUM_SECONDS = 60
 """Longest pause between two polls after failures, unless the watch's own interval is longer."""
+
+RETRY_SECONDS = 5
+"""Time in which a poll retries its requests. It has all of the usual retries after quick failures,
+and none after a time-out, so that a server that hangs is reported with the first one."""
 
 
 @dataclass
@@ -67,13 +71,13 @@ class Watcher:
         named = attempt(partial(check_name, self.uri.name))
         if isinstance(named, Failed):
             return self._failed(named.error)
-        found = self._in_child(partial(_resolve, self.importer.server, self.uri))
+        found = self._in_child(partial(_resolve, self.importer.servers, self.uri))
         if self.signals.received:
             return True
         record(self.uri.name, found, warn=self._log_once)
         if isinstance(found, Failed) and found.transient:
             if not self._is_away:
-                logger.warning("the registry is away: %s", found.error)
+                logger.warning("the registry is away: %s; %s", found.error, self._kept())
             self._is_away = True
             return False
         if self._is_away:
@@ -91,10 +95,17 @@ class Watcher:
             logger.warning("%s", line)
             self._logged = line
 
+    def _kept(self) -> str:
+        """Return the end of a line about a problem: which version stays active."""
+        try:
+            return f"{active_version.active(self.uri.name).tag} stays active"
+        except (store.StoreError, OSError):
+            return "no version is active"
+
     def _failed(self, line: str, about: object = None, *, transient: bool = False) -> bool:
         problem = (about or line, transient)
         if self._problem != problem:
-            logger.error("%s", f"error: {line}")
+            logger.error("%s", f"error: {line}; {self._kept()}")
         self._problem = problem
         return not transient
 
@@ -114,6 +125,8 @@ class Watcher:
             yet = " yet" if outcome.transient else ""
             line = f"version {version.version} is not activated{yet}: {outcome.error}"
             return self._failed(line, about, transient=outcome.transient)
+        if self._problem and not outcome.result:
+            logger.info("%s is version %d again, which is active", self.uri.text, version.version)
         self._problem = None
         if outcome.result:
             print(outcome.result, flush=True)
@@ -146,19 +159,18 @@ class Watcher:
         if not active:
             self.importer.check_schema(self.uri.name, entry.metadata.contract)
             store.verify(entry)
-        # After a change of stage or alias alone as well, so that the service reads them.
-        if store.update(entry, wanted) or not active:
-            active_version.activate(entry)
+        active_version.activate(entry, wanted)
         if active:
             return ""
         logger.info("%s is active again", entry.tag)
         return str(entry.tag)
 
 
-def _resolve(server: TrackingServer, uri: ModelURI) -> ModelVersion:
+def _resolve(servers: Servers, uri: ModelURI) -> ModelVersion:
     # The watch itself says when the registry goes away, and not each retry.
     logging.getLogger("iris_api.registry").setLevel(logging.ERROR)
-    return resolve(server, uri)
+    servers.registry.retry_seconds = RETRY_SECONDS
+    return resolve(servers, uri)
 
 
 def _import(importer: Importer, uri: ModelURI, *, quiet: bool) -> str | None:
