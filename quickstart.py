@@ -60,21 +60,24 @@ def main() -> int:
 def _run(started: contextlib.ExitStack) -> int:
     os.chdir(STATE.parent)
     port, mlflow_port = settings().port, settings().mlflow_port
-    uri, address = ModelURI.parse(settings().model_uri), settings().tracking_uri
+    uri = ModelURI.parse(settings().model_uri)
     _check_free(port, "IRIS_PORT")
-    if address:
+    if settings().tracking_uri:
         _step("the MLflow server of MLFLOW_TRACKING_URI is used")
     else:
         _check_free(mlflow_port, "IRIS_MLFLOW_PORT")
-        address = os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{mlflow_port}"
+        os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{mlflow_port}"
+        for foreign in ("MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE"):
+            os.environ.pop(foreign, None)
+        settings.cache_clear()
         _step(f"starting an MLflow server on port {mlflow_port}, with its data in {STATE.name}/")
         _start_mlflow(started, mlflow_port)
     # mlflow takes seconds to import: a taken port is reported before.
-    from iris_api.registry.client import TrackingServer  # noqa: PLC0415
+    from iris_api.registry.servers import Servers  # noqa: PLC0415
     from iris_api.registry.versions import has_model  # noqa: PLC0415
 
-    server = TrackingServer(address)
-    if not has_model(server, uri.name):
+    servers = Servers.read(settings())
+    if not has_model(servers.registry, uri.name):
         _step(f"training {uri.name}, because the registry has none")
         _run_script("train_model.py", "--name", uri.name)
     _step(f"importing {uri.text} into the BentoML model store")
@@ -84,7 +87,7 @@ def _run(started: contextlib.ExitStack) -> int:
     bentoml = ("-m", "bentoml", "serve", "service:IrisClassifier")
     service = started.enter_context(_process(*bentoml, "--host", "127.0.0.1", "--port", str(port)))
     _wait_for(f"http://127.0.0.1:{port}/readyz", service)
-    print(READY.format(port=port, mlflow=server.address), flush=True)
+    print(READY.format(port=port, mlflow=servers.tracking.address), flush=True)
     return service.wait()
 
 

@@ -29,7 +29,7 @@ from sklearn.svm import SVC
 
 import iris_api
 from iris_api.errors import IrisError, one_line
-from iris_api.registry.client import split_login
+from iris_api.registry.logins import split_login
 from iris_api.schema import FEATURES, IRIS_RANGE
 
 SEED = 0

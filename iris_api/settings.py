@@ -1,11 +1,21 @@
 """The settings: environment variables, read once."""
 
 import os
+import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from iris_api.errors import IrisError
 
@@ -14,6 +24,17 @@ DURATION_BUCKETS = [
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 ]
 """Histogram buckets of request durations, in seconds; those of BentoML start at 5 ms."""
+
+
+def _read_hosts(text: str) -> frozenset[str]:
+    """Split a list of hosts; a scheme, a path or a login would be ignored silently."""
+    hosts = frozenset(filter(None, re.split(r"[,\s]+", text.lower())))
+    if any(re.search("[/@?#]", host) for host in hosts):
+        raise PydanticCustomError("hosts", "must be HOST or HOST:PORT, separated by commas")
+    return hosts
+
+
+Hosts = Annotated[frozenset[str], BeforeValidator(_read_hosts)]
 
 
 class SettingsError(IrisError):
@@ -37,6 +58,12 @@ class Settings(BaseModel):
     drain_seconds: float = Field(default=8, gt=0, allow_inf_nan=False)
     access_log: bool = False
     tracking_uri: str = Field(default="", alias="MLFLOW_TRACKING_URI")
+    registry_uri: str = Field(default="", alias="MLFLOW_REGISTRY_URI")
+    workspace: str = Field(default="", alias="MLFLOW_WORKSPACE")
+    artifact_hosts: Hosts = frozenset()
+    artifact_username: str = ""
+    artifact_password: SecretStr = SecretStr("")
+    artifact_token: SecretStr = SecretStr("")
     otlp_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     otlp_traces_endpoint: str = Field(default="", alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     traces_exporter: str = Field(default="", alias="OTEL_TRACES_EXPORTER")
@@ -69,7 +96,9 @@ def settings() -> Settings:
         return Settings.model_validate({name: text for name, text in os.environ.items() if text})
     except ValidationError as error:
         first = error.errors()[0]
-        raise SettingsError(f"{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
+        # What has an @ in it may have a login before that.
+        got = "" if "@" in str(first["input"]) else f", got {first['input']!r}"
+        raise SettingsError(f"{first['loc'][0]}: {first['msg']}{got}") from None
 
 
 def bentoml_config() -> dict[str, Any]:

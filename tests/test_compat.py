@@ -165,6 +165,22 @@ def test_older_scikit_learn(old: dict[str, str], tmp_path: Path) -> None:
     assert not list(tmp_path.glob("home/models/*/*"))
 
 
+def test_file_that_the_server_cannot_send(tmp_path: Path, plain_env: dict[str, str]) -> None:
+    """A file that breaks each connection is named, and is no reason to import again."""
+    python = _environment(f"mlflow=={OLD[1]}", SKLEARN, SQLALCHEMY)
+    with _mlflow_server(python, tmp_path, plain_env) as url:
+        env = plain_env | {"MLFLOW_TRACKING_URI": url}
+        _log(python, env, Iris="pickle")
+        (model,) = tmp_path.glob("artifacts/*/models/*/artifacts")
+        (model / "Tribeč.txt").write_text("hills")
+        done = _import(tmp_path, env, "models:/Iris@champion", "--trust-pickle")
+
+    assert done.error.startswith("the server lists the file Tribeč.txt and cannot send it (")
+    assert done.error.endswith(
+        "; log and register the model again without it, or read the server's log"
+    )
+
+
 def test_bucket(tmp_path: Path, plain_env: dict[str, str]) -> None:
     """Artifacts in an S3 bucket come through the proxy; the import knows nothing of the bucket."""
     # Today's server with boto3 beside it, which is only the server's business; moto brings it.

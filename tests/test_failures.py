@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 from conftest import Tracking
-from support import proxies, servers, warm
+from support import proxies, registered, servers, warm
 from support.proxies import FILE, Exchange, Fault, Proxy, delayed, on_files
 from support.warm import Fails, Run, snapshot, staged
 
@@ -21,7 +22,7 @@ NO_SERVER = (
     "MLFLOW_TRACKING_URI is {!r} and must be the http:// or https:// address of a tracking server "
     "with --serve-artifacts, because the model is fetched through it"
 )
-TRY_AGAIN = "import again, or read the server's log"
+TRY_LATER = "import again later, or read the server's log"
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,7 @@ def test_connection_refused(fails: Fails) -> None:
     url = f"http://127.0.0.1:{servers.free_port()}"
     done = fails(MLFLOW_TRACKING_URI=url)
 
-    line = (
-        f"{url} refuses the connection; is the tracking server running, "
-        "and MLFLOW_TRACKING_URI right?"
-    )
+    line = f"{url} refuses the connection; is the server running, and MLFLOW_TRACKING_URI right?"
     assert done.error == line
     assert done.stderr.count(f"\n{line}; trying again in 0.") == 3
 
@@ -143,31 +141,42 @@ def test_name_that_the_server_does_not_accept(fails: Fails, proxy: Proxy) -> Non
 def test_proxy_is_off(
     fails: Fails, tracking: Tracking, plain_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """A server with --no-serve-artifacts is not asked again."""
+    """A server with --no-serve-artifacts is not asked again; what it stores is out of reach."""
     options = ("--no-serve-artifacts", "--default-artifact-root", str(tmp_path))
     database = tracking.folder / "mlflow.db"
     with servers.mlflow_server(tmp_path, *options, env=plain_env, database=database) as server:
         done = fails(MLFLOW_TRACKING_URI=server.url)
+        registered.use(server.url)
+        mlflow.set_experiment("local")
+        registered.log("Local")
+    local = fails("models:/Local/1")
 
+    assert local.error.startswith(f"the registry says that the files are at '{tmp_path}/")
+    assert local.error.endswith(
+        ", which no server passes on, because the experiment was made without --serve-artifacts; "
+        "start the tracking server with --serve-artifacts and without --default-artifact-root, so "
+        "that new experiments begin with mlflow-artifacts:/, "
+        "and log and register the model again in a new experiment"
+    )
     assert done.error == f"{server.url} does not serve artifacts; start it with --serve-artifacts"
     assert "again" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("status", "line"),
+    ("status", "body", "line"),
     [
-        (500, f"answers HTTP 500 (out of order); {TRY_AGAIN.replace('again', 'again later')}"),
-        (503, f"answers HTTP 503 (out of order); {TRY_AGAIN.replace('again', 'again later')}"),
-        (429, "answers HTTP 429 (out of order): too many requests; import again later"),
+        (500, b'{"message": "out of order"}', f"HTTP 500 (out of order); {TRY_LATER}"),
+        (503, b"no server\nbehind it", f"HTTP 503 (no server behind it); {TRY_LATER}"),
+        (502, b"<html>Bad Gateway</html>", f"HTTP 502; {TRY_LATER}"),
+        (429, b"slow down", "HTTP 429 (slow down): too many requests; import again later"),
     ],
 )
-def test_server_in_trouble(fails: Fails, proxy: Proxy, status: int, line: str) -> None:
+def test_server_in_trouble(fails: Fails, proxy: Proxy, status: int, body: bytes, line: str) -> None:
     """Errors that stay; the pauses are those that the server asks for."""
-    body = b'{"message": "out of order"}'
     proxy.fault = lambda exchange: exchange.answer(status, body, Retry_After="0")
     done = fails(MLFLOW_TRACKING_URI=proxy.url)
 
-    assert done.error == f"{proxy.url} {line}"
+    assert done.error == f"{proxy.url} answers {line}"
     assert len(proxy.asked) == 4
     assert done.stderr.count("; trying again in 0.0 s\n") == 3
 
@@ -201,6 +210,53 @@ def test_trouble_that_passes(run: Run, proxy: Proxy) -> None:
     assert again[2].startswith(f"{proxy.url} answers HTTP 429: too many requests")
     assert again[3].startswith("the download of MLmodel broke after 0 of ")
     assert again[4].startswith("the download of MLmodel broke after 10 of ")
+
+
+def test_file_that_cannot_be_sent(fails: Fails, proxy: Proxy) -> None:
+    """A file that fails again and again, while the server works, is named.
+
+    MLflow 3.1 breaks the connection for a file with a name beyond Latin-1, such as Tribeč.txt.
+    """
+    proxy.fault = on_files(
+        lambda exchange: "requirements.txt" in exchange.path and exchange.hang_up()
+    )
+    done = fails(MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.error == (
+        "the server lists the file requirements.txt and cannot send it (the connection to "
+        f"{proxy.url} broke (Remote end closed connection without response)); "
+        "log and register the model again without it, or read the server's log"
+    )
+
+
+def test_server_without_stages(fails: Fails, proxy: Proxy) -> None:
+    """Where there are no stages, aliases are named; where there is no server, its address."""
+    page = b"<title>404 Not Found</title>"
+    proxy.fault = lambda exchange: "latest-versions" in exchange.path and exchange.answer(404, page)
+    without = fails(MLFLOW_TRACKING_URI=proxy.url)
+    nobody = fails("models:/Nobody/Production", MLFLOW_TRACKING_URI=proxy.url)
+    proxy.fault = lambda exchange: exchange.answer(404, page)
+    nowhere = fails(MLFLOW_TRACKING_URI=proxy.url)
+
+    assert without.error == (
+        f"{proxy.url} has no stages; set an alias of IrisModel and use it: models:/IrisModel@ALIAS"
+    )
+    assert nobody.error == (
+        f"models:/Nobody/Production is not in the registry of {proxy.url}: "
+        "Registered Model with name=Nobody not found"
+    )
+    assert nowhere.error == f"{proxy.url} answers HTTP 404; is MLFLOW_TRACKING_URI right?"
+
+
+def test_server_that_hangs(fails: Fails, proxy: Proxy) -> None:
+    """A file that is long in coming is named before the time is over."""
+    proxy.fault = on_files(delayed(30))
+    done = fails("--timeout", "5", MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.stderr.splitlines()[-2:] == [
+        "still waiting for MLmodel",
+        "error: not done after 5 s; is the server slow? --timeout sets the limit",
+    ]
 
 
 def test_corrupt_download(fails: Fails, proxy: Proxy) -> None:
@@ -309,7 +365,7 @@ def test_engine_of_a_known_version(fails: Fails, store: Path) -> None:
     tag = f"irismodel:{entry.name}"
     assert done.error == (
         f"{tag} is in the store with the engine onnx; to change it to sklearn, "
-        f"run bentoml models delete {tag} and import again"
+        f"run rm -r {entry}, then import again"
     )
 
 

@@ -58,7 +58,11 @@ LONGER = (
 )
 RETRY = "import again, or read the server's log"
 MANY = "the model has more than 1000 files; is it a model?"
-EXPERIMENT = "log the model again in a new experiment"
+EXPERIMENT = "log and register the model again in a new experiment"
+CANNOT_SEND = (
+    "the server lists the file MLmodel and cannot send it ({}); "
+    "log and register the model again without it, or read the server's log"
+)
 NO_MLFLOW = "URL does not answer like an MLflow tracking server; is MLFLOW_TRACKING_URI right?"
 
 
@@ -427,7 +431,7 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
     "no UTF-8": (_says("list/", b'{"files": [{"path": "\xff"}]}'), NO_MLFLOW),
     "endless error": (
         _says("list/", endless(b"x" * 65536, status=400)),
-        "URL answers HTTP 400; is MLFLOW_TRACKING_URI right?",
+        f"URL answers HTTP 400 ({'x' * 200}); is MLFLOW_TRACKING_URI right?",
     ),
     "error with terminal escapes": (
         _says("list/", lambda h: h.send(b'{"message": "\\u001b[2J\\nerror: all is well"}', 400)),
@@ -437,21 +441,34 @@ LISTINGS: dict[str, tuple[Attack, str]] = {
     "1001 folders": (_lists(*({"path": f"{n}", "is_dir": True} for n in range(1001))), MANY),
     "shorter than listed": (
         _says("file/MLmodel", b"flavors: {}"),
-        f"the download of MLmodel broke after 11 of SIZE bytes; {RETRY}",
+        CANNOT_SEND.format("the download of MLmodel broke after 11 of SIZE bytes"),
     ),
     "longer than listed": (_says("file/MLmodel", b"#" * 5000), LONGER),
     "endless file": (_says("file/MLmodel", endless(b"#" * 65536)), LONGER),
     "file that is cut off": (
         _says("file/MLmodel", cut_off(b"#" * 10)),
-        f"the download of MLmodel broke after 0 of SIZE bytes; {RETRY}",
+        CANNOT_SEND.format("the download of MLmodel broke after 0 of SIZE bytes"),
+    ),
+    "folder marker of a bucket": (
+        _all(
+            _lists({"path": "artifacts", "is_dir": False}),
+            _says("file/artifacts", lambda h: h.send(b"failed", 500)),
+        ),
+        (
+            "the server lists the file artifacts and cannot send it (URL answers HTTP 500 "
+            "(failed)); if it marks a folder in a bucket, delete it there"
+        ),
     ),
     "file that is not there": (
         _says("file/MLmodel", lambda h: h.send(b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', 404)),
-        "URL answers HTTP 404 and no more",
+        "the download of MLmodel failed: URL answers HTTP 404 and no more",
     ),
     "file that is gone": (
         _says("file/MLmodel", lambda h: h.send(b"gone", 404)),
-        "URL answers HTTP 404; is MLFLOW_TRACKING_URI right?",
+        (
+            "the download of MLmodel failed: URL answers HTTP 404 (gone); "
+            "is MLFLOW_TRACKING_URI right?"
+        ),
     ),
 }
 
@@ -652,15 +669,18 @@ def test_metrics_without_an_end(scene: Scene, tmp_path: Path) -> None:
 
 def _place(place: str) -> str:
     return (
-        f"the registry says that the files are at {place!r}, which its proxy does not serve, "
-        f"because the experiment was made without --serve-artifacts; {EXPERIMENT}"
+        f"the registry says that the files are at {place!r}, which no server passes on, "
+        "because the experiment was made without --serve-artifacts; start the tracking server with "
+        "--serve-artifacts and without --default-artifact-root, so that new experiments begin with "
+        f"mlflow-artifacts:/, and {EXPERIMENT}"
     )
 
 
 def _host(host: str) -> str:
     return (
-        f"the version's files are at another host, {host!r}, which gets no login of this server; "
-        f"set MLFLOW_TRACKING_URI to that server, or {EXPERIMENT}"
+        f"the version's files are at another host, {host!r}; if you trust it, set "
+        f"IRIS_ARTIFACT_HOSTS={host}, and IRIS_ARTIFACT_USERNAME and IRIS_ARTIFACT_PASSWORD, or "
+        "IRIS_ARTIFACT_TOKEN, if it asks for a login"
     )
 
 
@@ -717,9 +737,10 @@ def test_redirect(scene: Scene, asked: str, status: int) -> None:
         b"", status, Location=f"{scene.thief.url}/stolen"
     )
 
+    place = "the download of MLmodel failed: " if asked == "file/MLmodel" else ""
     assert _rejection(scene) == (
-        f"URL redirects to another address (HTTP {status}); set MLFLOW_TRACKING_URI to the final "
-        "address, because a login is not sent on"
+        f"{place}URL redirects to another address (HTTP {status}); set MLFLOW_TRACKING_URI to the "
+        "final address, because a login is not sent on"
     )
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import mlflow
 import pytest
 from conftest import Tracking
-from support import proxies, servers
+from support import proxies, registered, servers
 from support.guarded import ADMIN, guarded_server
 from support.warm import Done, Fails, Run, failing, runner, snapshot
 
@@ -144,6 +145,57 @@ def test_denied(
         "importing models:/IrisModel/Production",
         f"error: {guarded.url} {line}",
     ]
+
+
+def _grant(server: servers.Server, kind: str, which: str) -> None:
+    """Give the reader the permission READ."""
+    what = {"resource_type": kind, "resource_id": which, "permission": "READ"}
+    granted = httpx.post(
+        f"{server.url}/api/3.0/mlflow/users/permissions/grant",
+        json={"username": "reader", **what},
+        auth=(ADMIN, PASSWORD),
+    )
+    assert granted.is_success, granted.text
+
+
+def test_files_that_are_denied(
+    run: Run, fails: Fails, tracking: Tracking, guarded: servers.Server
+) -> None:
+    """The permission that is missing is named: of the experiment, or of no experiment at all."""
+    client = registered.use(tracking.url)
+    other = client.create_experiment("custom", artifact_location="mlflow-artifacts:/custom")
+    mlflow.set_experiment("custom")
+    registered.log("Custom")
+    user = {"username": "reader", "password": PASSWORD}
+    url = f"{guarded.url}/api/2.0/mlflow/users/create"
+    assert httpx.post(url, json=user, auth=(ADMIN, PASSWORD)).is_success
+    env = {
+        "MLFLOW_TRACKING_URI": guarded.url,
+        "MLFLOW_TRACKING_USERNAME": "reader",
+        "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+    }
+    for name in ("IrisModel", "Custom"):
+        _grant(guarded, "registered_model", name)
+    denied = fails("models:/IrisModel/1", **env)
+    location = client.get_model_version_download_uri("IrisModel", "1")
+    experiment = location.removeprefix("mlflow-artifacts:/").partition("/")[0]
+    for number in (experiment, other):
+        _grant(guarded, "experiment", number)
+    allowed = run("--dry-run", "models:/IrisModel/1", **env)
+    custom = fails("models:/Custom/1", **env)
+
+    assert denied.error.startswith(f"{guarded.url} denies this login the files in {experiment}/")
+    assert denied.error.endswith(
+        " (HTTP 403), and not the registered model; "
+        f"ask for READ permission on experiment {experiment}"
+    )
+    assert allowed.status == 0, allowed.stderr
+    assert custom.error.startswith(f"{guarded.url} denies this login the files in custom/")
+    assert custom.error.endswith(
+        "; its path names no experiment, so only the server's default permission or an "
+        "administrator opens it; log and register the model again in an experiment without an "
+        "artifact location of its own"
+    )
 
 
 def test_token(run: Run, fails: Fails, tracking: Tracking) -> None:

@@ -30,6 +30,8 @@ EPILOG = """\
 environment:
   MLFLOW_TRACKING_URI       the tracking server, such as http://127.0.0.1:5000
   MLFLOW_TRACKING_USERNAME  and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN: the login
+  MLFLOW_REGISTRY_URI       the registry, if it is another server
+  IRIS_ARTIFACT_HOSTS       other hosts from which artifacts may be fetched
   BENTOML_HOME              where the model store is (~/bentoml)
   IRIS_MODEL_URI            the model URI where none is given
   IRIS_IMPORT_MAX_BYTES     the largest model, such as 512MiB
@@ -187,10 +189,20 @@ def _list(arguments: argparse.Namespace) -> str:
     from iris_api.home import model_store  # noqa: PLC0415
     from iris_api.importing.listing import list_entries, to_table  # noqa: PLC0415
 
+    _quiet()
     rows = list_entries()
     if not rows:
         logger.info("nothing is imported in the model store %s", model_store())
+    for row in rows:
+        if row["problem"]:
+            logger.warning("%s", row["problem"])
     return json.dumps(rows, indent=2) if arguments.json else to_table(rows)
+
+
+def _quiet() -> None:
+    """Leave out the libraries' log lines, which are of no use beside ours."""
+    for name in ("", "mlflow", "bentoml"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _import(arguments: argparse.Namespace) -> str:
@@ -228,14 +240,12 @@ def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importe
     logger.info("%s", line.format(uri.text))
     # mlflow takes seconds to import: --help and a typing error need not wait.
     from iris_api.importing.pipeline import Importer  # noqa: PLC0415
-    from iris_api.registry.client import TrackingServer  # noqa: PLC0415
+    from iris_api.registry.servers import Servers  # noqa: PLC0415
 
-    # The libraries' log lines are of no use beside ours.
-    for name in ("", "mlflow", "bentoml"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    server, trust = TrackingServer(current.tracking_uri), arguments.trust_pickle
+    _quiet()
+    servers, trust = Servers.read(current), arguments.trust_pickle
     return uri, Importer(
-        server,
+        servers,
         arguments.engine,
         trust,
         current.import_max_bytes,

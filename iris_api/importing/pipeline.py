@@ -13,7 +13,7 @@ from iris_api.importing.outcome import Done, Failed, Outcome, explain
 from iris_api.model.self_check import record_example
 from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
-from iris_api.registry.client import TrackingServer
+from iris_api.registry.servers import Servers
 from iris_api.registry.versions import ModelVersion, read_metrics, resolve
 from iris_api.schema import Schema, SchemaError, changes
 from iris_api.store import active_version, registry_status
@@ -23,7 +23,10 @@ from iris_api.store.metadata import Example, ModelCard, NotCompiled, Proof, Prov
 
 logger = logging.getLogger(__name__)
 
-IDENTITY = ("name", "version", "tracking_uri", "run_id", "model_id")
+IDENTITY = (
+    *("name", "version", "tracking_uri", "registry_uri", "workspace"),
+    *("run_id", "model_id"),
+)
 """The metadata that says whether an entry is this version of this registry."""
 
 
@@ -33,7 +36,7 @@ SHOWN_CHANGES = 5
 
 @dataclass(frozen=True)
 class Importer:
-    """Imports models from one tracking server.
+    """Imports models from one registry.
 
     Attributes:
         engine: `onnx` fails if the model cannot be compiled, `auto` falls back to `sklearn`.
@@ -42,7 +45,7 @@ class Importer:
         allow_schema_change: Activate a version although requests or answers change their meaning.
     """
 
-    server: TrackingServer
+    servers: Servers
     engine: Literal["auto", "onnx", "sklearn"]
     trust_pickle: bool
     max_bytes: int
@@ -56,8 +59,7 @@ class Importer:
             digest = self._fetch(version, model)
             if entry := self._find(version, digest):
                 self.check_schema(version.name, entry.metadata.contract)
-                store.update(entry, provenance_of(version))
-                active_version.activate(entry)
+                active_version.activate(entry, provenance_of(version))
                 logger.info("%s is in the store already, and active", entry.tag)
                 return str(entry.tag)
             card, files, example = self._vet_and_compile(version, digest, model)
@@ -69,7 +71,7 @@ class Importer:
     def dry_run(self, uri: ModelURI, folder: Path) -> dict[str, Any]:
         """Resolve, fetch, vet and compile a model below a folder; return what would be stored."""
         check_name(uri.name)
-        version = resolve(self.server, uri)
+        version = resolve(self.servers, uri)
         model = folder / "fetched"
         digest = self._fetch(version, model)
         sizes = [path.stat().st_size for path in model.rglob("*") if path.is_file()]
@@ -98,7 +100,7 @@ class Importer:
         """Find the version, and record for the service what the registry answered."""
         check_name(uri.name)  # before anything is recorded under it
         try:
-            version = resolve(self.server, uri)
+            version = resolve(self.servers, uri)
         except IrisError as error:
             record(uri.name, Failed(str(error), transient=error.transient), warn=logger.warning)
             raise
@@ -108,7 +110,8 @@ class Importer:
     def _fetch(self, version: ModelVersion, model: Path) -> str:
         """Download the files of a version into a folder, and return their digest."""
         logger.info("%s is version %d, stage %s", version.model_uri, version.version, version.stage)
-        files = artifacts.list_files(self.server, version.root)
+        server = self.servers.with_files(version.host)
+        files = artifacts.list_files(server, version.root)
         if not files:
             raise IrisError(
                 f"the proxy lists no file for {version.name} version {version.version}; "
@@ -120,10 +123,9 @@ class Importer:
                 f"the model has {total} bytes and IRIS_IMPORT_MAX_BYTES allows {self.max_bytes}; "
                 "raise it if the model is meant to be this large"
             )
-        count, address = len(files), self.server.address
-        logger.info("fetching %d files, %d bytes, through %s", count, total, address)
+        logger.info("fetching %d files, %d bytes, through %s", len(files), total, server.address)
         model.mkdir()
-        artifacts.fetch(self.server, version.root, files, model)
+        artifacts.fetch(server, version.root, files, model)
         return digest_directory(model)
 
     def _find(self, version: ModelVersion, digest: str) -> store.Entry | None:
@@ -137,8 +139,7 @@ class Importer:
                 if self.engine not in {"auto", known.engine}:
                     raise IrisError(
                         f"{entry.tag} is in the store with the engine {known.engine}; to change "
-                        f"it to {self.engine}, run bentoml models delete {entry.tag} and import "
-                        "again"
+                        f"it to {self.engine}, run {store.removal(entry.path)}, then import again"
                     )
                 store.verify(entry)
                 return entry
@@ -146,7 +147,7 @@ class Importer:
                 raise IrisError(
                     f"version {version.version} of {version.name} changed in the registry "
                     f"since it was imported as {entry.tag}; if that is meant, "
-                    f"run bentoml models delete {entry.tag} and import again"
+                    f"run {store.removal(entry.path)}, then import again"
                 )
         return None
 
@@ -187,7 +188,7 @@ class Importer:
             estimator=type(vetted.estimator).__name__,
             engine="sklearn" if isinstance(proof, NotCompiled) else "onnx",
             proof=proof,
-            metrics=read_metrics(self.server, version),
+            metrics=read_metrics(self.servers.tracking, version),
             imported_at=datetime.now(UTC).replace(microsecond=0),
         )
         return card, files, record_example(vetted.estimator, vetted.examples)
@@ -209,7 +210,7 @@ def record(name: str, found: Outcome[ModelVersion], *, warn: Callable[[str], Non
         elif found.transient:
             registry_status.record_failure(name, found.error)
         else:
-            registry_status.record_answer(name, None)
+            registry_status.record_answer(name, None, found.error)
     except OSError as error:
         warn(f"the answer of the registry cannot be recorded: {explain(error)}")
 

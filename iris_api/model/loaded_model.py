@@ -64,7 +64,8 @@ class Model:
         """Return this model with the stage and aliases of its entry; None if more has changed."""
         now = dict(Provenance.model_validate(dict(entry.metadata)))
         known = self.metadata.model_copy(update=now)
-        if str(entry.tag) != self.tag or entry.metadata != known:
+        is_same = (str(entry.tag), origin) == (self.tag, self.origin)
+        if not is_same or entry.metadata != known:
             return None
         promoted = copy.copy(self)
         promoted.metadata = entry.metadata

@@ -1,10 +1,13 @@
 """The files of a model, listed and downloaded through the artifact proxy."""
 
+import contextlib
+import logging
 import posixpath
 import re
 import sys
+import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +18,10 @@ import requests
 from pydantic import BaseModel, BeforeValidator
 
 from iris_api.errors import IrisError, one_line
-from iris_api.registry.client import BrokenAnswerError, TrackingServer
+from iris_api.registry.client import FILE_SECONDS, MlflowServer
+from iris_api.registry.error_messages import BrokenAnswerError, DeniedError, TrackingError
+
+logger = logging.getLogger(__name__)
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 
@@ -25,6 +31,8 @@ MAXIMUM_FILES = 1000
 MAXIMUM_NAME_BYTES = 255
 """Longest name of a file or folder; the limit of common file systems."""
 
+SLOW_SECONDS = 10
+"""Time after which a log line says which file is still on its way."""
 
 Whole = Annotated[
     int,
@@ -47,7 +55,7 @@ class RemoteFile:
     size: int
 
 
-def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
+def list_files(server: MlflowServer, root: str) -> list[RemoteFile]:
     """List all files below a path of the proxy, sorted by path.
 
     Raises:
@@ -57,8 +65,7 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
     found: dict[str, RemoteFile | None] = {}  # a folder is None
     folders = [""]
     for below in folders:
-        query = {"path": posixpath.join(root, below).rstrip("/")}
-        for entry in server.get_json(PROXY, query, "files", list[_Entry]):
+        for entry in _list_folder(server, posixpath.join(root, below).rstrip("/")):
             if not isinstance(entry.path, str) or not is_plain(entry.path):
                 raise IrisError(
                     f"the proxy lists a file named {one_line(entry.path)!r}, which is not a plain "
@@ -80,11 +87,30 @@ def list_files(server: TrackingServer, root: str) -> list[RemoteFile]:
     return [file for _, file in sorted(found.items()) if file]
 
 
-def fetch(server: TrackingServer, root: str, files: list[RemoteFile], directory: Path) -> None:
+def _list_folder(server: MlflowServer, path: str) -> list[_Entry]:
+    try:
+        return server.get_json(PROXY, {"path": path}, "files", list[_Entry])
+    except DeniedError:
+        # MLflow finds the experiment of a location in its path, and the permission with it.
+        found = re.match(r"(?:workspaces/[^/]+/)?([0-9]+)/", path)
+        fix = (
+            f"ask for READ permission on experiment {found[1]}"
+            if found
+            else "its path names no experiment, so only the server's default permission or an "
+            "administrator opens it; log and register the model again in an experiment without "
+            "an artifact location of its own"
+        )
+        raise DeniedError(
+            f"{server.address} denies this login the files in {one_line(path)} (HTTP 403), and not the "
+            f"registered model; {fix}"
+        ) from None
+
+
+def fetch(server: MlflowServer, root: str, files: list[RemoteFile], directory: Path) -> None:
     """Download the listed files below a path of the proxy into an empty directory.
 
     Raises:
-        IrisError: A file is longer than listed.
+        IrisError: A file is longer than listed, or the server cannot send it.
         TrackingError: The server does not answer, or not with the whole file.
     """
     arrived, total = 0, sum(file.size for file in files)
@@ -92,8 +118,50 @@ def fetch(server: TrackingServer, root: str, files: list[RemoteFile], directory:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         write = partial(_write, file, target, partial(_show_progress, arrived, total))
-        server.get(f"{PROXY}/{quote(posixpath.join(root, file.path))}", {}, write)
+        path = posixpath.join(root, file.path)
+        ask = partial(server.get, f"{PROXY}/{quote(path)}", {}, write, FILE_SECONDS)
+        with _said_when_slow(file):
+            try:
+                ask()
+            except BrokenAnswerError:
+                _blame(server, path, ask, file)
+            except TrackingError as error:
+                raise TrackingError(f"the download of {file.path} failed: {error}") from None
         arrived += file.size
+
+
+@contextlib.contextmanager
+def _said_when_slow(file: RemoteFile) -> Iterator[None]:
+    timer = threading.Timer(SLOW_SECONDS, logger.info, [f"still waiting for {file.path}"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _blame(server: MlflowServer, path: str, ask: Callable[[], None], file: RemoteFile) -> None:
+    """Ask once more for a file that failed, if the server can list its folder meanwhile.
+
+    Raises:
+        IrisError: The file fails again, so a later import would not fetch it either.
+    """
+    folder = posixpath.dirname(path)
+    _list_folder(server, folder)
+    try:
+        ask()
+    except BrokenAnswerError as error:
+        reason = str(error).rpartition("; ")[0]
+        mark = file.size == 0 and posixpath.basename(path) == posixpath.basename(folder)
+        fix = (
+            "if it marks a folder in a bucket, delete it there"
+            if mark
+            else "log and register the model again without it, or read the server's log"
+        )
+        raise IrisError(
+            f"the server lists the file {file.path} and cannot send it ({reason}); {fix}"
+        ) from None
 
 
 def _show_progress(before: int, total: int, size: int) -> None:

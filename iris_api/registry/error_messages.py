@@ -1,7 +1,8 @@
-"""What a tracking server's error or silence means: one line that says how to fix it."""
+"""What a server's error or silence means: one line that says how to fix it."""
 
 import json
 import ssl
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import requests
@@ -10,7 +11,10 @@ from urllib3.exceptions import NameResolutionError, ReadTimeoutError
 from iris_api.errors import IrisError, one_line
 
 PROXY_IS_OFF = "--no-serve-artifacts"
-"""Part of MLflow's 503 answer while the artifact proxy is switched off: a retry is of no use."""
+ONLY_ARTIFACTS = "--artifacts-only"
+NO_WORKSPACES = "FEATURE_DISABLED"
+STAYS = (PROXY_IS_OFF, ONLY_ARTIFACTS, NO_WORKSPACES)
+"""Parts of MLflow's 500 and 503 answers about its own options: a retry is of no use."""
 
 HUNG_UP = ("certificate required", "handshake failure", "eof occurred", "unknown ca")
 """OpenSSL's words for a server that ends the handshake, because it trusts no client certificate."""
@@ -20,6 +24,31 @@ NO_CERTIFICATE = (
     "set MLFLOW_TRACKING_CLIENT_CERT_PATH to a file with the certificate and its key"
 )
 """The message for both ways in which a server rejects a client without a certificate."""
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The environment variables of a kind of server, for messages.
+
+    Attributes:
+        address: The name of the variable that says where the server is.
+        prefix: How the names of the login's variables begin.
+        own_login: Whether the server must not get the login of the tracking server.
+    """
+
+    address: str
+    prefix: str = "MLFLOW_TRACKING"
+    own_login: bool = False
+
+    @property
+    def login(self) -> str:
+        """How to set a login."""
+        return f"{self.prefix}_USERNAME and {self.prefix}_PASSWORD, or {self.prefix}_TOKEN"
+
+
+TRACKING = Variables("MLFLOW_TRACKING_URI")
+REGISTRY = Variables("MLFLOW_REGISTRY_URI")
+ARTIFACTS = Variables("IRIS_ARTIFACT_HOSTS", "IRIS_ARTIFACT", own_login=True)
 
 
 class TrackingError(IrisError):
@@ -32,6 +61,18 @@ class NotFoundError(TrackingError):
     """The server answers that there is no such thing."""
 
 
+class NoEndpointError(TrackingError):
+    """The server answers 404 and does not say that the thing is missing."""
+
+
+class DeniedError(TrackingError):
+    """The server answers that the login is known and does not suffice."""
+
+
+class BrokenAnswerError(TrackingError):
+    """The answer stopped too early, or the server failed inside; the request may be to blame."""
+
+
 def is_transient(error: requests.RequestException) -> bool:
     """Return whether a retry may help."""
     stays = (requests.exceptions.SSLError, requests.exceptions.InvalidSchema)
@@ -39,24 +80,27 @@ def is_transient(error: requests.RequestException) -> bool:
     return isinstance(error, kinds) and not isinstance(error, stays)
 
 
-def explain_status(address: str, status: int, text: str, *, login: bool) -> TrackingError:
+def explain_status(
+    address: str, status: int, text: str, variables: Variables, *, login: bool
+) -> TrackingError:
     """Explain an answer other than 200.
 
     Args:
         address: The address of the server, without a login.
         status: The HTTP status.
         text: The beginning of the body.
+        variables: The variables that lead to this server.
         login: Whether a login was sent with the request.
     """
     if 300 <= status < 400:
         return TrackingError(
             f"{address} redirects to another address (HTTP {status}); "
-            "set MLFLOW_TRACKING_URI to the final address, because a login is not sent on"
+            f"set {variables.address} to the final address, because a login is not sent on"
         )
     if status == 401:
         return TrackingError(
-            f"{address} {'refuses the login' if login else 'asks for a login'} (HTTP 401); set "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            f"{address} {'refuses the login' if login else 'asks for a login'} (HTTP 401); "
+            f"set {variables.login}"
         )
     if status == 403 and "Invalid Host header" in text:
         host = urlsplit(address).netloc
@@ -65,13 +109,13 @@ def explain_status(address: str, status: int, text: str, *, login: bool) -> Trac
             f"header); start it with --allowed-hosts {host}"
         )
     if status == 403:
-        return TrackingError(
+        return DeniedError(
             f"{address} denies this login the access (HTTP 403); "
             "ask for READ permission on the registered model and its experiment"
         )
-    if PROXY_IS_OFF in text:
-        return TrackingError(f"{address} does not serve artifacts; start it with --serve-artifacts")
     message = one_line(_message(text))
+    if by_option := _explain_option(address, text, variables):
+        return by_option
     # For an alias that does not exist, MLflow answers that the request is invalid.
     no_alias = status == 400 and "alias" in message and "not found" in message
     if no_alias or (status == 404 and "RESOURCE_DOES_NOT_EXIST" in text):
@@ -80,11 +124,29 @@ def explain_status(address: str, status: int, text: str, *, login: bool) -> Trac
     if status == 429:
         return TrackingError(f"{said}: too many requests; import again later")
     if status >= 500:
-        return TrackingError(f"{said}; import again later, or read the server's log")
-    return TrackingError(f"{said}; is MLFLOW_TRACKING_URI right?")
+        kind = BrokenAnswerError if status == 500 else TrackingError
+        return kind(f"{said}; import again later, or read the server's log")
+    kind = NoEndpointError if status == 404 else TrackingError
+    return kind(f"{said}; is {variables.address} right?")
 
 
-def explain_no_answer(address: str, error: requests.RequestException) -> TrackingError:
+def _explain_option(address: str, text: str, variables: Variables) -> TrackingError | None:
+    """Explain an answer that an option of the server causes."""
+    if PROXY_IS_OFF in text:
+        return TrackingError(f"{address} does not serve artifacts; start it with --serve-artifacts")
+    if ONLY_ARTIFACTS in text:
+        return TrackingError(
+            f"{address} was started with --artifacts-only and has no registry; set "
+            f"{variables.address} to the tracking server, and IRIS_ARTIFACT_HOSTS to this host"
+        )
+    if NO_WORKSPACES in text:
+        return TrackingError(f"{address} has no workspaces; unset MLFLOW_WORKSPACE")
+    return None
+
+
+def explain_no_answer(
+    address: str, error: requests.RequestException, variables: Variables
+) -> TrackingError:
     """Explain why no answer came, or only a part of one."""
     chain = _chain(error)
     if isinstance(error, requests.exceptions.SSLError):
@@ -94,7 +156,7 @@ def explain_no_answer(address: str, error: requests.RequestException) -> Trackin
     if isinstance(error, requests.exceptions.InvalidHeader):
         return TrackingError(
             "the login has characters that no HTTP header can carry, such as a line break; "
-            "check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
+            f"check {variables.login.replace(' and', ',').replace(', or', ' and')}"
         )
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
         return TrackingError(
@@ -108,14 +170,14 @@ def explain_no_answer(address: str, error: requests.RequestException) -> Trackin
         )
     if _has(chain, NameResolutionError):
         return TrackingError(
-            f"the host of {address} is unknown; is MLFLOW_TRACKING_URI spelled right?"
+            f"the host of {address} is unknown; is {variables.address} spelled right?"
         )
     if _has(chain, ConnectionRefusedError):
         return TrackingError(
-            f"{address} refuses the connection; is the tracking server running, "
-            "and MLFLOW_TRACKING_URI right?"
+            f"{address} refuses the connection; is the server running, "
+            f"and {variables.address} right?"
         )
-    return TrackingError(
+    return BrokenAnswerError(
         f"the connection to {address} broke ({one_line(chain[-1])}); "
         "import again, or read the server's log"
     )
@@ -142,10 +204,13 @@ def _tls_failure(address: str, chain: list[BaseException]) -> TrackingError:
 
 
 def _message(text: str) -> str:
+    """Return the reason that an answer gives: MLflow's JSON, or plain text, but no page."""
     try:
         return str(json.loads(text)["message"])
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (LookupError, TypeError, RecursionError):
         return ""
+    except ValueError:
+        return "" if text.lstrip().startswith(("<", "{", "[")) else text
 
 
 def _has(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
@@ -155,7 +220,8 @@ def _has(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
 def _chain(error: BaseException | None) -> list[BaseException]:
     """Return the error, and each error that it was raised from or has as its reason."""
     found: list[BaseException] = []
-    while error is not None and error not in found:
+    # What was explained before is no reason of this one, although it may be its context.
+    while error is not None and error not in found and not isinstance(error, IrisError):
         found.append(error)
         inner = getattr(error, "reason", None) or next(
             (value for value in error.args if isinstance(value, BaseException)), None

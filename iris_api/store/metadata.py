@@ -129,6 +129,10 @@ class Provenance(_Record):
     model_id: Absent = None
     source: str = Field(default="", description="where the registry says that the files are")
     tracking_uri: str = Field(default="", description="address of the tracking server")
+    registry_uri: Absent = Field(
+        default=None, description="address of the registry, if it is another server"
+    )
+    workspace: Absent = Field(default=None, description="workspace of the registry, if any")
     model_uri: str = Field(default="", description="model URI that was imported")
 
 

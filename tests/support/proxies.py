@@ -63,6 +63,11 @@ class Exchange(QuietHandler):
         self.send(body, status, **headers)
         return True
 
+    def hang_up(self) -> bool:
+        """Close the connection without an answer."""
+        self.close_connection = True
+        return True
+
     def relay(self, cut: int | None = None, *, corrupt: bool = False, length: bool = True) -> bool:
         """Answer what the server answers.
 

@@ -113,7 +113,11 @@ def mlflow_server(
     command = [
         *(sys.executable, str(Path(__file__).with_name("mlflow_server.py")), "server"),
         *("--host", host, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{database}"),
+        *(
+            ()
+            if "--artifacts-only" in options
+            else ("--backend-store-uri", f"sqlite:///{database}")
+        ),
         *("--artifacts-destination", str(database.parent / "artifacts")),
         *(options or ("--serve-artifacts",)),
     ]

@@ -2,7 +2,7 @@
 
 A new process spends seconds on importing mlflow and scikit-learn. A forked one has them, and its
 own signals, caches, output and exit status like any other. Only the pauses between the retries of a
-request are shorter.
+request are shorter, and a file is called slow sooner.
 """
 
 import multiprocessing
@@ -186,9 +186,10 @@ def _main(
         os.seteuid(user)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     from iris_api.importing import cli  # noqa: PLC0415
-    from iris_api.registry import client  # noqa: PLC0415
+    from iris_api.registry import artifacts, client  # noqa: PLC0415
 
     client.BACKOFF_SECONDS = 0.01
+    artifacts.SLOW_SECONDS = 3
     sys.exit(cli.main(arguments))
 
 
