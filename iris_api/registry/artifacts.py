@@ -101,8 +101,8 @@ def _list_folder(server: MlflowServer, path: str) -> list[_Entry]:
             "an artifact location of its own"
         )
         raise DeniedError(
-            f"{server.address} denies this login the files in {one_line(path)} (HTTP 403), and not the "
-            f"registered model; {fix}"
+            f"{server.address} denies this login the files in {one_line(path)} (HTTP 403), "
+            f"and not the registered model; {fix}"
         ) from None
 
 
