@@ -382,7 +382,8 @@ def test_two_activations_at_once(rivals: Rivals) -> None:
     script = (
         "import bentoml; from iris_api.store import active_version, entry;"
         f"first = entry.get(bentoml.Tag('rivals', '{first.name}'));"
-        "active_version.activate(first, first.metadata)"
+        "changed = first.metadata.model_copy(update={'stage': 'Staging'});"
+        "active_version.activate(first, changed)"
     )
     env = rivals.env | {"BENTOML_HOME": str(rivals.home)}
     with ThreadPoolExecutor(1) as pool:
