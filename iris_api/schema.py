@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from iris_api.errors import IrisError, one_line
 
@@ -45,9 +45,6 @@ FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 IRIS_RANGE = (0.0, 100.0)
 """Range in cm of each column of IrisModel; other values are mistakes of unit or decimal point."""
-
-MINIMUM_CM, MAXIMUM_CM = 0, 100
-"""The accepted range: values outside it are mistakes of unit or of the decimal point."""
 
 _UNIT = re.compile(r"\s*\(([^()]*)\)\s*$")
 
@@ -99,6 +96,12 @@ class Schema(BaseModel):
     labels: list[Label] | None = Field(
         default=None, description="of a classifier, in the order of the probabilities' columns"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Schema":
+        if len(set(self.names)) < len(self.columns):
+            raise ValueError("two columns have the same plain name")
+        return self
 
     @property
     def names(self) -> list[str]:

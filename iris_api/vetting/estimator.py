@@ -16,8 +16,7 @@ from iris_api.errors import one_line
 from iris_api.schema import Schema, make_columns
 from iris_api.vetting import integrity
 from iris_api.vetting.archive import open_archive
-from iris_api.vetting.columns import read_columns
-from iris_api.vetting.input_example import read_examples
+from iris_api.vetting.columns import read_columns, read_examples
 from iris_api.vetting.mlmodel import (
     LOG_AS_SKOPS,
     Flavor,
