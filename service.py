@@ -13,7 +13,7 @@ from iris_api.bentoml_server.application import LeanService
 from iris_api.bentoml_server.image import image
 from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURI, ModelURIError
-from iris_api.protocols import messages
+from iris_api.protocols.native_messages import Predictions, Probabilities
 from iris_api.serving import routes
 from iris_api.serving.messages import PredictRequest
 from iris_api.settings import SettingsError, bentoml_config, settings
@@ -99,12 +99,12 @@ class IrisClassifier:
             task.cancel()
         self._metrics.flush()
 
-    @bentoml.api(input_spec=PredictRequest, output_spec=messages.Predictions)
+    @bentoml.api(input_spec=PredictRequest, output_spec=Predictions)
     async def predict(self, request: Request) -> Response:
         """Predict the label of each row."""
         return await self._handlers.answer(request, probabilities=False)
 
-    @bentoml.api(input_spec=PredictRequest, output_spec=messages.Probabilities)
+    @bentoml.api(input_spec=PredictRequest, output_spec=Probabilities)
     async def predict_proba(self, request: Request) -> Response:
         """Return the probability of each class for each row."""
         return await self._handlers.answer(request, probabilities=True)

@@ -38,7 +38,7 @@ from support.irises import (
 )
 
 from iris_api.compiling.conversion import ask_scikit_learn
-from iris_api.compiling.converters.registry import convert
+from iris_api.compiling.converters.lookup import convert
 from iris_api.compiling.proof import LIMIT, CompileError, UnansweredError
 from iris_api.model.engines import open_session
 

@@ -31,7 +31,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.pipeline import Pipeline, make_pipeline
 from support.irises import IRIS, ROWS, SPECIES, fit, forest, fresh_rows, kind, logistic, scaled
 
-from iris_api.compiling.converters.registry import CONVERTERS, convert, why_not
+from iris_api.compiling.converters.lookup import CONVERTERS, convert, why_not
 from iris_api.compiling.converters.transformers import interpolate
 from iris_api.compiling.graph import Graph, NoConverterError
 from iris_api.compiling.ties import find_ties

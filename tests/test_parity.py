@@ -14,7 +14,7 @@ from support.irises import IRIS, SPECIES, fit
 from support.saved_models import Copy
 
 from iris_api.compiling.conversion import compile_model
-from iris_api.compiling.converters.registry import convert
+from iris_api.compiling.converters.lookup import convert
 from iris_api.compiling.proof import LIMIT
 from iris_api.compiling.ties import find_ties
 from iris_api.model.engines import open_session

@@ -22,7 +22,7 @@ from support.saved_models import (
     untrusted,
 )
 
-from iris_api.vetting import pickles
+from iris_api.vetting import pickle_conversion
 from iris_api.vetting.estimator import vet
 from iris_api.vetting.mlmodel import read_flavor
 
@@ -113,7 +113,7 @@ def test_pickle_of_another_version(copied: Copy) -> None:
 
 def test_pickle_without_end(copied: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pickle that takes too long is stopped."""
-    monkeypatch.setattr(pickles, "TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(pickle_conversion, "TIMEOUT_SECONDS", 1)
     directory = copied("pickle", model=bomb("while True: pass"))
 
     assert problem(directory, trust_pickle=True) == (

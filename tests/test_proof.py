@@ -47,7 +47,7 @@ from support.irises import (
 )
 from support.mutations import choose_last, mutants
 
-from iris_api.compiling.converters.registry import convert
+from iris_api.compiling.converters.lookup import convert
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
 from iris_api.compiling.sampling import edges
 from iris_api.compiling.sampling.rows import Domain, sample_rows

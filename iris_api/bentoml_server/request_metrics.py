@@ -19,7 +19,7 @@ from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddle
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from iris_api.serving.openapi import ERRORS, PREDICTIONS
+from iris_api.serving.openapi import ERRORS, PREDICTION_PATHS
 from iris_api.serving.responses import error_response
 from iris_api.telemetry.counting import BulkHistogram, take_all
 from iris_api.telemetry.recording import Metrics
@@ -59,7 +59,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
         no increase when a series begins with 1000. BentoML itself adds 200 and 500.
         """
         self._setup()
-        for path in PREDICTIONS:
+        for path in PREDICTION_PATHS:
             for status in ERRORS:
                 labels = self._fixed | {"endpoint": path, "http_response_code": status}
                 self.metrics_request_total.labels(**labels)
@@ -91,7 +91,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def count_rejected(self, path: str) -> None:
         """Count a request that was answered with 429 before it came here."""
-        if path in PREDICTIONS:
+        if path in PREDICTION_PATHS:
             self._metrics.reject("overloaded")
         self._of_answer(path if path in self._paths else OTHER_PATHS, 429)[0].inc()
 

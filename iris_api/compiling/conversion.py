@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from threadpoolctl import threadpool_limits
 
-from iris_api.compiling.converters.registry import convert, why_not
+from iris_api.compiling.converters.lookup import convert, why_not
 from iris_api.compiling.graph import NoConverterError
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
 from iris_api.compiling.sampling.rows import Domain, sample_rows

@@ -36,8 +36,9 @@ class OverloadedError(IrisError):
 class Admission:
     """The limits of one worker.
 
-    A POST counts from its head to its answer. Requests that are still uploading do not count
-    against the limit: slow clients must not lock others out.
+    A POST counts from its head to its answer, except while its body is uploading: slow clients must
+    not lock others out. The connection asks `is_full` at the head of a request, and `uploading`
+    asks again at the end of its body.
     """
 
     def __init__(self, limit: int, max_body_bytes: int) -> None:

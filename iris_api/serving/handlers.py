@@ -19,7 +19,11 @@ from iris_api.telemetry.instruments import Reason
 from iris_api.telemetry.recording import Metrics
 from iris_api.telemetry.traces import Tracing
 
-REASONS: dict[int, Reason] = {400: "invalid_body", 413: "too_large", 415: "unsupported_media_type"}
+REASON_OF_STATUS: dict[int, Reason] = {
+    400: "invalid_body",
+    413: "too_large",
+    415: "unsupported_media_type",
+}
 """Labels of the metric of rejected calls, by the status of an invalid request."""
 
 JSON = b"application/json"
@@ -61,7 +65,7 @@ class Handlers:
         try:
             return await self._within_limits(served, request, probabilities)
         except InvalidRequestError as error:
-            self._metrics.reject(REASONS[error.status])
+            self._metrics.reject(REASON_OF_STATUS[error.status])
             return error_response(error.status, str(error), error.detail)
         except ClientDisconnect:
             self._metrics.reject("disconnected")

@@ -7,7 +7,7 @@ from bentoml import IODescriptor
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from iris_api.protocols.messages import cells
+from iris_api.protocols.native_messages import cells
 from iris_api.protocols.problems import Problem
 from iris_api.schema import Schema
 from iris_api.store.metadata import ModelCard

@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from iris_api.protocols.messages import Predictions, Probabilities, examples, instances, row
+from iris_api.protocols.native_messages import Predictions, Probabilities, examples, instances, row
 from iris_api.schema import Schema
 from iris_api.serving.messages import ErrorBody, Health, ServedModel
 
 REF = "#/components/schemas/{model}"
 
-PREDICTIONS = ("/predict", "/predict_proba")
+PREDICTION_PATHS = ("/predict", "/predict_proba")
 """The paths of prediction calls, which have the errors below."""
 
 ERRORS = {

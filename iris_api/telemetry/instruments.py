@@ -1,4 +1,6 @@
-"""The definition of every metric of this service, beside BentoML's own.
+"""The definition of every metric that this project adds.
+
+BentoML's request metrics are counted in `bentoml_server/request_metrics.py`.
 
 Labels have bounded sets of values, which docs/metrics.md explains.
 """

@@ -25,7 +25,7 @@ from iris_api.vetting.mlmodel import (
     read_file,
     read_flavor,
 )
-from iris_api.vetting.pickles import convert_pickle
+from iris_api.vetting.pickle_conversion import convert_pickle
 from iris_api.vetting.training_profile import TrainingProfile
 
 MAXIMUM_CLASSES = 1000

@@ -29,7 +29,7 @@ PRELOADED = [
     "iris_api.model.loaded_model",
     "iris_api.compiling.conversion",
     "iris_api.importing.pipeline",
-    "iris_api.vetting.pickles",
+    "iris_api.vetting.pickle_conversion",
     "iris_api.vetting.estimator",
     "iris_api.importing.listing",
     "iris_api.importing.watcher",

@@ -1,4 +1,6 @@
-"""The conversion of a trusted pickle to skops, in a separate process.
+"""The conversion of a pickle that `--trust-pickle` allows to skops, in a separate process.
+
+Without it, `estimator.open_estimator` rejects a pickle.
 
 Opening a pickle runs the code in it, which is why `--trust-pickle` is for models whose author is
 trusted. The process limits the damage of accidents: it gets no environment variables, no input and
