@@ -46,6 +46,9 @@ FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 IRIS_RANGE = (0.0, 100.0)
 """Range in cm of each column of IrisModel; other values are mistakes of unit or decimal point."""
 
+TYPICAL = dict(zip(FEATURES, (5.8, 3.1, 3.8, 1.2), strict=True))
+"""About the mean of each column in the iris data set, in cm."""
+
 _UNIT = re.compile(r"\s*\(([^()]*)\)\s*$")
 
 

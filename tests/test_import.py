@@ -167,7 +167,7 @@ def test_order_of_the_signature(fails: Fails, engine: str) -> None:
     assert done.error == (
         "the estimator was fitted on the columns sepal_length, sepal_width, petal_length, "
         "petal_width, in another order than its signature; "
-        "log it with infer_signature of the rows that it was fitted on"
+        "log the model again with infer_signature of the rows that it was fitted on"
     )
 
 

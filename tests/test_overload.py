@@ -168,7 +168,7 @@ def test_long_batches(small: servers.Server) -> None:
         worker.resume()
         statuses = [connection.recv(12)[9:] for connection in opened]
         pairs = zip(statuses, opened, strict=True)
-        late = [servers.read(connection) for status, connection in pairs if status == b"504"]
+        late = [connection.recv(4096) for status, connection in pairs if status == b"504"]
 
     assert set(statuses) <= {b"200", b"504"}
     assert late

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from iris_api.errors import one_line
-from iris_api.schema import MAXIMUM_COLUMNS, Column, ColumnType, plain_name
+from iris_api.schema import MAXIMUM_COLUMNS, TYPICAL, Column, ColumnType, plain_name
 from iris_api.vetting.mlmodel import (
     MAXIMUM_TEXT_BYTES,
     SIGN_AGAIN,
@@ -152,7 +152,7 @@ def read_examples(
 
     MLflow writes a data frame as `{"columns": […], "data": [[…], …]}` and an array as
     `{"inputs": [[…], …]}`. Where there is none, or another, the mean row of the training profile is
-    returned, or a row of ones.
+    returned; without one, typical lengths of an iris, or ones.
     """
     by_name = {column.plain_name: column for column in columns}
     ordered = [by_name[feature] for feature in features]
@@ -164,7 +164,10 @@ def read_examples(
             return rows
     except (VettingError, RecursionError, ValueError, TypeError, LookupError, ArithmeticError):
         pass
-    means = [profile.features[feature].mean if profile else 1.0 for feature in features]
+    means = [
+        profile.features[feature].mean if profile else TYPICAL.get(feature, 1.0)
+        for feature in features
+    ]
     return np.clip([means], low, high)
 
 
