@@ -28,9 +28,6 @@ MAXIMUM_COLUMNS = 2000
 MAXIMUM_NAME = 100
 """Most columns, and most characters of a name: both are repeated in messages and metrics."""
 
-MAXIMUM_CATEGORIES = 1000
-"""Most categories of a column."""
-
 MAXIMUM_INTEGER = 2**53 - 1
 """Largest integer of an integer column: each up to it is one float64, and no other one is."""
 
@@ -78,6 +75,8 @@ class Column(BaseModel):
     @property
     def domain(self) -> tuple[float, float]:
         """The smallest and the largest number that is accepted; infinite where any finite is."""
+        if self.type == "boolean":
+            return 0.0, 1.0
         limit = MAXIMUM_INTEGER if self.type == "integer" else math.inf
         low = -limit if self.minimum is None else max(self.minimum, -limit)
         high = limit if self.maximum is None else min(self.maximum, limit)
@@ -144,7 +143,8 @@ def make_columns(
             unit=unit_of(name),
         )
         columns.append(column)
-    if sorted(column.plain_name for column in columns) != sorted(FEATURES):
+    units = {column.unit or "cm" for column in columns}
+    if sorted(column.plain_name for column in columns) != sorted(FEATURES) or units != {"cm"}:
         return columns
     ordered = sorted(columns, key=lambda column: FEATURES.index(column.plain_name))
     low, high = IRIS_RANGE
@@ -190,21 +190,29 @@ def _changed_columns(active: Schema, new: Schema) -> Iterable[str]:
             yield f"the column {name} was {_KINDS[column.type]} and is {_KINDS[after[name].type]}"
         elif after[name].required and not column.required:
             yield f"the column {name} has become required"
+        elif column.unit and after[name].unit and column.unit != after[name].unit:
+            yield f"the column {name} was in {column.unit} and is in {after[name].unit}"
     yield from (
         f"the column {name} is new and required"
         for name, column in after.items()
         if name not in before and column.required
     )
     kept = [name for name in before if name in after]
-    if kept != [name for name in after if name in before]:
+    # A new column comes last, or the cells of an array would change their places.
+    if kept != list(after)[: len(kept)]:
         yield "its columns are in another order"
 
 
 def _changed_answers(active: Schema, new: Schema) -> Iterable[str]:
     if active.task != new.task:
         yield f"the model was a {active.task} and is a {new.task}"
-    elif active.labels != new.labels:
+    elif _exactly(active.labels) != _exactly(new.labels):
         yield "its labels are other ones"
+
+
+def _exactly(labels: Sequence[Label] | None) -> list[tuple[type, Label]]:
+    """Return labels with their types, because 1, 1.0 and True are equal."""
+    return [(type(label), label) for label in labels or []]
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -57,7 +57,7 @@ def test_bins_are_those_of_the_profile(values: list[float]) -> None:
     features = dict.fromkeys(FEATURES, column)
     bins = Bins(TrainingProfile.of(features, ["a"] * len(values)).features["sepal_length"])
 
-    counts = bins.count(np.append(column, [-1, 11]))
+    counts = bins.count(np.append(column, [-1, 11, np.nan]))  # a missing value is in no bin
 
     assert len(set(bins.names)) == len(bins.names) == len(bins.expected) == len(counts)
     assert (bins.names[0], bins.names[-1]) == ("below", "above")

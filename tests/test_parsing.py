@@ -12,7 +12,7 @@ from support.tables import IRISES, MIXED
 
 from iris_api.protocols.native import NativeProtocol
 from iris_api.protocols.problems import InvalidRequestError
-from iris_api.schema import FEATURES
+from iris_api.schema import FEATURES, Schema, make_columns
 
 PLAIN = NativeProtocol(IRISES, max_rows=100)
 TABLE = NativeProtocol(MIXED, max_rows=100)
@@ -111,7 +111,7 @@ def test_rows_of_a_table(rows: list[Any]) -> None:
         b'{"instances":[[1,2,3,4]]} 1',
         b'{"instances":[[1,2,3,4',
         b"\x00" * 300,
-        b"[" * 1000,
+        b"[" * 400,
         b'{"instances":' + b"[" * 100,
     ],
 )
@@ -159,6 +159,32 @@ def test_problems_of_a_table(change: dict[str, Any], problem: str) -> None:
     found = _check(TABLE, json.dumps(GOOD | change).encode())
 
     assert found[0] == problem
+
+
+def test_array_without_its_last_cells() -> None:
+    """Optional columns may be missing at the end of an array."""
+    assert _check(TABLE, b'{"instances":[[5,"nurse",null,true]]}') == "[[5.0, 1.0, nan, 1.0, nan]]"
+    assert _check(TABLE, b'{"instances":[[5,"nurse"]]}')[0] == "instances[0].owner: is missing"
+
+
+@pytest.mark.parametrize("name", ['height "tall"', "a\\b", "a:b"])
+def test_names_with_marks(name: str) -> None:
+    """A column may have a name that msgspec or JSON treats in its own way."""
+    columns = make_columns([(name, "number", True), (f"{name} ", "number", True)])
+    protocol = NativeProtocol(Schema(columns=columns, task="classifier"), max_rows=2)
+    row = {column.name: place for place, column in enumerate(columns)}
+
+    assert _check(protocol, json.dumps(row).encode()) == "[[0.0, 1.0]]"
+
+
+def test_rows_without_cells() -> None:
+    """Empty rows are counted before any of them becomes an object, however wide a row may be."""
+    columns = make_columns([(f"x{place}", "number", True) for place in range(500)])
+    protocol = NativeProtocol(Schema(columns=columns, task="classifier"), max_rows=100)
+
+    with pytest.raises(InvalidRequestError, match="many more values than 100 rows") as caught:
+        protocol.parse_rows(b'{"instances":[' + b",".join([b"[]"] * 1000) + b"]}")
+    assert caught.value.status == 413
 
 
 def test_cells_of_a_table() -> None:

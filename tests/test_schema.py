@@ -89,6 +89,10 @@ C = A.model_copy(update={"name": "c", "plain_name": "c"})
             _schema(A, *_columns("b", type_="integer")),
             ["the column b was a number and is an integer"],
         ),
+        (
+            _schema(C.model_copy(update={"required": False}), A, B),
+            ["its columns are in another order"],
+        ),
         (_schema(A, B, labels=("0", "1")), ["its labels are other ones"]),
         (
             Schema(columns=[A, B], task="regressor"),
@@ -99,6 +103,23 @@ C = A.model_copy(update={"name": "c", "plain_name": "c"})
 def test_changes(new: Schema, expected: list[str]) -> None:
     """What would change for clients is said in words."""
     assert changes(_schema(A, B), new) == expected
+
+
+def test_units_and_types_of_labels() -> None:
+    """A column in another unit, and a label of another type, are changes."""
+    one, other = (_schema(*_columns(f"a ({unit})")) for unit in ("cm", "mm"))
+    booleans = Schema(columns=[A], task="classifier", labels=[False, True])
+    integers = Schema(columns=[A], task="classifier", labels=[0, 1])
+
+    assert changes(one, other) == ["the column a was in cm and is in mm"]
+    assert changes(booleans, integers) == ["its labels are other ones"]
+
+
+def test_irises_in_another_unit() -> None:
+    """Only centimetres have the range of IrisModel."""
+    found = _columns(*(f"{name.replace('_', ' ')} (mm)" for name in FEATURES))
+
+    assert {(column.unit, column.maximum) for column in found} == {("mm", None)}
 
 
 def test_optional_columns() -> None:

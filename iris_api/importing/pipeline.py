@@ -1,5 +1,6 @@
 """One import: from a model URI to the active entry of the model store."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Importer:
                 return str(entry.tag)
             card, files, example = self._vet_and_compile(version, digest, model)
             tag = store.stage(folder, model, files, card, example)
+            self.check_schema(version.name, card.contract)  # again: compiling may take minutes
             entry = active_version.publish(folder, tag)
         logger.info("%s is stored", entry.tag)
         return str(entry.tag)
@@ -84,12 +86,9 @@ class Importer:
 
     def check_schema(self, name: str, schema: Schema) -> None:
         """Reject a version that would change what requests or answers of the active one mean."""
-        try:
-            active = active_version.active(name)
-        except (store.StoreError, OSError):  # none is active
+        if self.allow_schema_change or (active := _answering(name)) is None:
             return
-        found = changes(active.metadata.contract, schema)
-        if found and not self.allow_schema_change:
+        if found := changes(active.metadata.contract, schema):
             raise SchemaError(
                 f"clients of {active.tag} would be misunderstood: "
                 f"{'; '.join(found[:SHOWN_CHANGES])}; once they know of it, import it with "
@@ -192,6 +191,14 @@ class Importer:
             imported_at=datetime.now(UTC).replace(microsecond=0),
         )
         return card, files, record_example(vetted.estimator, vetted.examples)
+
+
+def _answering(name: str) -> store.Entry | None:
+    """Return the active version, or the one before it where that cannot be read."""
+    for find in (active_version.active, active_version.previous):
+        with contextlib.suppress(store.StoreError, OSError):
+            return find(name)
+    return None
 
 
 def provenance_of(version: ModelVersion) -> Provenance:

@@ -113,10 +113,10 @@ class Watcher:
         """Make a version the active one, unless it is already or was rejected before."""
         wanted = provenance_of(version)
         about = _identity(wanted)
-        if self._problem == (about, False):
-            return True
         outcome = attempt(partial(self._reactivate, wanted))
         if outcome == Done(None):
+            if self._problem == (about, False):
+                return True
             again = self._problem == (about, True)
             outcome = self._in_child(partial(_import, self.importer, self.uri, quiet=again))
             if isinstance(outcome, Failed) and self.signals.received:

@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 def open_session(model: bytes) -> Any:
     """Open a serialized ONNX model in onnxruntime, on one thread.
 
-    A graph for four features has no work to share out: a second thread costs its hand-over and
+    A row has no work to share out: a second thread costs its hand-over and
     takes a core from the other workers.
 
     Raises:

@@ -33,9 +33,11 @@ class Decoder:
         ]
         self._plain = not self._texts and all(column.required for column in schema.columns)
         own = [column.name for column in schema.columns]
-        self._by_name = [_Names(schema, names) for names in (schema.names, own)]
-        if own == schema.names:
-            self._by_name.pop()
+        ways = [schema.names] if own == schema.names else [schema.names, own]
+        # msgspec takes no such names; the reader does.
+        self._by_name = [
+            _Names(schema, names) for names in ways if not {'"', "\\"} & set("".join(names))
+        ]
 
     def decode(self, body: bytes) -> NDArray[np.float64] | None:
         """Return the rows of a body, one object or `instances`: float64 (n, columns).

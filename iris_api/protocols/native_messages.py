@@ -36,12 +36,12 @@ def row(schema: Schema) -> dict[str, Any]:
 
 def instances(schema: Schema) -> dict[str, Any]:
     """Return the JSON Schema of many rows."""
-    count = len(schema.columns)
+    required = [place for place, column in enumerate(schema.columns, 1) if column.required]
     array = {
         "type": "array",
         "prefixItems": list(cells(schema).values()),
-        "minItems": count,
-        "maxItems": count,
+        "minItems": max(required, default=0),
+        "maxItems": len(schema.columns),
     }
     rows = {
         "type": "array",

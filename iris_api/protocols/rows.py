@@ -69,8 +69,7 @@ class RowReader:
         for name, column, check, value in zip(
             self.names, self._columns, self._checks, values, strict=True
         ):
-            # In an array, a missing cell would give all that follow another meaning.
-            omitted = value is _ABSENT and isinstance(row, Mapping) and not column.required
+            omitted = value is _ABSENT and not column.required  # in an array, those at its end
             cell = math.nan if omitted else _read(value, check, required=column.required)
             if isinstance(cell, str):
                 yield _problem(path, name, cell)

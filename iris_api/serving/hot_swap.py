@@ -109,11 +109,14 @@ class HotSwap:
         """
         while True:
             await asyncio.sleep(seconds)
-            await self._poll()
+            try:
+                await self._poll()
+            except Exception:  # the next poll may succeed
+                logger.exception("the active version was not polled")
 
     async def _poll(self) -> None:
         found, record = self._pointer(), degraded.read()
-        if self._follows and found is None:
+        if self._follows and found is None and (self._carried is None or self.served):
             return
         is_loaded = self._retry_at == math.inf
         is_usable = record is None or record.pointer != found

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 
 class AnsweredCall(NamedTuple):
-    """The rows of one prediction call, shape (n, 4), and how the model answered them."""
+    """The rows of one prediction call, (n, columns), and how the model answered them."""
 
     rows: NDArray[np.float64]
     answer: Answer
@@ -99,8 +99,12 @@ class Bins:
         self.expected = [0.0, *profile.shares, 0.0]
 
     def count(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the number of values in each bin, up to the last one that has any."""
-        return np.bincount(self._edges.searchsorted(values, side="right"))
+        """Return the number of values in each bin, up to the last one that has any.
+
+        Missing values are left out, as in the training profile.
+        """
+        known = values[~np.isnan(values)]
+        return np.bincount(self._edges.searchsorted(known, side="right"))
 
 
 class BulkHistogram:

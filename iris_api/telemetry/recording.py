@@ -41,8 +41,10 @@ class Metrics:
     def __init__(self, name: str, *, follows: bool) -> None:
         self._files = WorkerFiles()
         self._instruments = Instruments()
-        self._versions: dict[int, VersionCounters] = {}
-        self._pending: deque[tuple[int, AnsweredCall]] = deque()
+        self._versions: dict[
+            str, VersionCounters
+        ] = {}  # by tag: a new registry counts from 1 again
+        self._pending: deque[tuple[str, AnsweredCall]] = deque()
         self.count_requests: Callable[[], None] = lambda: None  # called whenever these are counted
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
@@ -54,8 +56,8 @@ class Metrics:
 
     def activate(self, model: Model) -> None:
         """Report that this worker serves a model from now on, and no other."""
-        if model.version not in self._versions:
-            self._versions[model.version] = VersionCounters(model, self._instruments)
+        if model.tag not in self._versions:
+            self._versions[model.tag] = VersionCounters(model, self._instruments)
         try:
             self._files.write_model(list(_describe(model)))
             self._files.reserve()
@@ -72,7 +74,7 @@ class Metrics:
         self, model: Model, rows: NDArray[np.float64], answer: Answer, seconds: float
     ) -> None:
         """Queue an answered call to be counted; its model may have been replaced since."""
-        self._pending.append((model.version, AnsweredCall(rows, answer, seconds)))
+        self._pending.append((model.tag, AnsweredCall(rows, answer, seconds)))
         if threading.get_ident() != self._loop_thread:
             self.flush()  # a long body, whose thread may take the time
         elif len(self._pending) >= MAXIMUM_PENDING:
@@ -109,10 +111,10 @@ class Metrics:
 
     def _count(self) -> None:
         calls = defaultdict(list)
-        for version, call in take_all(self._pending):
-            calls[version].append(call)
-        for version, of_version in calls.items():
-            self._versions[version].add(of_version)
+        for tag, call in take_all(self._pending):
+            calls[tag].append(call)
+        for tag, of_version in calls.items():
+            self._versions[tag].add(of_version)
         # If the folder is gone, a new file cannot be opened. No request fails for that.
         with contextlib.suppress(OSError):
             self.count_requests()

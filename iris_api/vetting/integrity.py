@@ -163,7 +163,7 @@ def _gradient_boosting(estimator: Any) -> Iterator[bool]:
 
 
 def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
-    # Categories would be indices into bit sets; the four features are numbers.
+    # Categories would be indices into bit sets; columns are numbers.
     yield estimator._preprocessor is None  # noqa: SLF001
     yield not np.any(estimator._bin_mapper.is_categorical_)  # noqa: SLF001
     for predictor in [tree for row in estimator._predictors for tree in row]:  # noqa: SLF001
