@@ -1,5 +1,7 @@
 """What a worker loads and does for each request, and how the service starts."""
 
+import ast
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import pytest
 from support import servers
 from support.scrape import growth, scrape
 
+from iris_api.bentoml_server.compat import NAMES
 from iris_api.model.engines import open_session
 from iris_api.schema import FEATURES
 
@@ -183,6 +186,27 @@ def test_missing_name(
     line = servers.fails_to_start(env=env).splitlines()[-1]
 
     assert line.endswith(f"{said}{module}.{name}; install the version in requirements.txt")
+
+
+def test_checked_names() -> None:
+    """The start checks each internal name that is imported, and no attribute that is not used."""
+    internal = re.compile(r"(bentoml\._internal|_bentoml_sdk|uvicorn|circus)\b")
+    imported, used = set(), set()
+    for path in (servers.ROOT / "service.py", *(servers.ROOT / "iris_api").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and internal.match(node.module or ""):
+                imported |= {f"{node.module}:{each.name}" for each in node.names}
+            elif isinstance(node, ast.Attribute):
+                used.add(node.attr)
+                module, _, name = ast.unparse(node).rpartition(".")
+                if internal.match(module) and name[0].isupper():
+                    imported.add(f"{module}:{name}")
+            elif isinstance(node, ast.ClassDef):
+                used |= {each.name for each in node.body if hasattr(each, "name")}
+    checked = {path: names.split() for owners in NAMES.values() for path, names in owners.items()}
+
+    assert imported - checked.keys() == set()
+    assert {name for names in checked.values() for name in names} - used == set()
 
 
 @pytest.mark.parametrize("path", ["/predict/", "/predict_proba/", "/health/", "/model/", "/no/no"])

@@ -19,7 +19,12 @@ _METRICS = "bentoml._internal.server.http.instruments:RunnerTrafficMetricsMiddle
 NAMES = {
     "bentoml": {
         "_bentoml_sdk.service:Service": "to_asgi apis config bento",
-        "bentoml._internal.configuration.containers:BentoMLContainer": "bentoml_home",
+        "bentoml._internal.configuration.containers:BentoMLContainer": "model_store",
+        "bentoml._internal.configuration.helpers:expand_env_var": "",
+        "bentoml._internal.models.model:ModelInfo": "creation_time dump from_yaml_file metadata "
+        "tag",
+        "bentoml._internal.models.model:ModelOptions": "",
+        "bentoml._internal.models.model:ModelStore": "_path",
         "bentoml._internal.resource:NvidiaGpuResource": "from_system",
         "bentoml._internal.server.http.access:AccessLogMiddleware": "app",
         _METRICS: "_setup skip_paths metrics_request_total metrics_request_duration "
@@ -52,7 +57,7 @@ NAMES = {
         "prometheus_client.multiprocess:MultiProcessCollector": "collect merge",
     },
 }
-"""The classes of each package, and the attributes of each class, that are used."""
+"""The classes and functions of each package, and the attributes of each class, that are used."""
 
 
 def check_names() -> None:
