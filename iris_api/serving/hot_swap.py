@@ -65,7 +65,8 @@ class HotSwap:
         self._metrics = metrics
         self._max_rows = max_rows
         self._seen: Pointer | None = None
-        self._retry_at = math.inf  # time.monotonic(); infinite while the active version is loaded
+        self._is_active = False  # whether the active version is loaded
+        self._retry_at = math.inf  # time.monotonic(); finite where this worker failed to load it
 
     @property
     def model(self) -> Model | None:
@@ -118,14 +119,17 @@ class HotSwap:
         found, record = self._pointer(), degraded.read()
         if self._follows and found is None and (self._carried is None or self.served):
             return
-        is_loaded = self._retry_at == math.inf
+        was_loaded = self._is_active
         is_usable = record is None or record.pointer != found
         due = found != self._seen or time.monotonic() >= self._retry_at
-        if due or is_loaded != is_usable:
+        # The worker that made the record retries by its own timer, and the others do not: else they
+        # would change to and fro with it.
+        follows = self._retry_at == math.inf and was_loaded != is_usable
+        if due or follows:
             self._seen = found
             await self._reload(active=due or is_usable)
         # The record is of another version, or this worker has loaded its version since.
-        if record and self._retry_at == math.inf and (is_usable or not is_loaded):
+        if record and self._is_active and (is_usable or not was_loaded):
             degraded.clear()
 
     async def _reload(self, *, active: bool) -> None:
@@ -134,7 +138,7 @@ class HotSwap:
             logger.error("another worker cannot load the active version: %s", self.degraded)
         # In a thread: the worker goes on answering with the former model.
         model = await anyio.to_thread.run_sync(lambda: self._first_usable(active=active))
-        failed = self._retry_at < math.inf
+        failed = not self._is_active
         promoted = not failed and model and former and model.engine is former.engine
         if active and not promoted:
             self._metrics.count_reload("failure" if failed else "success")
@@ -157,16 +161,17 @@ class HotSwap:
         If there is none, the present model is kept.
         """
         sources = self._sources()
-        self._retry_at = math.inf if active else time.monotonic() + RETRY_SECONDS
+        self._retry_at, self._is_active = math.inf, active
         for find, origin in sources if active else sources[1:]:
             try:
                 entry, present = find(), self.model
-                if self._retry_at < math.inf and present and present.tag == str(entry.tag):
+                if not self._is_active and present and present.tag == str(entry.tag):
                     return present
                 promoted = present and present.promoted(entry, origin)
                 return promoted or Model.load(entry, origin=origin)
             except (IrisError, OSError) as error:
-                if self._retry_at == math.inf:
+                if self._is_active:
+                    self._is_active = False
                     self._retry_at = time.monotonic() + RETRY_SECONDS
                     self.reason = str(error)
                     degraded.record(self._seen, self.reason)
