@@ -101,6 +101,11 @@ def _fill_memory() -> None:
         kept.append(bytes(1 << 20).replace(b"\0", b"x"))
 
 
+def _fill_memory_of_another_process() -> None:
+    code = "import time; kept = b'x' * (96 << 20); time.sleep(60)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def _compute() -> None:
     while True:
         pass
@@ -115,6 +120,11 @@ def _compute() -> None:
             r"the import took more than \d+ MiB of memory; .*IRIS_IMPORT_MEMORY_BYTES.*",
         ),
         (
+            _fill_memory_of_another_process,
+            replace(LIMITS, memory_bytes=psutil.Process().memory_info().rss + (64 << 20)),
+            r"the import took more than \d+ MiB of memory; .*",
+        ),
+        (
             _compute,
             replace(LIMITS, cpu_seconds=0.5),
             r"the import took more than 0\.5 s of processor time; .*IRIS_IMPORT_CPU_SECONDS.*",
@@ -125,7 +135,7 @@ def _compute() -> None:
             "not done after 1 s, 1 of them computing; register a smaller model, or raise --timeout",
         ),
     ],
-    ids=["memory", "processor time", "wall time"],
+    ids=["memory", "memory of another process", "processor time", "wall time"],
 )
 def test_limit(
     signals: child.Signals, work: Callable[[], object], limits: child.Limits, error: str
