@@ -16,7 +16,7 @@ from support.saved_models import Copy
 from iris_api.compiling.conversion import compile_model
 from iris_api.compiling.converters.lookup import convert
 from iris_api.compiling.proof import LIMIT
-from iris_api.compiling.ties import find_ties
+from iris_api.compiling.ties import find_tied_votes, find_ties
 from iris_api.model.engines import open_session
 from iris_api.vetting.estimator import vet
 
@@ -56,13 +56,13 @@ def assert_parity(estimator: Any, model: bytes, count: int) -> int:
     if hasattr(estimator, "predict_proba"):
         apart = np.abs(got[1] - estimator.predict_proba(rows)).max(axis=1)
         far = np.flatnonzero(~(apart < LIMIT))
-        assert find_ties(estimator, rows[far]).all(), rows[far[0]].tolist()
+        assert find_tied_votes(estimator, rows[far]).all(), rows[far[0]].tolist()
     assert len(got) == (2 if hasattr(estimator, "predict_proba") else 1)
     labels_alone, *probabilities_alone = map(np.concatenate, zip(*alone, strict=True))
     assert find_ties(estimator, rows[some][labels_alone != got[0][some]]).all()
     for each in probabilities_alone:
         near = np.isclose(each, got[1][some], rtol=0, atol=LIMIT).all(axis=1)
-        assert find_ties(estimator, rows[some][~near]).all()
+        assert find_tied_votes(estimator, rows[some][~near]).all()
     return len(other)
 
 

@@ -12,6 +12,7 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     ExtraTreesClassifier,
     GradientBoostingClassifier,
@@ -31,6 +32,7 @@ from sklearn.preprocessing import (
     PolynomialFeatures,
     StandardScaler,
 )
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from support.estimators import ESTIMATORS
 from support.irises import (
@@ -109,14 +111,55 @@ def test_mistakes_in_many_places_are_found(name: str, labels: NDArray[Any]) -> N
     assert survivors(fit(ESTIMATORS[name], labels), 10) == []
 
 
-@pytest.mark.parametrize("classifier", [forest(), BaggingClassifier(random_state=0)], ids=kind)
-def test_the_other_class_of_a_tied_vote_is_found(classifier: Any) -> None:
-    """Votes are counted, not computed: of two equal ones, the first class is the right one."""
-    estimator = fit(classifier, TWO)
-    model = choose_last(convert(estimator))
+def equally_boosted() -> AdaBoostClassifier:
+    """Return AdaBoost of lines whose votes count the same, so that they can be equal."""
+    estimator = fit(AdaBoostClassifier(logistic(), n_estimators=6, random_state=0))
+    estimator.estimator_weights_[:] = 1.0
+    return estimator
 
+
+def calibrated_in_halves() -> CalibratedClassifierCV:
+    """Return an isotonic calibration that answers 0, one half or 1 to most scores of a forest."""
+    estimator = fit(CalibratedClassifierCV(forest(), method="isotonic", ensemble=False), TWO)
+    [isotonic] = estimator.calibrated_classifiers_[0].calibrators
+    halves = np.linspace(0, 2, len(isotonic.y_thresholds_)).round() / 2
+    isotonic.y_thresholds_ = halves
+    isotonic._build_f(isotonic.X_thresholds_, halves)  # noqa: SLF001 (it has no other way)
+    return estimator
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        fit(forest(), TWO),
+        fit(BaggingClassifier(random_state=0), TWO),
+        fit(BaggingClassifier(LinearSVC(random_state=0), random_state=0), TWO),
+        calibrated_in_halves(),
+        fit(CLASSIFIERS["hard voting"][0]),
+        equally_boosted(),
+    ],
+    ids=kind,
+)
+def test_the_other_class_of_a_tied_vote_is_found(estimator: Any) -> None:
+    """Votes are counted, not computed: of two equal ones, the first class is the right one."""
+    answers, right = reference(estimator), convert(estimator)
+
+    prove(open_session(right.SerializeToString()), answers)
     with pytest.raises(CompileError, match="labels differ"):
-        prove(open_session(model.SerializeToString()), reference(estimator))
+        prove(open_session(choose_last(right).SerializeToString()), answers)
+
+
+def test_probabilities_of_tied_labels_are_compared() -> None:
+    """Rounding turns a label, and never a probability by more than the limit."""
+    estimator = fit(logistic(), TWO)
+    answers = reference(estimator)
+    probabilities = answers.probabilities
+    assert probabilities is not None
+    tied = np.flatnonzero(np.abs(probabilities[:, 0] - 0.5) < 1e-13)[0]
+    probabilities[tied] += [2e-9, -2e-9]
+
+    with pytest.raises(CompileError, match=r"^1 of \d+ probabilities differ"):
+        prove(open_session(convert(estimator).SerializeToString()), answers)
 
 
 def bins() -> KBinsDiscretizer:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
 from iris_api.compiling.sampling.rows import Sample
-from iris_api.compiling.ties import find_ties
+from iris_api.compiling.ties import find_tied_votes, find_ties
 from iris_api.errors import IrisError
 from iris_api.store.metadata import Proof
 
@@ -117,7 +117,11 @@ def prove(session: Any, reference: Reference) -> Proof:
 
 
 def _compare(outputs: list[NDArray[Any]], reference: Reference) -> tuple[int, float]:
-    """Return the number of ties and the largest difference of a probability on other rows."""
+    """Return the number of ties and the largest difference of a probability.
+
+    A label may be another one where two scores are a tie. A probability may differ where a part
+    that votes by its label has a tie, and nowhere else.
+    """
     labels, rows = outputs[0], reference.sample.rows
     if labels.shape != reference.labels.shape or labels.dtype != np.int64:
         raise CompileError(f"its labels are {labels.dtype} of shape {labels.shape}")
@@ -127,19 +131,23 @@ def _compare(outputs: list[NDArray[Any]], reference: Reference) -> tuple[int, fl
         if outputs[1].shape != reference.probabilities.shape:
             raise CompileError(f"its probabilities have the shape {outputs[1].shape}")
         apart = _apart(outputs[1], reference.probabilities)
-    suspects = np.flatnonzero(other | ~(apart <= LIMIT))  # also true for NaN
-    wrong = suspects[~find_ties(reference.estimator, rows[suspects])]
-    for kind, differs in (("labels", other), ("probabilities", ~(apart <= LIMIT))):
-        if (found := wrong[differs[wrong]]).size:
+    apart_too_far = ~(apart <= LIMIT)  # also true for NaN
+    for kind, differs, excuse in (
+        ("labels", other, find_ties),
+        ("probabilities", apart_too_far, find_tied_votes),
+    ):
+        suspects = np.flatnonzero(differs)
+        wrong = suspects[~excuse(reference.estimator, rows[suspects])]
+        if wrong.size:
             raise CompileError(
-                f"{found.size} of {len(rows)} {kind} differ from scikit-learn's, "
-                f"first for {rows[found[0]].tolist()}"
+                f"{wrong.size} of {len(rows)} {kind} differ from scikit-learn's, "
+                f"first for {rows[wrong[0]].tolist()}"
             )
+    ties = np.flatnonzero(other | apart_too_far)
     others = len(rows) - 2 * reference.sample.lines
-    if (ties := int((suspects < others).sum())) > MOST_TIES * others:
-        raise CompileError(f"{ties} of {others} rows are ties with another answer")
-    apart[suspects] = 0.0
-    return len(suspects), float(apart.max())
+    if (found := int((ties < others).sum())) > MOST_TIES * others:
+        raise CompileError(f"{found} of {others} rows are ties with another answer")
+    return len(ties), float(apart[~apart_too_far].max(initial=0.0))
 
 
 def _apart(got: NDArray[Any], expected: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
-"""Rows whose label hangs on the last digits of a sum.
+"""Rows whose label depends on the last digits of a sum.
 
 A sum of products depends on the order of adding: scikit-learn's own answer for such a row can be
-another one alone than among others. Trees and what only counts or compares leave nothing to this.
+another one alone than among others. Trees, votes and isotonic steps of these are exact: of equal
+counts, one class is the right one.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.calibration import CalibratedClassifierCV
+from sklearn.calibration import CalibratedClassifierCV, _SigmoidCalibration
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -32,6 +33,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
+from iris_api.compiling.sampling.rows import parts_of
+
 Rows = NDArray[np.float64]
 Found = NDArray[np.bool_]
 
@@ -41,7 +44,19 @@ TIE_LIMIT = 1e-12
 
 def find_ties(classifier: Any, rows: Rows) -> Found:
     """Find the rows, (n,), for which two labels have the same score but for rounding."""
-    for kinds, find in _FINDERS:
+    return _find(_FINDERS, classifier, rows)
+
+
+def find_tied_votes(classifier: Any, rows: Rows) -> Found:
+    """Find the rows, (n,), for which a part that votes by its label has a tie.
+
+    Only there do probabilities step, because the whole vote is theirs.
+    """
+    return _find(_VOTERS, classifier, rows)
+
+
+def _find(finders: "_Finders", classifier: Any, rows: Rows) -> Found:
+    for kinds, find in finders:
         if len(rows) and isinstance(classifier, kinds):
             return find(classifier, rows)
     return np.zeros(len(rows), dtype=np.bool_)
@@ -74,8 +89,8 @@ def _by_pairs(classifier: Any, rows: Rows) -> Found:
     return np.asarray(_near(scores.reshape(len(rows), -1), scale).any(axis=1))
 
 
-def _by_distance(points: Rows, rows: Rows, metric: str = "sqeuclidean") -> Found:
-    return _of_scores(-pairwise_distances(rows, points, metric=metric))
+def _by_distance(points: Rows, rows: Rows) -> Found:
+    return _of_scores(-pairwise_distances(rows, points, metric="sqeuclidean"))
 
 
 def _of_parts(classifier: Any, rows: Rows) -> Found:
@@ -85,10 +100,7 @@ def _of_parts(classifier: Any, rows: Rows) -> Found:
 
 
 def _centroid(classifier: Any, rows: Rows) -> Found:
-    manhattan = classifier.metric == "manhattan"
-    return _by_distance(
-        classifier.centroids_, rows, "manhattan" if manhattan else "sqeuclidean"
-    ) | (np.False_ if manhattan else _by_scores(classifier, rows))
+    return _by_distance(classifier.centroids_, rows) | _by_scores(classifier, rows)
 
 
 def _pipeline(classifier: Any, rows: Rows) -> Found:
@@ -99,6 +111,8 @@ def _threshold(classifier: Any, rows: Rows) -> Found:
     inner = getattr(classifier, "estimator_", classifier.estimator)
     limit = getattr(classifier, "best_threshold_", getattr(classifier, "threshold", "auto"))
     found = np.zeros(len(rows), dtype=np.bool_)
+    if not _adds_products(inner):
+        return found
     if hasattr(inner, "predict_proba"):
         second = inner.predict_proba(rows)[:, 1]
         found |= _near(second - (0.5 if limit == "auto" else limit), 1.0)
@@ -107,14 +121,18 @@ def _threshold(classifier: Any, rows: Rows) -> Found:
     return found
 
 
+def _calibrated(classifier: Any, rows: Rows) -> Found:
+    return _by_probabilities(classifier, rows) & _adds_products(classifier)
+
+
 def _against_rest(classifier: Any, rows: Rows) -> Found:
-    if hasattr(classifier.estimators_[0], "decision_function"):
-        return _by_scores(classifier, rows)
-    return _by_probabilities(classifier, rows) & _sums(classifier)
+    by_scores = hasattr(classifier.estimators_[0], "decision_function")
+    found = (_by_scores if by_scores else _by_probabilities)(classifier, rows)
+    return found & _adds_products(classifier)
 
 
 def _against_one(classifier: Any, rows: Rows) -> Found:
-    votes = _by_scores(classifier, rows) & _sums(classifier)
+    votes = _by_scores(classifier, rows) & _adds_products(classifier)
     return votes | _of_parts(classifier, rows)
 
 
@@ -130,33 +148,44 @@ def _code(classifier: Any, rows: Rows) -> Found:
 
 def _averaged(classifier: Any, rows: Rows) -> Found:
     """Find ties of a mean of probabilities, or of parts that have none and vote."""
-    if getattr(classifier, "voting", "soft") == "hard":
+    if _votes(classifier):
         return _of_parts(classifier, rows)
-    whole = _by_probabilities(classifier, rows) & _sums(classifier)
-    if all(hasattr(part, "predict_proba") for part in classifier.estimators_):
-        return whole
-    return whole | _of_parts(classifier, rows)
+    return _by_probabilities(classifier, rows) & _adds_products(classifier)
 
 
-def _boosted(classifier: Any, rows: Rows) -> Found:
-    return (_by_scores(classifier, rows) & _sums(classifier)) | _of_parts(classifier, rows)
+def _votes(classifier: Any) -> bool:
+    parts = classifier.estimators_
+    hard = getattr(classifier, "voting", "soft") == "hard"
+    return hard or not all(hasattr(part, "predict_proba") for part in parts)
+
+
+def _bagged_votes(classifier: Any, rows: Rows) -> Found:
+    return _of_parts(classifier, rows) & _votes(classifier)
 
 
 def _stacked(classifier: Any, rows: Rows) -> Found:
     return find_ties(classifier.final_estimator_, classifier.transform(rows))
 
 
-def _sums(classifier: Any) -> bool:
-    """Tell whether a part computes its scores by sums of products."""
-    inner = [getattr(part, "steps", [("", part)])[-1][1] for part in classifier.estimators_]
-    return any(isinstance(part, kinds) for part in inner for kinds, _ in _FINDERS)
+def _adds_products(classifier: Any) -> bool:
+    """Tell whether a score of a classifier, or of one of its parts, is a sum of products."""
+    return any(isinstance(part, _SUMS) for part in parts_of(classifier))
 
 
-_FINDERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, Rows], Found]], ...] = (
+_BAYES = (GaussianNB, BernoulliNB, ComplementNB, MultinomialNB)
+_SUMS = (
+    *(LinearClassifierMixin, SVC, NuSVC, QuadraticDiscriminantAnalysis, MLPClassifier),
+    *(NearestCentroid, _SigmoidCalibration, *_BAYES),
+)
+"""What depends on the order of adding, or on the last digit of an exponential function."""
+
+_Finders = tuple[tuple[type | tuple[type, ...], Callable[[Any, Rows], Found]], ...]
+
+_FINDERS: _Finders = (
     (LinearClassifierMixin, _by_scores),
     ((SVC, NuSVC), _by_pairs),
-    ((QuadraticDiscriminantAnalysis, GaussianNB, BernoulliNB), _by_probabilities),
-    ((ComplementNB, MultinomialNB, MLPClassifier, CalibratedClassifierCV), _by_probabilities),
+    ((QuadraticDiscriminantAnalysis, MLPClassifier, *_BAYES), _by_probabilities),
+    (CalibratedClassifierCV, _calibrated),
     (NearestCentroid, _centroid),
     (Pipeline, _pipeline),
     ((GridSearchCV, RandomizedSearchCV), lambda it, rows: find_ties(it.best_estimator_, rows)),
@@ -165,6 +194,16 @@ _FINDERS: tuple[tuple[type | tuple[type, ...], Callable[[Any, Rows], Found]], ..
     (OneVsOneClassifier, _against_one),
     (OutputCodeClassifier, _code),
     ((BaggingClassifier, VotingClassifier), _averaged),
-    (AdaBoostClassifier, _boosted),
+    (AdaBoostClassifier, _of_parts),
     (StackingClassifier, _stacked),
+)
+
+_VOTERS: _Finders = (
+    (Pipeline, lambda it, rows: find_tied_votes(it.steps[-1][1], it[:-1].transform(rows))),
+    (
+        (GridSearchCV, RandomizedSearchCV),
+        lambda it, rows: find_tied_votes(it.best_estimator_, rows),
+    ),
+    (BaggingClassifier, _bagged_votes),
+    (AdaBoostClassifier, _of_parts),
 )
