@@ -335,20 +335,36 @@ def test_exact_ties_go_the_same_way(classifier: Any, classes: int) -> None:
     assert_equal(estimator, rows)
 
 
+def bins() -> preprocessing.KBinsDiscretizer:
+    """Return a step whose edges float32 would move."""
+    return preprocessing.KBinsDiscretizer(
+        5, encode="ordinal", quantile_method="averaged_inverted_cdf"
+    )
+
+
 @pytest.mark.parametrize(
-    "steps",
+    "classifier",
     [
-        [preprocessing.Binarizer(threshold=1.7), logistic()],
-        [preprocessing.KBinsDiscretizer(5, encode="ordinal"), logistic()],
-        [preprocessing.KBinsDiscretizer(5, encode="ordinal"), naive_bayes.CategoricalNB()],
-        [preprocessing.StandardScaler(), preprocessing.PolynomialFeatures(2), logistic()],
+        make_pipeline(preprocessing.Binarizer(threshold=1.7), logistic()),
+        make_pipeline(bins(), logistic()),
+        make_pipeline(bins(), naive_bayes.CategoricalNB()),
+        ensemble.VotingClassifier(
+            [("bins", make_pipeline(bins(), naive_bayes.CategoricalNB())), ("line", logistic())],
+            voting="soft",
+        ),
+        make_pipeline(
+            compose.ColumnTransformer([("bins", bins(), [2, 0])]), naive_bayes.CategoricalNB()
+        ),
+        make_pipeline(
+            preprocessing.StandardScaler(), preprocessing.PolynomialFeatures(2), logistic()
+        ),
     ],
-    ids=lambda steps: type(steps[-2]).__name__,
+    ids=["binarizer", "bins", "bins of Bayes", "in a vote", "of columns", "polynomials"],
 )
-def test_rows_that_float32_puts_on_the_other_side(steps: list[Any]) -> None:
+def test_rows_that_float32_puts_on_the_other_side(classifier: Any) -> None:
     """Numbers beside a threshold or an edge by one bit of 64, and rows far out, are not rounded."""
-    estimator = fit(make_pipeline(*steps))
-    edges = getattr(estimator[0], "bin_edges_", [None, None, np.array([1.7])])[2]
+    estimator = fit(classifier)
+    edges = np.concatenate([fit(bins()).bin_edges_[2], [1.7]])
     beside = np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 9)])
     rows = np.array([[5.4, 3.9, edge, 0.4] for edge in beside] + [[99.0, 0.1, 88.0, 77.7]])
 
