@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session
 from iris_api.store.metadata import Proof
 from iris_api.vetting.estimator import Vetted
+
+logger = logging.getLogger(__name__)
 
 MESSAGE_LENGTH = 160
 """Characters of another library's message, which can be pages: the first sentence or two."""
@@ -95,14 +98,21 @@ def _domain(vetted: Vetted) -> Domain:
 
 def convert_and_prove(estimator: ClassifierMixin, reference: Reference) -> Compiled:
     """Convert, load and prove, or raise a CompileError or NoConverterError."""
-    # onnx and onnxruntime share no base class of errors. The estimator itself can still be served.
-    with _errors_as(CompileError, "it does not run: "):
-        model = convert(estimator).SerializeToString(deterministic=True)
-        return Compiled(model, prove(open_session(model), reference))
+    try:
+        with _errors_as(CompileError):
+            model = convert(estimator).SerializeToString(deterministic=True)
+            return Compiled(model, prove(open_session(model), reference))
+    except CompileError as error:
+        # onnx and onnxruntime share no base class of errors, and their messages are for those who
+        # write graphs. The estimator itself can still be served.
+        if error.__cause__ is None:
+            raise
+        logger.info("the compiled form does not run: %s", error)
+        raise CompileError("ONNX Runtime does not run it") from error
 
 
 @contextlib.contextmanager
-def _errors_as(kind: type[IrisError], prefix: str = "") -> Iterator[None]:
+def _errors_as(kind: type[IrisError]) -> Iterator[None]:
     """Raise other errors as one of ours, and suppress warnings and standard output."""
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -112,5 +122,4 @@ def _errors_as(kind: type[IrisError], prefix: str = "") -> Iterator[None]:
     except IrisError:
         raise
     except Exception as error:
-        message = f"{type(error).__name__}: {one_line(error, MESSAGE_LENGTH)}"
-        raise kind(prefix + message) from error
+        raise kind(f"{type(error).__name__}: {one_line(error, MESSAGE_LENGTH)}") from error
