@@ -63,52 +63,79 @@ def reference(estimator: Any, *, missing: bool = False) -> Reference:
     return ask(estimator, sample_iris(estimator, missing=missing))
 
 
-def survivors(estimator: Any, each: int) -> list[str]:
-    """Return the mistakes that the proof of an estimator's graph does not find."""
+def survivors(estimator: Any, each: int, kinds: int) -> list[str]:
+    """Return the mistakes that the proof does not find, among at least so many kinds of them."""
     missing = isinstance(estimator, HistGradientBoostingClassifier)
     answers = reference(estimator, missing=missing)
-    found = []
+    tried, found = set(), []
     for mistake, model in mutants(convert(estimator), each, missing=missing):
+        tried.add(mistake)
         try:
             prove(open_session(model.SerializeToString()), answers)
         except CompileError:
             continue
         found.append(mistake)
+    assert len(tried) >= kinds, tried
     return found
 
 
-MUTATED = [
-    "logistic regression",
-    "tree",
-    "bins > logistic regression",
-    "clipped range > logistic regression",
-    "binarizer > logistic regression",
-    "linear SVC",
-    "Bernoulli Bayes",
-    "perceptron of layers",
-    "histogram boosting",
-    "gradient boosting",
-    "standard > forest",
-    "soft voting",
-    "SVC, rbf",
-    "sigmoid of svc, one",
-]
-"""Kinds of estimators that are computed in different ways."""
+MUTATED = {
+    "logistic regression": 7,
+    "tree": 6,
+    "bins > logistic regression": 10,
+    "clipped range > logistic regression": 7,
+    "binarizer > logistic regression": 8,
+    "linear SVC": 6,
+    "Bernoulli Bayes": 8,
+    "perceptron of layers": 8,
+    "histogram boosting": 8,
+    "gradient boosting": 7,
+    "standard > forest": 9,
+    "soft voting": 11,
+    "SVC, rbf": 6,
+    "sigmoid of svc, one": 7,
+    "Gaussian Bayes": 8,
+    "multinomial Bayes": 7,
+    "quadratic discriminant": 7,
+    "linear discriminant": 7,
+    "AdaBoost": 8,
+    "one against one": 7,
+    "stacking": 11,
+    "polynomials > logistic regression": 8,
+}
+"""Kinds of estimators that are computed in different ways, and the kinds of mistakes in each."""
+
+FEWER = dict.fromkeys(list(MUTATED)[14:], 3)
+"""Graphs of each mistake in the kinds that are computed like parts of the others."""
+
+MUTATED_CLASSES = {
+    (name, classes) for name in MUTATED for classes in ("two classes", "three classes")
+} - {
+    ("multinomial Bayes", "three classes"),  # a prior that is the same for all
+    ("one against one", "two classes"),  # its score has no limit but 0
+    ("stacking", "two classes"),  # the column of the first class is not read
+}
+"""Without those whose graphs have numbers on which no answer depends."""
 
 
-@pytest.mark.parametrize("name", MUTATED[:8])
+@pytest.mark.parametrize("name", list(MUTATED)[:8])
 def test_a_mistake_of_each_kind_is_found(name: str) -> None:
     """One graph with each mistake that is possible in it does not pass."""
-    assert survivors(fit(ESTIMATORS[name]), 1) == []
+    assert survivors(fit(ESTIMATORS[name]), 1, MUTATED[name]) == []
 
 
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("labels", [IRIS.target, TWO], ids=["three classes", "two classes"])
-@pytest.mark.parametrize("name", MUTATED)
-def test_mistakes_in_many_places_are_found(name: str, labels: NDArray[Any]) -> None:
+@pytest.mark.parametrize(("name", "classes"), sorted(MUTATED_CLASSES))
+def test_mistakes_in_many_places_are_found(name: str, classes: str) -> None:
     """Graphs with one mistake in one of many places do not pass."""
-    assert survivors(fit(ESTIMATORS[name], labels), 10) == []
+    estimator = fit(ESTIMATORS[name], TWO if classes == "two classes" else IRIS.target)
+
+    found = survivors(estimator, FEWER.get(name, 10), MUTATED[name])
+
+    # What scales the small part of a score that decides between equal votes changes no order.
+    harmless = {"a constant is off by 1e-6"} if name == "one against one" else set()
+    assert set(found) <= harmless
 
 
 def equally_boosted() -> AdaBoostClassifier:
@@ -289,6 +316,21 @@ def test_a_classifier_of_ties_alone_is_not_proved() -> None:
 
     with pytest.raises(CompileError, match="are ties with another answer"):
         prove(open_session(convert(other).SerializeToString()), reference(estimator))
+
+
+def test_numbers_as_programs_make_them_are_probed() -> None:
+    """The rows have rounding errors, zeros of both signs, the smallest numbers, and none at all."""
+    rows = sample_iris(fit(HistGradientBoostingClassifier(max_iter=3)), missing=True).rows
+
+    tenths = np.arange(1, 100)
+    inexact = set((tenths * 0.1)[tenths * 0.1 != tenths / 10].tolist())
+    assert 17 * 0.1 in inexact
+    for column in rows.T:
+        zeros = column[column == 0]
+        assert 2.0**-1074 in column
+        assert set(np.signbit(zeros).tolist()) == {False, True}
+        assert np.isnan(column).any()
+        assert len(inexact & set(column.tolist())) > 5
 
 
 @pytest.mark.parametrize(
