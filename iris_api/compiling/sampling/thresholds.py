@@ -120,8 +120,8 @@ class _Nodes:
             if not len(box):
                 break
             split, limit = self.feature[above], self.threshold[above]
-            left, right = self.left[above] == nodes, self.right[above] == nodes
-            right &= np.isfinite(limit)  # only rows without the number come to the right of others
+            finite = np.isfinite(limit)  # others part rows with the number from those without it
+            left, right = (finite & (side[above] == nodes) for side in (self.left, self.right))
             for side, bound, nearer in ((left, high, np.minimum), (right, low, np.maximum)):
                 place = box[side], split[side]
                 bound[place] = nearer(bound[place], limit[side])
