@@ -293,7 +293,7 @@ def test_damage_of_the_active_version(
     health = httpx.get(f"{service.url}/health")
     assert health.status_code == 200
     assert health.json()["status"] == "degraded"
-    assert said in health.json()["reason"]
+    assert f"{said}; run rm -r " in health.json()["reason"]
     assert httpx.get(f"{service.url}/model").json()["degraded"] == health.json()["reason"]
     page = scrape(service.url)
     assert page.value("iris_model_degraded") == 1
