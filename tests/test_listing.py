@@ -230,6 +230,7 @@ def test_dry_run(run: Run, tracking: Tracking, tmp_path: Path) -> None:
     assert said["proof"].startswith("precision float64, rows ")
     assert said["features"] == ", ".join(FEATURES)
     assert said["classes"] == "setosa, versicolor, virginica"
+    assert not re.search(r"[{}]|\['", done.stdout)  # as Python prints its own
     assert done.stderr.splitlines()[0] == "importing models:/IrisModel@champion, as a dry run"
     assert f"through {tracking.url}" in done.stderr
     assert not home.exists()
