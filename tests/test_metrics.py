@@ -1,5 +1,6 @@
 """The metrics of a real service with two workers."""
 
+import contextlib
 import json
 import re
 import socket
@@ -7,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -384,16 +386,34 @@ def test_the_model(observed: servers.Server) -> None:
     assert started < loaded < time.time()
 
 
+@contextlib.contextmanager
+def _polled(
+    server: servers.Server, *, version: int | str = 7, error: str = "null"
+) -> Iterator[None]:
+    """Give the store this status of the registry, with a time as earlier versions wrote it."""
+    file = server.log.parent / "home/registry/irismodel.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f'{{"checked_at": 1700000000.5, "version": {version}, "error": {error}}}')
+    yield
+    file.unlink()
+
+
 def _scrape_after_poll(
     server: servers.Server, *, version: int | str = 7, error: str = "null"
 ) -> Page:
     """Scrape while the store has this status of the registry."""
-    file = server.log.parent / "home/registry/irismodel.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(f'{{"checked_at": 1700000000.5, "version": {version}, "error": {error}}}')
-    page = scrape(server.url)
-    file.unlink()
-    return page
+    with _polled(server, version=version, error=error):
+        return scrape(server.url)
+
+
+def test_time_of_the_last_poll(observed: servers.Server) -> None:
+    """GET /model has all times in one form, whichever the status has."""
+    with _polled(observed):
+        known = httpx.get(f"{observed.url}/model").json()
+
+    times = (known["registry"]["checked_at"], known["imported_at"])
+    assert times[0] == "2023-11-14T22:13:20.500000+00:00"
+    assert times == tuple(datetime.fromisoformat(time).isoformat() for time in times)
 
 
 def test_the_registry(observed: servers.Server) -> None:
