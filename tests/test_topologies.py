@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import mlflow
 import pytest
 from conftest import Tracking
@@ -195,6 +196,22 @@ def test_workspace(run: Run, registry: str, store: Path) -> None:
     assert missing.error.startswith(
         f"models:/IrisModel/7 is not in workspace team of the registry of {registry}: "
     )
+
+
+def test_served(
+    run: Run, registry: str, store: Path, plain_env: dict[str, str], tmp_path: Path
+) -> None:
+    """GET /model has the workspace, and the address of a registry that is another server."""
+    run("models:/IrisModel/1", MLFLOW_TRACKING_URI=registry, MLFLOW_WORKSPACE="team")
+    env = plain_env | {"BENTOML_HOME": str(store), "IRIS_RELOAD_SECONDS": "0.1"}
+    with servers.bentoml_service(tmp_path / "log", env=env) as server:
+        of_team = httpx.get(f"{server.url}/model").json()
+        run("models:/IrisModel/1", MLFLOW_REGISTRY_URI=registry)
+        servers.wait_for(lambda: httpx.get(f"{server.url}/model").json()["workspace"] is None)
+        other = httpx.get(f"{server.url}/model").json()
+
+    assert (of_team["workspace"], of_team["registry_uri"]) == ("team", None)
+    assert other["registry_uri"] == registry
 
 
 def test_server_without_workspaces(fails: Fails, tracking: Tracking) -> None:
