@@ -18,7 +18,7 @@ import pytest
 import yaml
 from conftest import Tracking
 from support import servers, warm
-from support.proxies import FILE, Proxy, delayed, no_fault, on_files, proxy
+from support.proxies import FILE, Fault, Proxy, delayed, no_fault, on_files, proxy
 
 NAME = "Watched"
 URI = f"models:/{NAME}/Production"
@@ -205,11 +205,36 @@ def test_promotion_and_back(
     assert running.log[-2:] == [f"watched:{entry.parent.name} is active again", "ended by SIGINT"]
 
 
+NO_MODEL = (
+    "the file MLmodel is missing or unreadable; log the model again with mlflow.sklearn.log_model"
+)
+NO_FILE = (
+    "the server lists the file requirements.txt and cannot send it (the connection to URL "
+    "broke (Remote end closed connection without response)); "
+    "log and register the model again without it, or read the server's log"
+)
+
+
 @pytest.mark.thorough
-def test_rejected_version(registry: Registry, imported: Import, watch: Start) -> None:
-    """A rejected version is logged once, not tried again, and the active one stays."""
+@pytest.mark.parametrize(
+    ("version", "fault", "reason"),
+    [
+        (REJECTED, no_fault, NO_MODEL),
+        (
+            2,
+            on_files(lambda exchange: "requirements.txt" in exchange.path and exchange.hang_up()),
+            NO_FILE,
+        ),
+    ],
+    ids=["model", "file"],
+)
+def test_rejected_version(
+    registry: Registry, imported: Import, watch: Start, version: int, fault: Fault, reason: str
+) -> None:
+    """A version that stays unusable is logged once, not tried again, and the active one stays."""
     tag = imported(1).stdout.strip()
-    registry.promote(REJECTED)
+    registry.promote(version)
+    registry.proxy.fault = fault
     with watch() as running:
         running.until(lambda: bool([line for line in running.log if line.startswith("error:")]))
         before = registry.asked(LISTING)
@@ -224,9 +249,8 @@ def test_rejected_version(registry: Registry, imported: Import, watch: Start) ->
     assert listed == 0
     assert active == "v1"
     assert running.tags == []
-    assert error == (
-        f"error: version {REJECTED} is not activated: the file MLmodel is missing or unreadable; "
-        f"log the model again with mlflow.sklearn.log_model; {tag} stays active"
+    assert error.replace(registry.proxy.url, "URL") == (
+        f"error: version {version} is not activated: {reason}; {tag} stays active"
     )
 
 
