@@ -260,6 +260,18 @@ def test_server_that_hangs(fails: Fails, proxy: Proxy) -> None:
     ]
 
 
+def test_registry_that_hangs(fails: Fails, proxy: Proxy) -> None:
+    """By default a request without an answer is sent again, and logged, after some 10 s."""
+    proxy.fault = delayed(20)
+    done = fails("--timeout", "15", MLFLOW_TRACKING_URI=proxy.url)
+
+    assert done.error == "not done after 15 s; is the server slow? --timeout sets the limit"
+    assert (
+        f"\n{proxy.url} did not answer in time; is it overloaded? "
+        "MLFLOW_HTTP_REQUEST_TIMEOUT sets the seconds to wait; trying again in 0.0 s\n"
+    ) in done.stderr
+
+
 def test_corrupt_download(fails: Fails, proxy: Proxy) -> None:
     """A model file with one wrong byte has the right size, and is still rejected."""
     proxy.fault = on_files(
