@@ -116,18 +116,28 @@ def test_answer_before_the_body(guarded: Guarded) -> None:
     assert second.startswith(b"HTTP/1.1 401 ")
 
 
-@pytest.mark.parametrize("late", [b"", b"{}"], ids=["whole", "late"])
-def test_idle_connections_end(guarded: Guarded, late: bytes) -> None:
-    """A connection is kept for IRIS_KEEP_ALIVE_SECONDS after a request and its answer."""
-    with servers.connect(guarded.server) as connection:
+def _idle_seconds(server: servers.Server, late: bytes = b"") -> float:
+    """Return the seconds until a connection ends after a request, whose body may end late."""
+    with servers.connect(server) as connection:
         connection.sendall(servers.post(b"{}"[len(late) :], length=2))
         connection.recv(65536)
         connection.sendall(late)
         start = time.monotonic()
-        end = connection.recv(1)
+        assert connection.recv(1) == b""
+        return time.monotonic() - start
 
-    assert end == b""
-    assert 0.4 < time.monotonic() - start < 2
+
+@pytest.mark.parametrize("late", [b"", b"{}"], ids=["whole", "late"])
+def test_idle_connections_end(guarded: Guarded, late: bytes) -> None:
+    """A connection is kept for IRIS_KEEP_ALIVE_SECONDS after a request and its answer."""
+    assert 0.4 < _idle_seconds(guarded.server, late) < 2
+
+
+@pytest.mark.thorough
+def test_option_of_idle_connections(serve: servers.Serve) -> None:
+    """An option of BentoML takes precedence over IRIS_KEEP_ALIVE_SECONDS."""
+    with serve("--timeout-keep-alive", "1", IRIS_KEEP_ALIVE_SECONDS="10") as server:
+        assert 0.9 < _idle_seconds(server) < 5
 
 
 @pytest.mark.parametrize("path", PAGES)
