@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support import servers
+from support.programs import lacks
 from support.scrape import scrape
 
 from iris_api.telemetry.worker_files import RESERVED_BYTES
@@ -109,7 +110,7 @@ def small_disk(env: dict[str, str], tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting takes root")
+        lacks("this user may not mount a file system")
     try:
         env["BENTOML_HOME"] = str(servers.copy_store(Path(env["BENTOML_HOME"]), folder / "home"))
         yield folder

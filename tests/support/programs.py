@@ -1,9 +1,10 @@
-"""Programs that some tests need: from the environment of the tests, or from the system."""
+"""What some tests need of the machine: programs of the environment or of the system, and rights."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,8 +19,12 @@ def program(name: str, package: str) -> str:
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
     path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
-        reason = f"{name} is not installed; the package {package} provides it"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacks(f"{name} is not installed; the package {package} provides it")
     return path
+
+
+def lacks(reason: str) -> NoReturn:
+    """Skip a test that this machine cannot run; where `CI` is set, fail instead."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
