@@ -1,5 +1,6 @@
 """Every estimator that train_model.py offers answers over HTTP as scikit-learn does."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,20 @@ def env(
 
 
 @pytest.fixture(scope="module")
-def client(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def server(
+    env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[servers.Server]:
     """Run a service that loads one estimator after the other, as each is imported."""
     folder = tmp_path_factory.mktemp("service")
     assert warm.run(folder, env=env).status == 0
-    with (
-        servers.bentoml_service(folder / "log", env=env) as server,
-        httpx.Client(base_url=server.url, timeout=60) as client,
-    ):
+    with servers.bentoml_service(folder / "log", env=env) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: servers.Server) -> Iterator[httpx.Client]:
+    """Return an HTTP client of that service."""
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         yield client
 
 
@@ -98,7 +105,11 @@ def test_same_answers(
 
 
 def test_without_probabilities(
-    tracking: Tracking, env: dict[str, str], client: httpx.Client, tmp_path: Path
+    tracking: Tracking,
+    env: dict[str, str],
+    server: servers.Server,
+    client: httpx.Client,
+    tmp_path: Path,
 ) -> None:
     """A model without probabilities predicts; /predict_proba is 404, counted by its reason."""
     models.use(tracking.url)
@@ -111,12 +122,20 @@ def test_without_probabilities(
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     predicted = client.post("/predict", json=body)
     without = client.post("/predict_proba", json=body)
-    page = scrape(str(client.base_url))
+    page = scrape(server.url)
+    with servers.connect(server) as connection:
+        connection.sendall(servers.post(b"", "/predict_proba", length=110_000))
+        early = connection.recv(65536)
+        connection.sendall(b" " * 110_000 + servers.post(json.dumps(body).encode()))
+        late = connection.recv(65536)
 
     assert predicted.json() == {"predictions": ["setosa"]}
     assert without.status_code == 404
     assert without.json() == {"error": "this model gives no probabilities; use POST /predict"}
     assert page.value("iris_rejected_requests_total", reason="no_probabilities") == 1
+    # A 404 before the end of a body costs the client neither the answer nor the connection.
+    assert early.startswith(b"HTTP/1.1 404 ")
+    assert late.startswith(b"HTTP/1.1 200 ")
 
 
 def test_engine_is_chosen(registered: dict[str, str], env: dict[str, str], tmp_path: Path) -> None:
