@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import warm
 from support.fake_registry import fake_registry
+from support.programs import lacks
 from support.warm import Fails, snapshot
 
 from iris_api.errors import explain
@@ -20,6 +21,7 @@ NOBODY = 65534
 
 OTHER_HOME = "or set BENTOML_HOME to another folder"
 FULL = f": {os.strerror(errno.ENOSPC)}; free some space, {OTHER_HOME}"
+READ_ONLY = f": {os.strerror(errno.EROFS)}; mount it writable, {OTHER_HOME}"
 TOO_LARGE = f": {os.strerror(errno.EFBIG)}; raise the limit of the file size, ulimit -f, "
 
 
@@ -38,7 +40,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     size = getattr(request, "param", "1m")
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a file system")
+        lacks("this user may not mount a file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -62,9 +64,15 @@ def test_read_only_disk(env: dict[str, str], tmp_path: Path, disk: Path) -> None
     with pytest.raises(OSError, match="Read-only") as raised:
         (disk / "file").touch()
 
-    fix = f"Read-only file system; mount it writable, {OTHER_HOME}"
-    assert done.error == f"{disk}/staging: {fix}"
-    assert explain(raised.value, disk) == f"{disk}/file: {fix}"
+    assert done.error == f"{disk}/staging{READ_ONLY}"
+    assert explain(raised.value, disk) == f"{disk}/file{READ_ONLY}"
+
+
+def test_read_only_folder(tmp_path: Path) -> None:
+    """The same error has the same fix where the test may not mount a disk."""
+    denied = OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    assert explain(denied, tmp_path) == f"{tmp_path}{READ_ONLY}"
 
 
 @pytest.mark.parametrize("free", [0, 8, 16, 24, 32, 64])
