@@ -23,6 +23,7 @@ from typing import Any
 from bentoml import server_context
 
 from iris_api.bentoml_server.connections import Guard
+from iris_api.bentoml_server.shutdown import POLL_SECONDS
 from iris_api.home import METRICS_VARIABLE
 
 WORKERS = "_IRIS_WORKERS"
@@ -30,9 +31,6 @@ WORKERS = "_IRIS_WORKERS"
 
 LEAVE_SECONDS = 0.001
 """Time for a worker with fewer connections to accept a new one, before any other accepts it."""
-
-POLL_SECONDS = 1
-"""Time between two checks of how many connections come, or of file descriptors for them."""
 
 MANY = 200
 """Connections of a worker between two checks from which on the loop's own server accepts them."""

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from iris_api.bentoml_server.request_metrics import RequestMetrics
+from iris_api.bentoml_server.shutdown import POLL_SECONDS
 from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.responses import CLOSE, RETRY, SECURITY, STRICT_TRANSPORT, error_response
 
@@ -28,9 +29,6 @@ STALL_SECONDS = 10
 
 MAX_HEAD_BYTES = 64 * 1024
 """Maximum size of the head of a request, as in h11, and of trailers."""
-
-POLL_SECONDS = 1
-"""Time between two checks of the connections; a timer for each request would cost more."""
 
 KEEP_ALIVE = (b"connection", b"keep-alive")
 """The header with which a client of HTTP/1.0 is answered that asked to keep its connection."""
@@ -66,7 +64,7 @@ class Guard:
         await error_response(429, str(OverloadedError()), headers=RETRY)(scope, receive, send)
 
     async def watch(self) -> None:
-        """Check the connections for clients that make no progress; never ends."""
+        """Check for stalled clients, forever; a timer for each request would cost more."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             for connection in list(self.connections):

@@ -22,7 +22,7 @@ LINGER_SECONDS = 0.3
 send a POST again."""
 
 POLL_SECONDS = 1
-"""Time between two checks of the parent process."""
+"""Time between two checks of the parent process, the workers, and their connections."""
 
 CLOSE = (b"connection", b"close")
 

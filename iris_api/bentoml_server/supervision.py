@@ -25,16 +25,13 @@ from tornado import gen
 from iris_api.bentoml_server.application import LeanService
 from iris_api.bentoml_server.balancing import WORKERS
 from iris_api.bentoml_server.compat import check_names
-from iris_api.bentoml_server.shutdown import PARENT
+from iris_api.bentoml_server.shutdown import PARENT, POLL_SECONDS
 from iris_api.errors import IrisError
 from iris_api.home import METRICS_VARIABLE, new_metrics_folder, ready_file
 from iris_api.serving.api_keys import read_keys
 from iris_api.settings import Settings
 from iris_api.store import active_version
 from iris_api.telemetry import logs
-
-POLL_SECONDS = 1
-"""Time between two checks of the workers."""
 
 SPARE_SECONDS = 2
 """Time for a worker's own shutdown, after the time limit of its requests."""
