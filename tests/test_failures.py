@@ -64,7 +64,7 @@ NOWHERE = {
     ),
     # Nothing listens on port 1, which is reserved.
     "MLFLOW_TRACKING_URI=http://a.example HTTP_PROXY=http://me:hidden-word@127.0.0.1:1 NO_PROXY=": (
-        "the HTTP proxy on the way to http://a.example does not answer; "
+        "the HTTP proxy for http://a.example does not answer; "
         "set HTTP_PROXY and HTTPS_PROXY right, or add the server's host to NO_PROXY"
     ),
     "MLFLOW_HTTP_REQUEST_TIMEOUT=soon": (

@@ -120,7 +120,7 @@ def test_file_of_credentials(
     ("username", "password", "line"),
     [
         ("", "", f"asks for a login {SET_A_LOGIN}"),
-        (ADMIN, "hidden-guess", f"refuses the login {SET_A_LOGIN}"),
+        (ADMIN, "hidden-guess", f"rejects the login {SET_A_LOGIN}"),
         (
             "stranger",
             PASSWORD,
@@ -204,7 +204,7 @@ def test_token(run: Run, fails: Fails, tracking: Tracking) -> None:
         other = fails(MLFLOW_TRACKING_URI=proxy.url, MLFLOW_TRACKING_TOKEN="hidden-other")
         done = run("--dry-run", MLFLOW_TRACKING_URI=proxy.url, MLFLOW_TRACKING_TOKEN=TOKEN)
 
-    assert other.error == f"{proxy.url} refuses the login {SET_A_LOGIN}"
+    assert other.error == f"{proxy.url} rejects the login {SET_A_LOGIN}"
     assert done.status == 0, done.stderr
     assert "hidden" not in done.stdout + done.stderr
 

@@ -30,7 +30,7 @@ class NoConverterError(IrisError):
 
 @dataclass(frozen=True)
 class Answer:
-    """The names of what a classifier computes. What nobody reads is not part of the model.
+    """The names of what a classifier computes. Those that are not used are left out.
 
     Attributes:
         index: int64 (n,), the places of the labels in `classes_`.

@@ -1,7 +1,7 @@
 """The proof that a compiled model answers as scikit-learn does.
 
 No converter is trusted: some estimators convert without an error into a graph that answers
-something else. So both are asked rows that are chosen to tell them apart, and a model that differs
+something else. So both predict rows that are chosen to tell them apart, and a model that differs
 anywhere is served by scikit-learn itself.
 """
 

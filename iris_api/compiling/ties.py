@@ -168,7 +168,7 @@ def _stacked(classifier: Any, rows: Rows) -> Found:
 
 
 def _adds_products(classifier: Any) -> bool:
-    """Tell whether a score of a classifier, or of one of its parts, is a sum of products."""
+    """Return whether a score of a classifier, or of one of its parts, is a sum of products."""
     return any(isinstance(part, _SUMS) for part in parts_of(classifier))
 
 

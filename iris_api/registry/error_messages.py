@@ -99,7 +99,7 @@ def explain_status(
         )
     if status == 401:
         return TrackingError(
-            f"{address} {'refuses the login' if login else 'asks for a login'} (HTTP 401); "
+            f"{address} {'rejects the login' if login else 'asks for a login'} (HTTP 401); "
             f"set {variables.login}"
         )
     if status == 403 and "Invalid Host header" in text:
@@ -160,7 +160,7 @@ def explain_no_answer(
         )
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
         return TrackingError(
-            f"the HTTP proxy on the way to {address} does not answer; set HTTP_PROXY and "
+            f"the HTTP proxy for {address} does not answer; set HTTP_PROXY and "
             "HTTPS_PROXY right, or add the server's host to NO_PROXY"
         )
     if _has(chain, requests.Timeout, ReadTimeoutError):

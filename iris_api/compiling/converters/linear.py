@@ -51,7 +51,7 @@ def _coefficients(estimator: Any) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def _is_logistic(classifier: Any) -> bool:
-    """Tell whether the score of two classes is put through a logistic curve."""
+    """Return whether the score of two classes is put through a logistic curve."""
     return isinstance(classifier, _LOGISTIC) or getattr(classifier, "loss", None) == "log_loss"
 
 

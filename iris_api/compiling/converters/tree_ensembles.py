@@ -16,7 +16,7 @@ from iris_api.compiling.trees import Tree
 
 
 def of_trees(estimator: Any) -> bool:
-    """Tell whether an ensemble is made of decision trees alone."""
+    """Return whether an ensemble is made of decision trees alone."""
     return all(isinstance(each, tree.BaseDecisionTree) for each in estimator.estimators_)
 
 

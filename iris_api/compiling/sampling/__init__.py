@@ -1,5 +1,5 @@
-"""Rows that tell a compiled model from the estimator it was made of.
+"""Rows that distinguish a compiled model from the estimator it was made of.
 
 A fitted classifier and the domain of its rows go in; the rows of the proof come out
-(`rows.sample_rows`). Knows no ONNX, and asks the estimator alone.
+(`rows.sample_rows`). It must not know ONNX, and calls the estimator alone.
 """

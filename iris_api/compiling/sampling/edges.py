@@ -24,7 +24,7 @@ MAX_NUMBERS = 2**22
 """Most numbers in the rows of edges, 32 MB: it limits the edges for rows of many columns."""
 
 MAX_DRAWN = 512
-"""Rows of the pool among which the ends of lines are looked for."""
+"""Rows of the pool that are searched for the ends of lines."""
 
 
 def edge_rows(
