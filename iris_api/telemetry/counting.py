@@ -110,7 +110,8 @@ class Bins:
 class BulkHistogram:
     """Adds many values to a histogram at once; `Histogram.observe` adds one in a Python loop.
 
-    Relies on the private attributes of prometheus_client in which a histogram keeps its numbers.
+    Relies on the private attributes of prometheus_client in which a histogram keeps its numbers;
+    `pyproject.toml` pins the package, and `bentoml_server/compat.py` checks the attributes.
     """
 
     def __init__(self, child: Histogram) -> None:
