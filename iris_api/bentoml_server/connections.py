@@ -21,8 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.bentoml_server.shutdown import POLL_SECONDS
-from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
-from iris_api.serving.responses import CLOSE, RETRY, SECURITY, STRICT_TRANSPORT, error_response
+from iris_api.serving.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
+from iris_api.serving.responses import CLOSE, SECURITY, STRICT_TRANSPORT, OneWrite, error_response
 
 STALL_SECONDS = 10
 """Time for a client to send a request or the rest of its body, or to read some of an answer."""
@@ -231,23 +231,6 @@ class Connection(HttpToolsProtocol):
             self._progress, self._since = (self.cycle, unsent), now
         elif now - self._since > STALL_SECONDS and (unsent or not self.timeout_keep_alive_task):
             self.transport.abort()
-
-
-class OneWrite:
-    """The transport of one answer; sends its head and its body with one system call."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-        self.close = transport.close
-
-    def write(self, data: bytes) -> None:
-        """Keep the head until the first part of the body comes, which may be empty."""
-        if self._head is None:
-            self._head = data
-        else:
-            self._transport.write(self._head + data)
-            self._head = b""
 
 
 def guard_connections(

@@ -18,6 +18,10 @@ REJECT_SECONDS = 0.0005
 """Time between two rejections. If they were sent at once, clients that do not wait for Retry-After
 would halve the number of accepted requests."""
 
+RETRY = {"Retry-After": "1"}
+"""The header of a rejection. One second is the smallest unit: 64 short requests are answered within
+20 ms."""
+
 WHOLE_BODY = "iris.whole_body"
 """Key of an ASGI scope, set once the whole body is received; with short bodies, from the start."""
 

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.native import NativeProtocol, write_answer
 from iris_api.protocols.problems import InvalidRequestError
-from iris_api.serving.admission import WHOLE_BODY, Admission, OverloadedError
+from iris_api.serving.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.api_keys import ApiKeys
 from iris_api.serving.hot_swap import HotSwap, Served
-from iris_api.serving.responses import CLOSE, RETRY, JSONResponse, error_response
+from iris_api.serving.responses import CLOSE, JSONResponse, error_response
 from iris_api.settings import Settings
 from iris_api.telemetry.instruments import Reason
 from iris_api.telemetry.recording import Metrics
