@@ -26,30 +26,20 @@ from sklearn import (
 )
 from sklearn.pipeline import make_pipeline, make_union
 
-
-def _logistic() -> linear_model.LogisticRegression:
-    return linear_model.LogisticRegression(max_iter=2000)
+from support.irises import forest, logistic, scaled
 
 
 def _tree() -> tree.DecisionTreeClassifier:
     return tree.DecisionTreeClassifier(max_depth=4, random_state=0)
 
 
-def _forest() -> ensemble.RandomForestClassifier:
-    return ensemble.RandomForestClassifier(20, random_state=0)
-
-
 def _linear() -> svm.LinearSVC:
     return svm.LinearSVC(random_state=0)
 
 
-def _scaled(classifier: Any) -> Any:
-    return make_pipeline(preprocessing.StandardScaler(), classifier)
-
-
 def _simple() -> dict[str, Any]:
     return {
-        "logistic regression": _logistic(),
+        "logistic regression": logistic(),
         "ridge": linear_model.RidgeClassifier(),
         "ridge by cross-validation": linear_model.RidgeClassifierCV(),
         "perceptron": linear_model.Perceptron(random_state=0),
@@ -73,10 +63,10 @@ def _simple() -> dict[str, Any]:
         "quadratic discriminant": discriminant_analysis.QuadraticDiscriminantAnalysis(),
         "nearest centroid": neighbors.NearestCentroid(),
         "dummy": dummy.DummyClassifier(),
-        "perceptron of layers": _scaled(
+        "perceptron of layers": scaled(
             neural_network.MLPClassifier((8,), max_iter=2000, random_state=0)
         ),
-        "perceptron of tanh": _scaled(
+        "perceptron of tanh": scaled(
             neural_network.MLPClassifier((8,), activation="tanh", max_iter=2000, random_state=0)
         ),
     }
@@ -111,34 +101,34 @@ def _of_trees() -> dict[str, Any]:
 
 
 def _composed() -> dict[str, Any]:
-    pair = [("logistic", _scaled(_logistic())), ("tree", _tree())]
-    three = [("logistic", _logistic()), ("bayes", naive_bayes.GaussianNB()), ("forest", _forest())]
+    pair = [("logistic", scaled(logistic())), ("tree", _tree())]
+    three = [("logistic", logistic()), ("bayes", naive_bayes.GaussianNB()), ("forest", forest())]
     return {
-        "one against rest": multiclass.OneVsRestClassifier(_logistic()),
+        "one against rest": multiclass.OneVsRestClassifier(logistic()),
         "one against rest, SVC": multiclass.OneVsRestClassifier(_linear()),
         "one against rest, trees": multiclass.OneVsRestClassifier(_tree()),
-        "one against one": multiclass.OneVsOneClassifier(_logistic()),
+        "one against one": multiclass.OneVsOneClassifier(logistic()),
         "one against one, trees": multiclass.OneVsOneClassifier(_tree()),
-        "output code": multiclass.OutputCodeClassifier(_logistic(), random_state=0),
+        "output code": multiclass.OutputCodeClassifier(logistic(), random_state=0),
         "output code of trees": multiclass.OutputCodeClassifier(_tree(), random_state=0),
         "soft voting": ensemble.VotingClassifier(three, voting="soft"),
         "hard voting": ensemble.VotingClassifier(three),
         "soft voting by weights": ensemble.VotingClassifier(pair, voting="soft", weights=[2, 1]),
         "hard voting by weights": ensemble.VotingClassifier(three, weights=[0.1, 0.2, 0.3]),
-        "stacking": ensemble.StackingClassifier(three, final_estimator=_logistic()),
+        "stacking": ensemble.StackingClassifier(three, final_estimator=logistic()),
         "stacking with the rows": ensemble.StackingClassifier(pair, passthrough=True),
         "stacking of scores": ensemble.StackingClassifier([("svc", _linear()), ("tree", _tree())]),
-        "bagged logistic regressions": ensemble.BaggingClassifier(_logistic(), random_state=0),
+        "bagged logistic regressions": ensemble.BaggingClassifier(logistic(), random_state=0),
         "bagged SVC": ensemble.BaggingClassifier(svm.SVC(), random_state=0),
-        "boosted logistic regressions": ensemble.AdaBoostClassifier(_logistic(), random_state=0),
+        "boosted logistic regressions": ensemble.AdaBoostClassifier(logistic(), random_state=0),
         "grid search": model_selection.GridSearchCV(
-            _scaled(_logistic()), {"logisticregression__C": [1, 9]}
+            scaled(logistic()), {"logisticregression__C": [1, 9]}
         ),
     }
 
 
 def _calibrated() -> Iterator[tuple[str, Any]]:
-    inside = {"svc": _linear(), "forest": _forest(), "scaled": _scaled(_logistic())}
+    inside = {"svc": _linear(), "forest": forest(), "scaled": scaled(logistic())}
     for method in ("sigmoid", "isotonic"):
         for name, inner in inside.items():
             for many in (True, False):
@@ -194,11 +184,11 @@ def _behind_steps() -> Iterator[tuple[str, Any]]:
         "logarithm": preprocessing.FunctionTransformer(np.log1p),
     }
     for name, step in steps.items():
-        yield f"{name} > logistic regression", make_pipeline(step, _logistic())
-        yield f"{name} > forest", make_pipeline(step, _forest())
+        yield f"{name} > logistic regression", make_pipeline(step, logistic())
+        yield f"{name} > forest", make_pipeline(step, forest())
     for name, step in rough.items():
         # Within a few units in the last place, so that a tree behind them may step aside.
-        yield f"{name} > logistic regression", make_pipeline(step, _logistic())
+        yield f"{name} > logistic regression", make_pipeline(step, logistic())
     bins = preprocessing.KBinsDiscretizer(
         5, encode="ordinal", quantile_method="averaged_inverted_cdf"
     )
@@ -216,8 +206,8 @@ ESTIMATORS: dict[str, Any] = {
 
 FOR_TWO_CLASSES: dict[str, Any] = {
     "exponential boosting": ensemble.GradientBoostingClassifier(loss="exponential", random_state=0),
-    "tuned threshold": model_selection.TunedThresholdClassifierCV(_logistic()),
-    "fixed threshold": model_selection.FixedThresholdClassifier(_logistic(), threshold=0.3),
+    "tuned threshold": model_selection.TunedThresholdClassifierCV(logistic()),
+    "fixed threshold": model_selection.FixedThresholdClassifier(logistic(), threshold=0.3),
     "fixed threshold of scores": model_selection.FixedThresholdClassifier(_linear(), threshold=0.1),
 }
 """Estimators, not fitted, that know two classes alone."""

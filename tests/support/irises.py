@@ -43,7 +43,7 @@ RANGES = np.column_stack([ROWS.min(axis=0), ROWS.max(axis=0)])
 
 def logistic() -> linear_model.LogisticRegression:
     """Return a logistic regression that converges without a warning."""
-    return linear_model.LogisticRegression(max_iter=1000)
+    return linear_model.LogisticRegression(max_iter=2000)
 
 
 def forest(trees: int = 20) -> ensemble.RandomForestClassifier:
