@@ -236,9 +236,9 @@ def test_interpolation_is_numpys() -> None:
     values = np.concatenate([places, np.nextafter(places, 9), np.linspace(-1, 4, 77)])
     graph = Graph(CONVERTERS)
 
-    found = interpolate(graph, graph.rows, [(places, heights)])
+    found = graph.op("Reshape", interpolate(graph, graph.rows, [(places, heights)]), np.array([-1]))
 
-    model = graph.model({"prediction": graph.flat(found)}, columns=1, classes=0)
+    model = graph.model({"prediction": found}, columns=1, classes=0)
     [got] = open_session(model.SerializeToString()).run(None, {"rows": values[:, np.newaxis]})
     assert np.array_equal(got, np.interp(values, places, heights))
 

@@ -115,12 +115,10 @@ class Graph:
     ) -> str:
         """Add up trees in their order, and return the sums, (n, targets), or their mean."""
         listed = list(trees)
-        if mean_of == len(listed):
-            return self.op(
-                "TreeEnsemble", rows, domain=TREES, **tree_ensemble(listed, targets, mean=True)
-            )
-        sums = self.op("TreeEnsemble", rows, domain=TREES, **tree_ensemble(listed, targets))
-        return sums if mean_of is None else self.op("Div", sums, float(mean_of))
+        mean = mean_of == len(listed)
+        attributes = tree_ensemble(listed, targets, mean=mean)
+        sums = self.op("TreeEnsemble", rows, domain=TREES, **attributes)
+        return sums if mean or mean_of is None else self.op("Div", sums, float(mean_of))
 
     def look_up(self, rows: str, tables: Iterable[tuple[int, Values, Values]]) -> str:
         """Look up a value for each table, and return them side by side, (n, tables).
@@ -143,10 +141,6 @@ class Graph:
         if of is not None and np.array_equal(chosen, np.arange(of)):
             return rows
         return self.op("Gather", rows, chosen, axis=-1)
-
-    def flat(self, column: str) -> str:
-        """Return a column, (n, 1), as (n,)."""
-        return self.op("Reshape", column, np.array([-1]))
 
     def beside(self, *parts: str) -> str:
         """Return columns side by side."""

@@ -193,9 +193,8 @@ def _list(arguments: argparse.Namespace) -> str:
     rows = list_entries()
     if not rows:
         logger.info("nothing is imported in the model store %s", model_store())
-    for row in rows:
-        if row["problem"]:
-            logger.warning("%s", row["problem"])
+    for problem in [row["problem"] for row in rows if row["problem"]]:
+        logger.warning("%s", problem)
     return json.dumps(rows, indent=2) if arguments.json else to_table(rows)
 
 
@@ -227,8 +226,7 @@ def _watch(arguments: argparse.Namespace, limits: child.Limits, signals: child.S
     uri, importer = _begin(arguments, f"watching {{}}, every {arguments.watch:g} s")
     from iris_api.importing.watcher import Watcher  # noqa: PLC0415
 
-    keep = settings().keep_versions
-    watcher = Watcher(importer, uri, arguments.watch, limits, keep, signals)
+    watcher = Watcher(importer, uri, arguments.watch, limits, settings().keep_versions, signals)
     logger.info("ended by %s", watcher.run().name)
     return ""  # each tag was printed when it was activated
 
@@ -243,11 +241,10 @@ def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importe
     from iris_api.registry.servers import Servers  # noqa: PLC0415
 
     _quiet()
-    servers, trust = Servers.read(current), arguments.trust_pickle
     return uri, Importer(
-        servers,
+        Servers.read(current),
         arguments.engine,
-        trust,
+        arguments.trust_pickle,
         current.import_max_bytes,
         arguments.allow_schema_change,
     )

@@ -75,8 +75,7 @@ def reachable(root: Any) -> Iterator[Any]:
 
 
 def _check_estimator(estimator: Any) -> None:
-    name = type(estimator).__name__
-    state = vars(estimator)
+    name, state = type(estimator).__name__, vars(estimator)
     # scikit-learn never does this. In a crafted file it could replace predict itself.
     if hidden := [key for key in state if callable(getattr(type(estimator), key, None))]:
         raise ValueError(f"{name} has an attribute that hides its method {min(hidden)}")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 from sklearn.base import is_regressor
 
@@ -65,7 +66,7 @@ def convert(estimator: Any) -> ModelProto:
     graph = Graph(CONVERTERS)
     try:
         if is_regressor(estimator):
-            flat = graph.flat(graph.predict(estimator, graph.rows))
+            flat = graph.op("Reshape", graph.predict(estimator, graph.rows), np.array([-1]))
             return graph.model({"prediction": flat}, columns=estimator.n_features_in_, classes=0)
         answer = graph.answer(estimator, graph.rows)
     except NoConverterError:
