@@ -114,7 +114,7 @@ class WorkerWatcher(circus.watcher.Watcher):
         if not died or self.is_stopping():
             yield super().manage_processes()
         elif not self.respawn:
-            yield self._end("a worker died; ending the service, for its orchestrator to start anew")
+            yield self._end("a worker died; ending the service, which its orchestrator restarts")
         elif self._failed >= max(FAILED_STARTS, 2 * self.numprocesses):
             yield self._end("workers cannot start, as said above; ending the service")
         else:

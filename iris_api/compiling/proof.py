@@ -25,7 +25,7 @@ MOST_TIES = 0.01
 """Largest share of the rows that may be ties, those aside that were bisected to be."""
 
 SINGLE_ROWS = 256
-"""Rows that are also asked one by one, for which ONNX Runtime may add in another order."""
+"""Rows that are also predicted one by one, for which ONNX Runtime may add in another order."""
 
 _PACKAGES = ("scikit-learn", "onnx", "onnxruntime")
 
@@ -70,7 +70,7 @@ class Reference:
 
 
 def ask(estimator: ClassifierMixin, sample: Sample) -> Reference:
-    """Return what an estimator with one-dimensional `classes_` answers to rows.
+    """Return the answers of an estimator with one-dimensional `classes_` to rows.
 
     Raises:
         UnansweredError: a label is not among the classes, or a probability is not a finite number.

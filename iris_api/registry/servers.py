@@ -20,7 +20,7 @@ WITH_PROXY = (
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers that an import may ask.
+    """The servers that an import may use.
 
     Attributes:
         tracking: Runs, and the files of locations without a host.

@@ -1,7 +1,7 @@
 """The GET routes: health, provenance, the OpenAPI document, and the page to try the API.
 
 The page loads nothing from other hosts: BentoML's own loads a tag manager, and Swagger's usual
-script asks a validator.
+script calls a validator.
 """
 
 from collections.abc import Callable

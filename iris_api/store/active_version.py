@@ -123,7 +123,7 @@ def publish(folder: Path, tag: bentoml.Tag) -> Entry:
 def activate(entry: Entry, provenance: Provenance) -> None:
     """Make an entry the active one, with the provenance that the registry gives it now.
 
-    After a change of stage or alias alone it is activated anew, so that a service reads them. The
+    After a change of stage or alias alone it is activated again, so that a service reads them. The
     model URI is no such change: an import by hand may name a version otherwise than the watch does.
     """
     if is_active(entry):

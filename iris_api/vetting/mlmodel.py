@@ -89,7 +89,7 @@ def read_flavor(directory: Path) -> Flavor:
         )
     joblib = sklearn.pickled_model.endswith(".joblib")
     format_ = "joblib" if joblib else sklearn.serialization_format
-    # First, and with the format: each training that only one of them asks for would be in vain.
+    # First, and together with the format, so that one new training fixes both.
     check_version(sklearn.sklearn_version, "" if format_ == "skops" else f" and {AS_SKOPS}")
     if format_ not in {"skops", "cloudpickle", "pickle", "joblib"}:
         raise VettingError(

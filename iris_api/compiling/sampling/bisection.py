@@ -17,7 +17,7 @@ LINES = 384
 """Most lines of each of the four kinds: random or along an axis, of labels or of probabilities."""
 
 SCANNED = 4096
-"""Rows that are asked along axes, to find between which of them an answer changes."""
+"""Rows that are predicted along axes, to find between which of them an answer changes."""
 
 MAX_NUMBERS = 2**22
 """Most numbers in these rows, 32 MB, and in the lines of a kind an eighth: it limits both for rows

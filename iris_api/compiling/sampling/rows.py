@@ -30,7 +30,7 @@ TINY = (0.0, 2.0**-1074, 2.0**-1022, 2.0**-149, 2.0**-126)
 
 @dataclass(frozen=True)
 class Domain:
-    """What a model may be asked.
+    """The rows that a model may be given.
 
     Attributes:
         usual: float64 (n, 2), minimum and maximum of each column in the training rows.
@@ -80,7 +80,7 @@ def sample_rows(estimator: ClassifierMixin, domain: Domain, examples: Rows, seed
 
     Args:
         estimator: A fitted classifier.
-        domain: The rows that it may be asked.
+        domain: The rows that it may be given.
         examples: (m, n), more rows.
         seed: The same seed gives the same rows.
 
