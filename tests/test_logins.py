@@ -67,7 +67,7 @@ def fails(run: Run, store: Path) -> Fails:
     def fail_in_secret(*arguments: str, **env: str) -> Done:
         done = fail(*arguments, **env)
         assert "hidden" not in done.stderr
-        assert not store.exists()
+        assert not (store / "models").exists()
         return done
 
     return fail_in_secret
