@@ -16,6 +16,8 @@ import httpx
 import pytest
 from support import servers, warm
 
+from iris_api.vetting.mlmodel import AS_SKOPS
+
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(900)]
 
 UV = (sys.executable, "-m", "uv", "--quiet")
@@ -160,7 +162,7 @@ def test_older_scikit_learn(old: dict[str, str], tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.error == (
         "the model was made by scikit-learn 1.6.1 and this is 1.9.1, which may read it "
-        "wrongly; train and register it again with 1.9.1"
+        f"wrongly; train and register it again with 1.9.1 and {AS_SKOPS}"
     )
     assert not list(tmp_path.glob("home/models/*/*"))
 

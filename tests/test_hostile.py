@@ -506,10 +506,13 @@ def test_drip(scene: Scene) -> None:
 # What an import may take
 
 
+IRIS = load_iris()
+
+
 def _busy() -> Any:
     """Write a small file of a million support vectors, each of which is compared with each row."""
     count = 1_000_000
-    machine = SVC().fit(*load_iris(return_X_y=True))
+    machine = SVC().fit(IRIS.data, IRIS.target_names[IRIS.target])
     machine.support_vectors_ = np.zeros((count, 4))
     machine.support_ = np.zeros(count, dtype=np.int32)
     machine._n_support = np.array([count - 2, 1, 1], dtype=np.int32)  # noqa: SLF001
@@ -520,7 +523,7 @@ def _busy() -> Any:
 def _hungry() -> Any:
     """Write a small file of an estimator that makes a hundred thousand numbers of each row."""
     estimator = make_pipeline(RBFSampler(n_components=3), SGDClassifier())
-    estimator.fit(*load_iris(return_X_y=True))
+    estimator.fit(IRIS.data, IRIS.target_names[IRIS.target])
     count = 100_000
     estimator[0].random_weights_, estimator[0].random_offset_ = (
         np.zeros((4, count)),

@@ -160,7 +160,12 @@ def read_examples(
     try:
         content = json.loads(read_file(directory, "input_example.json", MAXIMUM_TEXT_BYTES))
         rows = _read_rows(content, [column.name for column in ordered])
-        if rows.size and ((rows >= low) & (rows <= high)).all() and np.isfinite(rows).all():
+        if (
+            rows.ndim == 2
+            and rows.size
+            and ((rows >= low) & (rows <= high)).all()
+            and np.isfinite(rows).all()
+        ):
             return rows
     except (VettingError, RecursionError, ValueError, TypeError, LookupError, ArithmeticError):
         pass
