@@ -102,7 +102,7 @@ def _fill_memory() -> None:
 
 
 def _fill_memory_of_another_process() -> None:
-    code = "import time; kept = b'x' * (96 << 20); time.sleep(60)"
+    code = "import time; kept = b'x' * (512 << 20); time.sleep(60)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
