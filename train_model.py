@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 from sklearn.base import ClassifierMixin, clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -40,10 +39,7 @@ ESTIMATORS: dict[str, Callable[[], ClassifierMixin]] = {
     "logistic": lambda: LogisticRegression(max_iter=1000),
     "forest": lambda: RandomForestClassifier(n_estimators=100, random_state=SEED),
     "boosting": lambda: HistGradientBoostingClassifier(max_iter=50, random_state=SEED),
-    # SVC(probability=True) is deprecated.
-    "svc": lambda: make_pipeline(
-        StandardScaler(), CalibratedClassifierCV(SVC(random_state=SEED), ensemble=False)
-    ),
+    "svc": lambda: make_pipeline(StandardScaler(), SVC(probability=True, random_state=SEED)),
     "neighbors": KNeighborsClassifier,
     "bayes": GaussianNB,
     "discriminant": LinearDiscriminantAnalysis,
