@@ -255,7 +255,7 @@ def test_clients_that_do_not_get_on(service: servers.Server) -> None:
     begun = [
         b"",
         b"POST /predict HTTP/1.1\r\nHost:",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+        # Without bodies that are answered before their end, whose connections are idle ones then.
         wanted * 20,
     ]
     (worker,) = servers.workers(service)
@@ -266,7 +266,7 @@ def test_clients_that_do_not_get_on(service: servers.Server) -> None:
             stack.enter_context(servers.connect(service)).sendall(sent)
         dripping = stack.enter_context(servers.connect(service))
         dripping.sendall(b"GET /health HTTP/1.1\r\nX: ")
-        servers.wait_for(lambda: servers.clients(worker) > 200)
+        servers.wait_for(lambda: servers.clients(worker) > 150)
         with contextlib.suppress(ConnectionError):
             while time.monotonic() - start < 2 * STALL_SECONDS:
                 dripping.sendall(b"a")

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -560,7 +561,7 @@ def test_limits(scene: Scene, model: Callable[[], Any], limit: str, setting: str
         servers.wait_for(lambda: len(scene.registry.seen) > 40)  # it polls
         scene.registry.files = sound
         _version(version="2")(scene)
-        servers.wait_for(lambda: " is stored" in log.read_text())
+        servers.wait_for(lambda: bool(re.search(r":v2-\w+ is (stored|active)", log.read_text())))
     finally:
         watch.kill()
         watch.join()

@@ -118,6 +118,17 @@ MUTATED_CLASSES = {
 """Without those whose graphs have numbers on which no answer depends."""
 
 
+HARMLESS = {
+    # What scales the small part of a score that decides between equal votes changes no order.
+    "one against one": {"a constant is off by 1e-6"},
+    "SVC, rbf": {"a constant is off by 1e-6"},
+    "sigmoid of svc, one": {"a constant is off by 1e-6", "a normalisation is left out"},
+    # A split between two others of its path, or of a leaf without a row, decides nothing.
+    "soft voting": {"a split is moved", "a tie of a split is turned"},
+}
+"""Mistakes that change no answer in some place of a graph."""
+
+
 @pytest.mark.parametrize("name", list(MUTATED)[:8])
 def test_a_mistake_of_each_kind_is_found(name: str) -> None:
     """One graph with each mistake that is possible in it does not pass."""
@@ -133,9 +144,7 @@ def test_mistakes_in_many_places_are_found(name: str, classes: str) -> None:
 
     found = survivors(estimator, FEWER.get(name, 10), MUTATED[name])
 
-    # What scales the small part of a score that decides between equal votes changes no order.
-    harmless = {"a constant is off by 1e-6"} if name == "one against one" else set()
-    assert set(found) <= harmless
+    assert set(found) <= HARMLESS.get(name, set())
 
 
 def equally_boosted() -> AdaBoostClassifier:
