@@ -561,7 +561,9 @@ def test_limits(scene: Scene, model: Callable[[], Any], limit: str, setting: str
         servers.wait_for(lambda: len(scene.registry.seen) > 40)  # it polls
         scene.registry.files = sound
         _version(version="2")(scene)
-        servers.wait_for(lambda: bool(re.search(r":v2-\w+ is (stored|active)", log.read_text())))
+        servers.wait_for(
+            lambda: bool(re.search(r":v2-\w+ is (stored|in the store)", log.read_text()))
+        )
     finally:
         watch.kill()
         watch.join()
