@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from typing import cast
 
 import bentoml
@@ -18,6 +19,8 @@ from iris_api.serving import routes
 from iris_api.serving.messages import PredictRequest
 from iris_api.settings import SettingsError, bentoml_config, settings
 from iris_api.telemetry.worker_files import WorkerFiles
+
+logger = logging.getLogger("bentoml.service")
 
 try:
     SETTINGS = settings()
@@ -87,6 +90,8 @@ class IrisClassifier:
         if self._reload_seconds:
             tasks.append(self.models.follow(self._reload_seconds))
         self._tasks = [asyncio.create_task(task) for task in tasks]
+        for task in self._tasks:
+            task.add_done_callback(_log_error)
         await self.models.wait(lambda: server is not None and server.should_exit)
         if RequestMetrics.of_worker is not None:
             RequestMetrics.of_worker.begin(self._metrics)
@@ -112,6 +117,12 @@ class IrisClassifier:
     def __metrics__(self, content: str) -> str:
         """Complete BentoML's page of `GET /metrics`."""
         return self._metrics.page.complete(content)
+
+
+def _log_error(task: asyncio.Task[None]) -> None:
+    """Log why a background task ended, which would be seen at the end of the worker alone."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a background task of the worker ended", exc_info=error)
 
 
 def _service() -> LeanService:
