@@ -130,6 +130,17 @@ def test_signature_is_rejected(copied: Copy, edit: Edit, expected: str) -> None:
     assert problem(copied(edit=edit)) == expected
 
 
+@pytest.mark.parametrize("count", ["4", None, [4], 4.0])
+@pytest.mark.parametrize("edit", [None, _inputs(_tensor())])
+def test_number_of_columns(copied: Copy, edit: Edit | None, count: Any) -> None:
+    """A crafted number of columns is rejected, and ends no import in another way."""
+    estimator = logistic()
+    estimator.n_features_in_ = count
+
+    found = problem(copied(edit=edit, model=skops.io.dumps(estimator)))
+    assert found == "the estimator does not have its number of columns; fit it first"
+
+
 def test_other_profile(copied: Copy) -> None:
     """A training profile of other columns is not used."""
     profile = TrainingProfile.of({"a": X[:, 0], "b": X[:, 1]}, y.tolist())

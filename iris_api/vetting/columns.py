@@ -62,7 +62,9 @@ def read_columns(signature: Mapping[str, str], estimator: Any) -> list[InputColu
     Raises:
         VettingError: The signature cannot be served, or the estimator was fitted on other columns.
     """
-    fitted, count = _fitted_names(estimator), estimator.n_features_in_
+    fitted, count = _fitted_names(estimator), getattr(estimator, "n_features_in_", None)
+    if not isinstance(count, int | np.integer):
+        raise VettingError("the estimator does not have its number of columns; fit it first")
     columns = _of_signature(signature["inputs"]) if "inputs" in signature else None
     if columns is None:
         names = fitted or [f"x{place}" for place in range(min(count, MAXIMUM_COLUMNS + 1))]
@@ -71,7 +73,7 @@ def read_columns(signature: Mapping[str, str], estimator: Any) -> list[InputColu
         _check_order(fitted, [name for name, _, _ in columns])
     if len(columns) != count:
         raise VettingError(
-            f"the model was fitted on {one_line(count, 40)} columns and its signature has "
+            f"the model was fitted on {count} columns and its signature has "
             f"{len(columns)}; {SIGN_AGAIN}"
         )
     return columns

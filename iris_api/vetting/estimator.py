@@ -102,7 +102,6 @@ def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) 
         if isinstance(warning.message, InconsistentVersionWarning):
             check_version(str(warning.message.original_sklearn_version))
     _check_classifier(estimator)
-    read_columns(flavor.signature, estimator)
     return estimator
 
 
@@ -115,6 +114,7 @@ def _check_classifier(estimator: Any) -> None:
             raise VettingError(f"the model is a {shown}, not a classifier; register a classifier")
         check_is_fitted(estimator)
         classes = np.asarray(estimator.classes_)
+        # `read_columns` uses these; they are read here, because they may raise as well.
         estimator.n_features_in_, getattr(estimator, "feature_names_in_", None)
     except (NotFittedError, LookupError, TypeError, ValueError, AttributeError) as error:
         # A meta-estimator asks its parts, which a crafted one may lack.
