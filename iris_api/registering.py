@@ -8,10 +8,11 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.models import infer_signature
+from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from iris_api.errors import IrisError
+from iris_api.errors import IrisError, one_line
 from iris_api.schema import make_columns
 from iris_api.vetting.archive import TRUSTED_TYPES
 from iris_api.vetting.training_profile import FILE_NAME, TrainingProfile
@@ -28,6 +29,9 @@ def register(
         check_is_fitted(estimator)
     except NotFittedError as error:
         raise IrisError(f"{type(estimator).__name__} is not fitted; fit it first") from error
+    if not is_classifier(estimator):
+        raise IrisError(f"{type(estimator).__name__} is no classifier, which an import rejects")
+    rows = rows if hasattr(rows, "columns") else np.asarray(rows)
     profile = _describe(rows, labels, ranges)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE_NAME
@@ -49,7 +53,10 @@ def register(
 
 def _describe(rows: Any, labels: Any, ranges: Mapping[str, tuple[float, float]]) -> TrainingProfile:
     """Return the training profile of rows, by the plain names of their columns."""
-    values = np.asarray(rows)
+    try:
+        values = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise IrisError(f"the rows are no table of numbers: {one_line(error)}") from error
     if values.ndim != 2 or len(values) != len(labels):
         raise IrisError(
             f"rows have the shape {values.shape} and there are {len(labels)} labels; "
