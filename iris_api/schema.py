@@ -1,8 +1,7 @@
 """The contract of a model: the columns of a row, the task, and the labels.
 
-It comes with the registered model: its signature names the columns and their types, its training
-profile may give ranges. It is recorded at the import, and all of requests, documents and metrics
-follow it.
+It comes with the registered model: the signature names the columns and their types, and the
+training profile may give ranges. The import records it; requests, documents and metrics follow it.
 """
 
 import math
@@ -29,10 +28,10 @@ MAXIMUM_NAME = 100
 """Most columns, and most characters of a name: both are repeated in messages and metrics."""
 
 MAXIMUM_INTEGER = 2**53 - 1
-"""Largest integer of an integer column: each up to it is one float64, and no other one is."""
+"""Largest integer of an integer column; float64 holds each integer up to it exactly."""
 
 UNKNOWN_TEXT = -1.0
-"""What stands in a row for a text that is not among the categories of its column."""
+"""The cell of a text that is not among the categories of its column."""
 
 RESERVED = "instances"
 """The key of a body with many rows, which cannot be a column as well."""
@@ -84,7 +83,7 @@ class Column(BaseModel):
 
     @property
     def codes(self) -> dict[str, float]:
-        """What stands in a row for each of the categories: its place among them."""
+        """The cell of each category: its place among them."""
         return {text: float(place) for place, text in enumerate(self.categories or [])}
 
 
@@ -207,7 +206,7 @@ def _changed_answers(active: Schema, new: Schema) -> Iterable[str]:
     if active.task != new.task:
         yield f"the model was a {active.task} and is a {new.task}"
     elif _exactly(active.labels) != _exactly(new.labels):
-        yield "its labels are other ones"
+        yield "its labels have changed"
 
 
 def _exactly(labels: Sequence[Label] | None) -> list[tuple[type, Label]]:

@@ -12,12 +12,13 @@ import pytest
 from conftest import Tracking
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from support import registered, servers, warm
 
 import iris_api
+from iris_api.errors import IrisError
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,35 @@ def test_far_rows(served: Served) -> None:
     assert sum(answer.json()["probabilities"][0]) == pytest.approx(1)
 
 
+X, Y = load_wine(return_X_y=True)
+FITTED = LogisticRegression(max_iter=10_000).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "rows", "ranges", "problem"),
+    [
+        (LogisticRegression(), X, {}, "LogisticRegression is not fitted; fit it first"),
+        (
+            LinearRegression().fit(X, Y),
+            X,
+            {},
+            "LinearRegression is no classifier, which an import rejects",
+        ),
+        (FITTED, X[0], {}, "rows have the shape (13,) and there are 178 labels; give a table"),
+        (FITTED, [["red"]] * 178, {}, "the rows are no table of numbers: could not convert"),
+        (FITTED, X.tolist(), {"ash": (0, 9)}, "ranges names ash, which is no column of the rows"),
+    ],
+)
+def test_what_cannot_be_registered(
+    estimator: Any, rows: Any, ranges: dict[str, Any], problem: str
+) -> None:
+    """An error names what is wrong before a server is asked."""
+    with pytest.raises(IrisError) as caught:
+        iris_api.log_model(estimator, rows, Y, name="Any", ranges=ranges)
+
+    assert str(caught.value).startswith(problem)
+
+
 def test_promotion_that_drops_a_column(
     tracking: Tracking, run: warm.Run, fails: warm.Fails
 ) -> None:
@@ -161,8 +191,8 @@ def test_promotion_that_drops_a_column(
     back = fails("models:/CellarModel/1")
 
     assert rejected.error == (
-        f"clients of {tag} would be misunderstood: the column ash is gone; "
-        "once they know of it, import it with --allow-schema-change"
+        f"requests to {tag} would change their meaning: the column ash is gone; "
+        "when all clients are ready for that, import it with --allow-schema-change"
     )
     assert allowed.stdout.startswith("cellarmodel:v2-")
     assert "the column ash is new and required" in back.error

@@ -1,4 +1,4 @@
-"""New connections go to a worker that has no more than any other, and kept ones follow.
+"""The balance of connections: a new one goes to the worker that has the fewest.
 
 Buys: workers that share the clients who keep their connections (test_balance.py). Left to the
 kernel, the worker that wakes up first takes nearly all: 63 of 64 that were opened one by one, and
@@ -67,7 +67,7 @@ class Counts:
     def surplus(self, count: int) -> int:
         """Return how many of its connections a worker should close, for others to accept them.
 
-        None as long as no other worker has less than half as many, because it has just started.
+        It is 0 unless another worker has less than half as many, because it has just started.
         """
         numbers = self._numbers.tolist()
         numbers[self._worker] = count + 1

@@ -22,7 +22,7 @@ LIMIT = 1e-9
 """Largest difference of a probability; of a number beyond 1, relative to it."""
 
 MOST_TIES = 0.01
-"""Largest share of the rows that may be ties, those aside that were bisected to be."""
+"""Largest share of ties among the rows that were not bisected."""
 
 SINGLE_ROWS = 256
 """Rows that are also predicted one by one, for which ONNX Runtime may add in another order."""

@@ -177,7 +177,7 @@ _SUMS = (
     *(LinearClassifierMixin, SVC, NuSVC, QuadraticDiscriminantAnalysis, MLPClassifier),
     *(NearestCentroid, _SigmoidCalibration, *_BAYES),
 )
-"""What depends on the order of adding, or on the last digit of an exponential function."""
+"""Parts whose scores depend on the order of adding, or on the last digit of an exponential."""
 
 _Finders = tuple[tuple[type | tuple[type, ...], Callable[[Any, Rows], Found]], ...]
 

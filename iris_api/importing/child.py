@@ -54,7 +54,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one piece of work may take, with the processes that it starts.
+    """The limits of one piece of work, together with the processes that it starts.
 
     Attributes:
         seconds: Limit of the wall time.

@@ -90,9 +90,9 @@ class Importer:
             return
         if found := changes(active.metadata.contract, schema):
             raise SchemaError(
-                f"clients of {active.tag} would be misunderstood: "
-                f"{'; '.join(found[:SHOWN_CHANGES])}; once they know of it, import it with "
-                "--allow-schema-change"
+                f"requests to {active.tag} would change their meaning: "
+                f"{'; '.join(found[:SHOWN_CHANGES])}; when all clients are ready for that, import "
+                "it with --allow-schema-change"
             )
 
     def _resolve(self, uri: ModelURI) -> ModelVersion:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Answer(NamedTuple):
-    """What a model answers to n rows.
+    """The answer of a model to n rows.
 
     Probabilities are None where the model has none, or where they were not asked for and would have
     taken a second run.

@@ -1,7 +1,7 @@
 """Rows decoded by msgspec, whose types are made of a schema.
 
-It takes what is right and common, at a few million rows a second; all else, right or wrong, is left
-to `rows.RowReader`, which says what is wrong.
+It decodes common valid bodies, a few million rows a second. `rows.RowReader` handles all others and
+explains what is wrong with them.
 """
 
 import math
@@ -42,7 +42,7 @@ class Decoder:
     def decode(self, body: bytes) -> NDArray[np.float64] | None:
         """Return the rows of a body, one object or `instances`: float64 (n, columns).
 
-        None means that the body is wrong, or right in an uncommon way.
+        None means that the body is invalid, or valid in an uncommon way.
         """
         if b"\\" in body:  # a key can be written in several ways
             return None

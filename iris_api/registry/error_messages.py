@@ -1,4 +1,4 @@
-"""What a server's error or silence means: one line that says how to fix it."""
+"""Explanations of a server's errors and of its silence: one line each, with the fix."""
 
 import json
 import ssl

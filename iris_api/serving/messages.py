@@ -39,7 +39,7 @@ class _Identity(BaseModel):
 
 
 class ServedModel(ModelCard, _Identity):
-    """What is known about the model that answers, and what its registry said last."""
+    """The description of the model that answers, with the last answer of its registry."""
 
     degraded: str | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""What an entry of the model store says about its model; `GET /model` is made of these types.
+"""The metadata of an entry of the model store; `GET /model` is made of these types.
 
 They read what earlier versions of this project wrote: unknown keys are ignored, and only the keys
 without which a model cannot be served are required.
@@ -79,7 +79,7 @@ class Signature(_Record):
 
 
 class Proof(_Record):
-    """What a compiled model was compared with scikit-learn on, and how closely both agreed."""
+    """The comparison of a compiled model with scikit-learn, and how closely both agreed."""
 
     precision: Literal["float64", "float32"] = Field(
         default="float64", description="dtype of the model's rows"
@@ -137,7 +137,7 @@ class Provenance(_Record):
 
 
 class ModelCard(Provenance):
-    """What is known about an imported model."""
+    """The description of an imported model."""
 
     digest: str = Field(description="SHA-256 over the names and contents of the model's files")
     features: list[str] = Field(description="columns, in the order of the model's own signature")

@@ -1,4 +1,4 @@
-"""What the registry answered last, recorded for the service, which never asks it."""
+"""The last answer of the registry, recorded for the service, which never asks it."""
 
 from datetime import UTC, datetime
 

@@ -49,7 +49,7 @@ _NAMES = {
     "LabelSpreading": "label spreading has",
     "RadiusNeighbors": "nearest neighbours has",
 }
-"""What the kinds without a converter are usually called, by the beginnings of their classes."""
+"""The usual names of kinds without a converter, by the beginnings of their classes."""
 
 
 def convert(estimator: Any) -> ModelProto:

@@ -31,7 +31,10 @@ STEPS = 80
 """Most steps: 64 halve all numbers that there are down to two neighbours."""
 
 NEAR = (1e-11, 1e-7)
-"""Distances beside a step, of its line: beyond the ties of sums, and up to float32's precision."""
+"""Distances from a step at which rows are added, as shares of its line.
+
+Closer ones may be ties of sums; farther ones would not find what float32 rounds away.
+"""
 
 
 def bisect(low: Rows, high: Rows, values: Values) -> tuple[Rows, Rows]:

@@ -49,10 +49,11 @@ _INVERTIBLE = (
 
 @dataclass(frozen=True)
 class Place:
-    """What a part is given for rows, and the rows for which it is given something.
+    """The mapping between rows of the whole estimator and the input of one part.
 
-    `rows_for` takes rows as well, for the columns that the part is not given. It is None behind a
-    step that cannot be inverted.
+    `given` returns the input of the part for rows. `rows_for` returns rows for an input; it also
+    takes rows, for the columns that are not in the input. It is None behind a step that cannot be
+    inverted.
     """
 
     given: Callable[[Rows], Rows]

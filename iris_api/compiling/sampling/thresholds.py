@@ -48,7 +48,7 @@ _THRESHOLDS: dict[type, Callable[[Any, int], list[Any]]] = {
     SplineTransformer: lambda part, _: [spline.t for spline in part.bsplines_],
     TargetEncoder: _categories,
 }
-"""What each kind of part compares its columns with, a list for each column."""
+"""The functions that list the limits of a kind of part: one list for each column."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def draw_edges(
 
 @dataclass(frozen=True)
 class _Thresholds:
-    """What one part compares with; for a tree, in the order of its inner nodes."""
+    """The limits of one part; those of a tree are in the order of its inner nodes."""
 
     column: NDArray[np.int64]
     value: NDArray[np.float64]
