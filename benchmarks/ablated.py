@@ -92,7 +92,7 @@ def _count_at_once() -> None:
         tally = metrics._versions[model.version]
         tally._rows.observe([len(rows)])
         tally._seconds.observe([seconds])
-        for label in answer.labels.tolist():
+        for label in answer.values.tolist():
             tally._labels[label].inc()
         if answer.probabilities is not None:
             tally._confidence.observe([max(row) for row in answer.probabilities.tolist()])

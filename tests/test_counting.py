@@ -100,7 +100,7 @@ def _model(
 def _count(model: Any, *answers: Answer) -> Instruments:
     """Count calls whose rows are all ones."""
     counted = Instruments()
-    calls = [AnsweredCall(np.ones((len(each.labels), 4)), each, 0.001) for each in answers]
+    calls = [AnsweredCall(np.ones((len(each.values), 4)), each, 0.001) for each in answers]
     VersionCounters(model, counted).add(calls)
     return counted
 

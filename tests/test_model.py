@@ -135,6 +135,6 @@ def test_labels_beside_probabilities(
     monkeypatch.setattr(type(classifier), "predict", counted)
     answer = SklearnEngine(classifier).answer(rows, probabilities=True)
 
-    assert np.array_equal(answer.labels, expected)
+    assert np.array_equal(answer.values, expected)
     assert answer.probabilities is not None
     assert len(calls) == runs - 1

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 class Answer(NamedTuple):
     """The answer of a model to n rows.
 
-    Probabilities are None where the model has none, or where they were not asked for and would have
-    taken a second run.
+    A value is the index of a class, or what a regressor predicts. Probabilities are None where the
+    model has none, or where they were not asked for and would have taken a second run.
     """
 
-    labels: NDArray[np.int64]  # class indices, shape (n,)
+    values: NDArray[np.int64] | NDArray[np.float64]  # shape (n,)
     probabilities: NDArray[np.floating[Any]] | None  # shape (n, k), in the order of the classes
 
 

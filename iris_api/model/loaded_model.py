@@ -76,9 +76,9 @@ class Model:
         ordered = rows if self._order is None else rows[:, self._order]
         return self.engine.answer(ordered, probabilities=probabilities)
 
-    def names(self, labels: NDArray[np.int64]) -> list[Label]:
-        """Return the classes of an answer's labels, in their order."""
-        found: list[Label] = self._labels[labels].tolist()
+    def predictions(self, answer: Answer) -> list[Label]:
+        """Return the label of each row, or what a regressor predicts, as JSON has them."""
+        found: list[Label] = self._labels[answer.values].tolist()
         return found
 
 

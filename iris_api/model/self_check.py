@@ -29,7 +29,7 @@ def check_example(engine: Engine, entry: Entry) -> None:
 
 
 def _ask(engine: Engine, rows: NDArray[np.float64]) -> Example:
-    labels = engine.answer(rows, probabilities=False).labels.tolist()
+    labels = engine.answer(rows, probabilities=False).values.tolist()
     probabilities = None
     if engine.has_probabilities:
         whole = engine.answer(rows, probabilities=True).probabilities

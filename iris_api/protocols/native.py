@@ -133,6 +133,6 @@ def write_answer(model: Model, answer: Answer, *, probabilities: bool) -> bytes:
     content = (
         {"classes": model.classes, "probabilities": answer.probabilities}
         if probabilities
-        else {"predictions": model.names(answer.labels)}
+        else {"predictions": model.predictions(answer)}
     )
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

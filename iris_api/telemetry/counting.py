@@ -68,7 +68,7 @@ class VersionCounters:
         rows, answers, seconds = zip(*calls, strict=True)
         self._rows.observe([len(each) for each in rows])
         self._seconds.observe(seconds)
-        _add(self._labels, np.bincount(np.concatenate([each.labels for each in answers])))
+        _add(self._labels, np.bincount(np.concatenate([each.values for each in answers])))
         found = [each.probabilities for each in answers if each.probabilities is not None]
         if self._confidence and found:
             # Column by column is 30 times as fast as max(axis=1).

@@ -224,7 +224,7 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
             model = Model.load(entry, origin="store")
             expected = [model.classes[index] for index in example.labels]
             answer = model.answer(np.array(example.rows), probabilities=False)
-            assert model.names(answer.labels) == expected, entry
+            assert model.predictions(answer) == expected, entry
             loads += 1
         rounds += 1
         if once:
