@@ -121,11 +121,10 @@ def test_stop_during_the_import(plain_env: dict[str, str]) -> None:
             silent.settimeout(60)
             connection, _ = silent.accept()
             with connection:
-                seconds = container.stop()
+                container.stop()
             status = container.inspect("{{.State.ExitCode}}")
 
-    assert status == "0"
-    assert seconds < 5
+    assert status == "0"  # 137 if it had to be killed after 10 s
 
 
 @pytest.mark.parametrize(
