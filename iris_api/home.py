@@ -35,6 +35,12 @@ def bento_model_store() -> Path:
     return Path(BentoMLContainer.model_store.get()._path)  # noqa: SLF001 (no public name)
 
 
+def carried_model_store() -> Path | None:
+    """Return the model store of the Bento that this code is in, if it is in one."""
+    bento = Path(__file__).parents[2]
+    return bento / "models" if (bento / "bento.yaml").is_file() else None
+
+
 def bento_files() -> Iterator[Path]:
     """Return the `bento.yaml` of each Bento in BENTOML_HOME."""
     return bentoml_home().glob("bentos/*/*/bento.yaml")

@@ -22,6 +22,7 @@ Label = bool | int | float | str
 """A label as the estimator has it; a float is a whole number."""
 
 _KINDS = {"number": "a number", "integer": "an integer", "boolean": "a boolean", "string": "a text"}
+_LABELS = {int: "integers", bool: "booleans", float: "whole floats", str: "texts"}
 
 MAXIMUM_COLUMNS = 2000
 MAXIMUM_NAME = 100
@@ -50,6 +51,10 @@ _UNIT = re.compile(r"\s*\(([^()]*)\)\s*$")
 
 class SchemaError(IrisError):
     """Columns that cannot be a contract: one line that says why, and what to change."""
+
+
+class IncompatibleError(SchemaError):
+    """A version that would change what a request or an answer of the active version means."""
 
 
 class Column(BaseModel):
@@ -205,13 +210,16 @@ def _changed_columns(active: Schema, new: Schema) -> Iterable[str]:
 def _changed_answers(active: Schema, new: Schema) -> Iterable[str]:
     if active.task != new.task:
         yield f"the model was a {active.task} and is a {new.task}"
-    elif _exactly(active.labels) != _exactly(new.labels):
-        yield "its labels have changed"
-
-
-def _exactly(labels: Sequence[Label] | None) -> list[tuple[type, Label]]:
-    """Return labels with their types, because 1, 1.0 and True are equal."""
-    return [(type(label), label) for label in labels or []]
+        return
+    before, after = active.labels or [], new.labels or []
+    kinds = [" and ".join(sorted({_LABELS[type(label)] for label in of})) for of in (before, after)]
+    if kinds[0] != kinds[1]:
+        yield f"its labels were {kinds[0]} and are {kinds[1]}"
+        return
+    yield from (f"the label {one_line(label)} is gone" for label in before if label not in after)
+    yield from (f"the label {one_line(label)} is new" for label in after if label not in before)
+    if before != after and set(before) == set(after):
+        yield "its labels are in another order"
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -93,7 +93,8 @@ C = A.model_copy(update={"name": "c", "plain_name": "c"})
             _schema(C.model_copy(update={"required": False}), A, B),
             ["its columns are in another order"],
         ),
-        (_schema(A, B, labels=("0", "1")), ["its labels have changed"]),
+        (_schema(A, B, labels=("no", "so")), ["the label yes is gone", "the label so is new"]),
+        (_schema(A, B, labels=("yes", "no")), ["its labels are in another order"]),
         (
             Schema(columns=[A, B], task="regressor"),
             ["the model was a classifier and is a regressor"],
@@ -112,7 +113,7 @@ def test_units_and_types_of_labels() -> None:
     integers = Schema(columns=[A], task="classifier", labels=[0, 1])
 
     assert changes(one, other) == ["the column a was in cm and is in mm"]
-    assert changes(booleans, integers) == ["its labels have changed"]
+    assert changes(booleans, integers) == ["its labels were booleans and are integers"]
 
 
 def test_irises_in_another_unit() -> None:

@@ -7,6 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 from iris_api import errors
 from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURIError
+from iris_api.schema import IncompatibleError
 from iris_api.settings import SettingsError
 
 T = TypeVar("T")
@@ -27,11 +28,13 @@ class Failed:
         error: One line that says what is wrong and how to fix it.
         status: The exit status of a command that fails like this.
         transient: Whether the same work may succeed later although nothing was changed.
+        incompatible: Whether the model has another contract than the active version.
     """
 
     error: str
     status: int = 1
     transient: bool = False
+    incompatible: bool = False
 
 
 Outcome: TypeAlias = Done[T] | Failed
@@ -43,6 +46,8 @@ def attempt(work: Callable[[], T]) -> Outcome[T]:
         return Done(work())
     except (ModelURIError, SettingsError) as error:
         return Failed(str(error), status=2)
+    except IncompatibleError as error:
+        return Failed(str(error), incompatible=True)
     except IrisError as error:
         return Failed(str(error), transient=error.transient)
     except MemoryError:

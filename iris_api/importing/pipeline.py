@@ -16,7 +16,7 @@ from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
 from iris_api.registry.servers import Servers
 from iris_api.registry.versions import ModelVersion, read_metrics, resolve
-from iris_api.schema import Schema, SchemaError, changes
+from iris_api.schema import IncompatibleError, Schema, changes
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
 from iris_api.store.digests import digest_directory
@@ -55,6 +55,16 @@ class Importer:
     def run(self, uri: ModelURI) -> str:
         """Resolve, fetch, vet, compile, store and activate a model; return its tag."""
         version = self._resolve(uri)
+        try:
+            tag = self._activate(version)
+        except IrisError as error:
+            incompatible = isinstance(error, IncompatibleError)
+            registry_status.record_rejection(uri.name, str(error), incompatible=incompatible)
+            raise
+        registry_status.record_activation(uri.name)
+        return tag
+
+    def _activate(self, version: ModelVersion) -> str:
         with staging() as folder:
             model = folder / "fetched"
             digest = self._fetch(version, model)
@@ -86,14 +96,17 @@ class Importer:
 
     def check_schema(self, name: str, schema: Schema) -> None:
         """Reject a version that would change what requests or answers of the active one mean."""
-        if self.allow_schema_change or (active := _answering(name)) is None:
+        active = _answering(name)
+        if active is None or not (found := changes(active.metadata.contract, schema)):
             return
-        if found := changes(active.metadata.contract, schema):
-            raise SchemaError(
-                f"requests to {active.tag} would change their meaning: "
-                f"{'; '.join(found[:SHOWN_CHANGES])}; when all clients are ready for that, import "
-                "it with --allow-schema-change"
-            )
+        what = f"their meaning: {'; '.join(found[:SHOWN_CHANGES])}"
+        if self.allow_schema_change:
+            logger.warning("requests to %s change %s", active.tag, what)
+            return
+        raise IncompatibleError(
+            f"requests to {active.tag} would change {what}; when all clients are ready for that, "
+            "import it with --allow-schema-change"
+        )
 
     def _resolve(self, uri: ModelURI) -> ModelVersion:
         """Find the version, and record for the service what the registry answered."""
@@ -194,8 +207,8 @@ class Importer:
 
 
 def _answering(name: str) -> store.Entry | None:
-    """Return the active version, or the one before it where that cannot be read."""
-    for find in (active_version.active, active_version.previous):
+    """Return the active version, or what a service answers with in its place."""
+    for find in (active_version.active, active_version.previous, store.carried):
         with contextlib.suppress(store.StoreError, OSError):
             return find(name)
     return None

@@ -15,7 +15,7 @@ from iris_api.importing.pipeline import IDENTITY, Importer, check_name, provenan
 from iris_api.model_uri import ModelURI
 from iris_api.registry.servers import Servers
 from iris_api.registry.versions import ModelVersion, resolve
-from iris_api.store import active_version
+from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
 from iris_api.store.metadata import Provenance
 from iris_api.store.retention import prune
@@ -122,6 +122,9 @@ class Watcher:
             if isinstance(outcome, Failed) and self.signals.received:
                 return True
         if isinstance(outcome, Failed):
+            registry_status.record_rejection(
+                self.uri.name, outcome.error, incompatible=outcome.incompatible
+            )
             yet = " yet" if outcome.transient else ""
             line = f"version {version.version} is not activated{yet}: {outcome.error}"
             return self._failed(line, about, transient=outcome.transient)
@@ -160,6 +163,7 @@ class Watcher:
             self.importer.check_schema(self.uri.name, entry.metadata.contract)
             store.verify(entry)
         active_version.activate(entry, wanted)
+        registry_status.record_activation(self.uri.name)
         if active:
             return ""
         logger.info("%s is active again", entry.tag)

@@ -1,6 +1,7 @@
 """The hot swap: a worker's model, and its replacement without a break between two answers."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -13,10 +14,11 @@ import anyio.to_thread
 from iris_api.errors import IrisError
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.native import NativeProtocol
+from iris_api.schema import IncompatibleError, changes
 from iris_api.serving.messages import ServedModel
 from iris_api.store import active_version, degraded, registry_status
 from iris_api.store.degraded import Pointer
-from iris_api.store.entry import Entry
+from iris_api.store.entry import Entry, StoreError
 from iris_api.telemetry import logs
 from iris_api.telemetry.recording import Metrics
 
@@ -48,7 +50,7 @@ class HotSwap:
     a swap replaces the reference and never changes the model behind it.
 
     If a worker cannot load the active version, all workers answer with the one before it, until it
-    can be loaded.
+    can be loaded. After a change of the schema there is no such fallback.
 
     `carried` is the entry in the Bento, if there is one; `follows` says whether the active version
     of the store precedes it; `max_rows` is the limit of a request.
@@ -165,8 +167,10 @@ class HotSwap:
         for find, origin in sources if active else sources[1:]:
             try:
                 entry, present = find(), self.model
-                if not self._is_active and present and present.tag == str(entry.tag):
-                    return present
+                if not self._is_active:
+                    if present and present.tag == str(entry.tag):
+                        return present
+                    self._check_fallback(entry)
                 promoted = present and present.promoted(entry, origin)
                 return promoted or Model.load(entry, origin=origin)
             except (IrisError, OSError) as error:
@@ -177,6 +181,16 @@ class HotSwap:
                     degraded.record(self._seen, self.reason)
                 logger.error("this model cannot answer: %s", error)  # noqa: TRY400 (no traceback)
         return self.model
+
+    def _check_fallback(self, entry: Entry) -> None:
+        """Reject an entry to which the requests of the active version mean something else."""
+        with contextlib.suppress(StoreError, OSError):
+            active = active_version.active(self._name)
+            if found := changes(entry.metadata.contract, active.metadata.contract):
+                raise IncompatibleError(
+                    f"{entry.tag} is no fallback for {active.tag}, which has another schema: "
+                    f"{found[0]}"
+                )
 
     def _sources(self) -> list[Source]:
         carried = self._carried

@@ -17,7 +17,7 @@ from bentoml.models import ModelContext
 from bentoml.types import ModelSignature
 
 from iris_api.errors import IrisError, one_line
-from iris_api.home import model_store, staging
+from iris_api.home import carried_model_store, model_store, staging
 from iris_api.store.digests import digest_files
 from iris_api.store.metadata import EntryMetadata, Example, ModelCard, Provenance
 
@@ -106,17 +106,26 @@ def update(entry: Entry, provenance: Provenance) -> bool:
     return True
 
 
-def entries(name: str | None = None) -> list[Entry]:
+def entries(name: str | None = None, store: Path | None = None) -> list[Entry]:
     """Return the imported versions of a registered model, or of all, the oldest import first.
 
     Entries that other programs put into the store, and ones that cannot be read, are left out.
     """
     found = []
-    for path in sorted(model_store().glob(f"{store_name(name) if name else '*'}/*/{_INFO_FILE}")):
+    store = store or model_store()
+    for path in sorted(store.glob(f"{store_name(name) if name else '*'}/*/{_INFO_FILE}")):
         with contextlib.suppress(StoreError):
-            found.append(get(bentoml.Tag(path.parent.parent.name, path.parent.name)))
+            found.append(get(bentoml.Tag(path.parent.parent.name, path.parent.name), store))
     ours = [entry for entry in found if name in {None, entry.metadata.name}]
     return sorted(ours, key=lambda entry: entry.created)
+
+
+def carried(name: str) -> Entry:
+    """Return the entry of a registered model in the Bento that this code is in."""
+    if store := carried_model_store():
+        for entry in entries(name, store):
+            return entry
+    raise StoreError(f"there is no Bento with {name}")
 
 
 def get(tag: bentoml.Tag, store: Path | None = None) -> Entry:

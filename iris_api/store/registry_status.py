@@ -1,13 +1,26 @@
 """The last answer of the registry, recorded for the service, which never asks it."""
 
+import contextlib
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from iris_api.errors import one_line
 from iris_api.home import model_store, registry_status_file, staging
 from iris_api.store.entry import store_name
 from iris_api.store.metadata import Timestamp, Version
+
+
+class Rejected(BaseModel):
+    """A version that the model URI means, and that is not activated."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    version: Version
+    reason: str = Field(description="one line that says why, and how to fix it")
+    incompatible: bool = Field(
+        description="whether its columns or labels differ from those of the active version"
+    )
 
 
 class RegistryStatus(BaseModel):
@@ -19,6 +32,7 @@ class RegistryStatus(BaseModel):
     version: Version | None = None  # what the model URI meant then
     problem: str | None = None  # one line that says why it meant no version
     error: str | None = None  # one line that says why the last poll failed
+    rejected: Rejected | None = None  # the version, if it was not activated
 
 
 def read(name: str) -> RegistryStatus | None:
@@ -35,8 +49,14 @@ def read(name: str) -> RegistryStatus | None:
 
 def record_answer(name: str, version: int | None, problem: str | None = None) -> None:
     """Record that the registry answered just now, with a version or with the reason for none."""
-    problem = problem and one_line(problem, 400)
-    _write(name, RegistryStatus(checked_at=datetime.now(UTC), version=version, problem=problem))
+    known = (read(name) or RegistryStatus()).rejected
+    status = RegistryStatus(
+        checked_at=datetime.now(UTC),
+        version=version,
+        problem=problem and one_line(problem, 400),
+        rejected=known if known and known.version == version else None,
+    )
+    _write(name, status)
 
 
 def record_failure(name: str, error: object) -> None:
@@ -47,6 +67,26 @@ def record_failure(name: str, error: object) -> None:
     if model_store().is_dir():
         known = read(name) or RegistryStatus()
         _write(name, known.model_copy(update={"error": one_line(error, 400)}))
+
+
+def record_activation(name: str) -> None:
+    """Record that the version of the last answer is active."""
+    if (known := read(name)) and known.rejected:
+        _rewrite(name, known, None)
+
+
+def record_rejection(name: str, reason: str, *, incompatible: bool) -> None:
+    """Record why the version of the last answer is not activated."""
+    if (known := read(name)) and known.version is not None:
+        reason = one_line(reason, 400)
+        rejected = Rejected(version=known.version, reason=reason, incompatible=incompatible)
+        _rewrite(name, known, rejected)
+
+
+def _rewrite(name: str, known: RegistryStatus, rejected: Rejected | None) -> None:
+    # Where it cannot be written, the record of the answer has said so.
+    with contextlib.suppress(OSError):
+        _write(name, known.model_copy(update={"rejected": rejected}))
 
 
 def _write(name: str, status: RegistryStatus) -> None:

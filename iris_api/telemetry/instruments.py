@@ -125,6 +125,11 @@ REGISTRY_FOUND = Instrument(
     "iris_registry_version_found",
     "1 if the model URI meant a version in that answer, 0 if it meant none",
 )
+REGISTRY_INCOMPATIBLE = Instrument(
+    "gauge",
+    "iris_registry_incompatible_version",
+    "That version, if it is not activated because its columns or labels differ, 0 otherwise",
+)
 WORKERS = Instrument("gauge", "iris_workers", "Living worker processes")
 CPU_SECONDS = Instrument(
     "counter",

@@ -92,6 +92,9 @@ class MetricsPage(Collector):
         if status.checked_at is not None:
             yield instruments.REGISTRY_CHECKED.name, {}, status.checked_at.timestamp()
             yield instruments.REGISTRY_FOUND.name, {}, float(status.version is not None)
+            rejected = status.rejected
+            incompatible = rejected.version if rejected and rejected.incompatible else 0
+            yield instruments.REGISTRY_INCOMPATIBLE.name, {}, incompatible
         if status.version is not None:
             yield instruments.REGISTRY_VERSION.name, {}, status.version
 
