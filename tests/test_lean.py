@@ -34,20 +34,22 @@ signal.signal(signal.SIGUSR1, dump)
 """
 
 
-def test_modules_of_a_worker(serve: servers.Serve, tmp_path: Path) -> None:
-    """A worker that serves ONNX loads none of the heavy libraries, and the fast server parts."""
+def test_modules_of_the_processes(serve: servers.Serve, tmp_path: Path) -> None:
+    """A worker that serves ONNX loads no heavy library, and its parent not even numpy."""
     (tmp_path / "sitecustomize.py").write_text(DUMP_MODULES)
     with serve(PYTHONPATH=str(tmp_path)) as server:
         for call in ("predict", "predict_proba"):
             assert httpx.post(f"{server.url}/{call}", json=ROW).status_code == 200
         (worker,) = servers.workers(server)
+        paths = [tmp_path / f"{process.pid}.modules" for process in (worker, server.process)]
         worker.send_signal(signal.SIGUSR1)
-        path = tmp_path / f"{worker.pid}.modules"
-        servers.wait_for(path.exists)
+        server.process.send_signal(signal.SIGUSR1)
+        servers.wait_for(lambda: all(path.exists() for path in paths))
 
-    modules = set(path.read_text().split())
+    modules, of_parent = (set(path.read_text().split()) for path in paths)
     assert not modules & {"mlflow", "pandas", "scipy", "sklearn", "skl2onnx", "skops"}
     assert modules >= {"uvloop", "httptools", "onnxruntime"}
+    assert not of_parent & {"numpy", "onnxruntime", "sklearn"}
     assert "/predict" not in server.log.read_text()  # there is no access log by default
 
 

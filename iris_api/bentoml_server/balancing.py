@@ -23,11 +23,8 @@ from typing import Any
 from bentoml import server_context
 
 from iris_api.bentoml_server.connections import Guard
-from iris_api.bentoml_server.shutdown import POLL_SECONDS
+from iris_api.bentoml_server.shutdown import POLL_SECONDS, WORKERS
 from iris_api.home import METRICS_VARIABLE
-
-WORKERS = "_IRIS_WORKERS"
-"""The variable with the number of workers, set by the process that starts them."""
 
 LEAVE_SECONDS = 0.001
 """Time for a worker with fewer connections to accept a new one, before any other accepts it."""

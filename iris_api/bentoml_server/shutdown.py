@@ -29,6 +29,9 @@ CLOSE = (b"connection", b"close")
 PARENT = "_IRIS_PARENT"
 """The variable with the process id of the process that starts the workers."""
 
+WORKERS = "_IRIS_WORKERS"
+"""The variable with the number of workers, set by that process."""
+
 logger = logging.getLogger("bentoml.service")
 
 

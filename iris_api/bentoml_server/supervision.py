@@ -23,9 +23,8 @@ import circus.watcher
 from tornado import gen
 
 from iris_api.bentoml_server.application import LeanService
-from iris_api.bentoml_server.balancing import WORKERS
 from iris_api.bentoml_server.compat import check_names
-from iris_api.bentoml_server.shutdown import PARENT, POLL_SECONDS
+from iris_api.bentoml_server.shutdown import PARENT, POLL_SECONDS, WORKERS
 from iris_api.errors import IrisError
 from iris_api.home import METRICS_VARIABLE, new_metrics_folder, ready_file
 from iris_api.serving.api_keys import read_keys
