@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.callback import ProgressBar
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
@@ -15,10 +17,11 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
-from sklearn.feature_selection import SelectKBest
+from sklearn.experimental import enable_halving_search_cv, enable_iterative_imputer  # noqa: F401
+from sklearn.feature_selection import SelectKBest, mutual_info_classif
 from sklearn.gaussian_process import GaussianProcessClassifier
-from sklearn.gaussian_process.kernels import RBF, Matern, WhiteKernel
-from sklearn.impute import SimpleImputer
+from sklearn.gaussian_process.kernels import RBF, ExpSineSquared, Matern, WhiteKernel
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
@@ -26,7 +29,14 @@ from sklearn.linear_model import (
     RidgeClassifierCV,
     SGDClassifier,
 )
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.metrics import fbeta_score, get_scorer, get_scorer_names, make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    RepeatedStratifiedKFold,
+    StratifiedKFold,
+    TunedThresholdClassifierCV,
+)
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -35,8 +45,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    KBinsDiscretizer,
     MinMaxScaler,
     PolynomialFeatures,
+    SplineTransformer,
     StandardScaler,
 )
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading
@@ -59,7 +71,23 @@ from support.saved_models import (
     y,
 )
 
+from iris_api.vetting.archive import open_archive
 from iris_api.vetting.mlmodel import SIGN_AGAIN
+
+CLUSTERS = {
+    "adjusted_mutual_info_score",
+    "adjusted_rand_score",
+    "completeness_score",
+    "fowlkes_mallows_score",
+    "homogeneity_score",
+    "mutual_info_score",
+    "neg_negative_likelihood_ratio",
+    "normalized_mutual_info_score",
+    "positive_likelihood_ratio",
+    "rand_score",
+    "v_measure_score",
+}
+"""Scores of clusters, and two that have no sound value for most classifiers."""
 
 LABELS = (
     "the model's classes are not one row of 2 to 1000 printable strings of up to 100 "
@@ -80,7 +108,9 @@ VARIANTS = [
     GradientBoostingClassifier(n_estimators=5, init=make_pipeline(StandardScaler(), GaussianNB())),
     BaggingClassifier(SVC(), n_estimators=2),
     MLPClassifier(max_iter=20, solver="sgd"),
-    GaussianProcessClassifier(1.0 * Matern() + WhiteKernel() * RBF(), optimizer=None),
+    GaussianProcessClassifier(
+        1.0 * Matern() + WhiteKernel() * RBF() * ExpSineSquared(), optimizer=None
+    ),
     CalibratedClassifierCV(GaussianNB(), method="isotonic", cv=2),
     CalibratedClassifierCV(GaussianNB(), method="temperature", cv=2),
     LabelPropagation(),
@@ -93,13 +123,33 @@ VARIANTS = [
     ),
     GridSearchCV(SVC(), {"C": [0.1, 1]}, cv=2, scoring="accuracy"),
     GridSearchCV(RandomForestClassifier(3), {"max_depth": [2]}, cv=StratifiedKFold(2)),
+    GridSearchCV(
+        GaussianNB(),
+        {"var_smoothing": [0.1]},
+        scoring="f1_macro",
+        cv=RepeatedStratifiedKFold(n_splits=2),
+    ),
+    GridSearchCV(GaussianNB(), {}, cv=2, scoring=make_scorer(fbeta_score, beta=2, average="macro")),
+    HalvingGridSearchCV(GaussianNB(), {"var_smoothing": [0.1, 0.2]}, cv=2),
+    make_pipeline(IterativeImputer(max_iter=1), logistic()),
+    make_pipeline(KNNImputer(add_indicator=True), logistic()),
+    make_pipeline(SplineTransformer(), logistic()),
+    make_pipeline(SplineTransformer(extrapolation="linear"), logistic()),
+    make_pipeline(KBinsDiscretizer(), logistic()),
+    make_pipeline(KMeans(3, n_init=1), logistic()),
+    make_pipeline(SelectKBest(mutual_info_classif, k=2), logistic()),
+    LogisticRegression(max_iter=300).set_callbacks(ProgressBar()),
 ]
 
 
 @pytest.mark.filterwarnings("ignore")  # of deprecated or unfinished training, not of opening
-@pytest.mark.parametrize("labels", [SPECIES, y], ids=["names", "indices"])
 @pytest.mark.parametrize(
-    "classifier", [*(classifier for classifier, _ in CLASSIFIERS.values()), *VARIANTS], ids=kind
+    ("classifier", "labels"),
+    [
+        (classifier, (SPECIES, y)[place % 2])
+        for place, classifier in enumerate([*(each for each, _ in CLASSIFIERS.values()), *VARIANTS])
+    ],
+    ids=lambda value: "" if isinstance(value, np.ndarray) else kind(value),
 )
 def test_classifier_is_opened(copied: Copy, classifier: Any, labels: Any) -> None:
     """Every common classifier opens, and predicts what it predicted before."""
@@ -130,6 +180,27 @@ def test_parameters_that_are_not_taken_from_the_file(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "labels", [y == 1, y == 1.0, np.where(y == 1, "a", "b"), np.minimum(y, 1.0)]
+)
+def test_tuned_threshold(copied: Copy, labels: Any) -> None:
+    """A threshold that was tuned for two classes keeps its scorer, and labels of any type."""
+    fitted = TunedThresholdClassifierCV(logistic(), cv=2, scoring="balanced_accuracy").fit(
+        X, labels
+    )
+
+    estimator = opened(copied(model=skops.io.dumps(fitted)))
+
+    assert (estimator.predict(X) == fitted.predict(X)).all()
+    assert estimator.classes_.tolist() == np.unique(labels).tolist()
+
+
+@pytest.mark.parametrize("name", sorted(set(get_scorer_names()) - CLUSTERS))
+def test_scores_of_a_search(name: str) -> None:
+    """Each of scikit-learn's scores for classifiers and regressors may stay in a search."""
+    open_archive(skops.io.dumps(get_scorer(name)))
+
+
 def _not_classifier(name: str) -> str:
     return f"the model is a {name}, not a classifier; register a classifier"
 
@@ -138,7 +209,10 @@ def _not_classifier(name: str) -> str:
     ("estimator", "expected"),
     [
         (LinearRegression().fit(X, y), _not_classifier("LinearRegression")),
-        (OneClassSVM().fit(X), "OneClassSVM is not a classifier; train and register it again"),
+        (
+            OneClassSVM().fit(X),
+            "OneClassSVM finds outliers, and is not a classifier; train and register it again",
+        ),
         (StandardScaler().fit(X), _not_classifier("StandardScaler")),
         (
             make_pipeline(StandardScaler(), LinearRegression()).fit(X, y),

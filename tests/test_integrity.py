@@ -6,14 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
+from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
+    IsolationForest,
     RandomForestClassifier,
+    VotingClassifier,
 )
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, SplineTransformer
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from support.saved_models import SPECIES, Copy, X, edited, problem, text_node, y
@@ -75,6 +80,59 @@ def test_number_that_compiled_code_would_follow(
     change(estimator.fit(X, SPECIES))
 
     assert problem(copied(model=skops.io.dumps(estimator))) == _inconsistent(estimator)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("_t", np.arange(6.0)),
+        ("_t", np.arange(10.0)[::-1].copy()),
+        ("_t", np.arange(10, dtype=np.float32)),
+        ("_t", np.array([*range(9), np.nan])),
+        ("_c", np.eye(3)),
+        ("_c", np.ones(9)),
+        ("k", -1),
+        ("k", 10**6),
+        ("k", "3"),
+    ],
+)
+def test_spline_that_does_not_fit_its_knots(copied: Copy, attribute: str, value: Any) -> None:
+    """A spline is checked wherever it is: its knots, its coefficients and its degree."""
+    estimator = make_pipeline(SplineTransformer(), GaussianNB()).fit(X, SPECIES)
+    spline = estimator[0].bsplines_[1]
+    vars(spline)[attribute] = value
+
+    assert problem(copied(model=skops.io.dumps(estimator))) == _inconsistent(spline)
+
+
+def test_part_with_narrower_rows_than_its_own(copied: Copy) -> None:
+    """Clusters and outlier detectors give rows to compiled code, which trusts their width."""
+    voting = VotingClassifier([("tree", TREE)]).fit(X, SPECIES)
+    clusters, outliers = KMeans(3, n_init=1).fit(X), IsolationForest(n_estimators=2).fit(X)
+    clusters.cluster_centers_ = np.ones((3, 9))
+    for part, expected in (
+        (clusters, _inconsistent(clusters)),
+        (
+            outliers,
+            "IsolationForest finds outliers, and is not a classifier; train and register it again",
+        ),
+    ):
+        voting.estimators_ = [part]
+
+        assert problem(copied(model=skops.io.dumps(voting), to=type(part).__name__)) == expected
+
+
+def test_function_that_writes_into_the_model(copied: Copy) -> None:
+    """A function cannot be given an array of the model for its result."""
+    svc = SVC().fit(X, SPECIES)
+    writing = FunctionTransformer(
+        np.abs, kw_args={"out": vars(svc)["_n_support"], "casting": "unsafe"}
+    )
+    pipeline = Pipeline([("writing", writing), ("svc", svc)])
+
+    assert problem(copied(model=skops.io.dumps(pipeline))) == (
+        "a function is given an array for its result; train and register it again"
+    )
 
 
 def test_fewer_nodes_than_counted(copied: Copy) -> None:

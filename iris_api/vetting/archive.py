@@ -24,58 +24,70 @@ MAXIMUM_MEMBERS = 100_000
 DIRECTORY_ENTRY = b"PK\x01\x02"
 """The beginning of each entry in the directory of an archive."""
 
+_REVIEWED = {
+    # Compiled types, whose __setstate__ fills them from typed arrays and numbers and calls no
+    # Python code. `integrity.check` checks the indices in those arrays before any prediction.
+    "sklearn.tree._tree": "Tree",
+    "sklearn.neighbors._ball_tree": "BallTree",
+    "sklearn.neighbors._kd_tree": "KDTree",
+    # Compiled as well: a number, a vector and a matrix. PyFuncDistance64 is left out, because it
+    # stores a function and calls it.
+    "sklearn.metrics._dist_metrics": "ChebyshevDistance64 EuclideanDistance64 ManhattanDistance64 "
+    "MinkowskiDistance64",
+    # __setstate__ fills __dict__ and casts `nodes` to the record type; indices as above.
+    "sklearn.ensemble._hist_gradient_boosting.predictor": "TreePredictor",
+    # A plain object with knots and coefficients for compiled code, which `integrity.check` checks.
+    "scipy.interpolate._bsplines": "BSpline",
+    # A dict whose __setstate__ does nothing and whose __setattr__ sets an item. Deprecated keys
+    # only print the warnings that the file itself contains.
+    "sklearn.utils._bunch": "Bunch",
+    # Plain objects without __setstate__ or __setattr__, so that opening them fills __dict__. Their
+    # methods compute with numpy, and call fitted estimators of the same archive, which are checked
+    # against the same list.
+    "sklearn._loss.loss": "HalfTweedieLoss HalfTweedieLossIdentity",
+    "sklearn.calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
+    "sklearn.gaussian_process._gpc": "_BinaryGaussianProcessClassifierLaplace",
+    "sklearn.impute._iterative": "IterativeImputer _ImputerTriplet",
+    "sklearn.model_selection._search_successive_halving": "HalvingGridSearchCV "
+    "HalvingRandomSearchCV",
+    "sklearn.multiclass": "_ConstantPredictor",
+    # Kernels: plain objects, arithmetic on arrays. PairwiseKernel is left out, because its metric
+    # may be a function.
+    "sklearn.gaussian_process.kernels": "ConstantKernel DotProduct ExpSineSquared Exponentiation "
+    "Matern Product RBF RationalQuadratic Sum WhiteKernel",
+    # Plain objects left over from training. No prediction calls them, save that a tuned threshold
+    # asks a `_CurveScorer` which label counts. The distributions of a random search are left out:
+    # scipy executes text from their state.
+    "sklearn.callback._progressbar": "ProgressBar",
+    "sklearn.compose._column_transformer": "make_column_selector",
+    "sklearn.metrics._scorer": "_CurveScorer _PassthroughScorer _Scorer",
+    "sklearn.model_selection._split": "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut "
+    "LeaveOneOut LeavePGroupsOut LeavePOut PredefinedSplit RepeatedKFold RepeatedStratifiedKFold "
+    "ShuffleSplit StratifiedGroupKFold StratifiedKFold StratifiedShuffleSplit TimeSeriesSplit",
+    "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
+    "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
+    # The type of an array, which skops reads from an empty array in numpy's own format. Without
+    # arguments, as skops makes other objects, there is none; nor is there any number of the type
+    # `number`. `make_column_selector` names `number` and `object`.
+    "builtins": "object",
+    "numpy": "dtype number",
+    # Functions, which skops looks up and does not call. Each is arithmetic on arrays, wherever it
+    # may be called, such as in a FunctionTransformer, and writes into no array of the model.
+    "scipy._lib.array_api_compat.numpy._aliases": "asarray",
+    "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
+    "sklearn.feature_selection._univariate_selection": "chi2 f_classif f_regression r_regression",
+    "sklearn.metrics._classification": "accuracy_score balanced_accuracy_score brier_score_loss "
+    "cohen_kappa_score d2_brier_score d2_log_loss_score f1_score fbeta_score jaccard_score "
+    "log_loss matthews_corrcoef precision_score recall_score",
+    "sklearn.metrics._ranking": "average_precision_score roc_auc_score top_k_accuracy_score",
+    "sklearn.metrics._regression": "d2_absolute_error_score explained_variance_score max_error "
+    "mean_absolute_error mean_absolute_percentage_error mean_gamma_deviance mean_pinball_loss "
+    "mean_poisson_deviance mean_squared_error mean_squared_log_error median_absolute_error "
+    "r2_score root_mean_squared_error root_mean_squared_log_error",
+}
+
 TRUSTED_TYPES = frozenset(
-    {
-        # Compiled types, whose __setstate__ fills them from typed arrays and numbers and calls no
-        # Python code. `integrity.check` checks the indices in those arrays before any prediction.
-        "sklearn.tree._tree.Tree",
-        "sklearn.neighbors._ball_tree.BallTree",
-        "sklearn.neighbors._kd_tree.KDTree",
-        # Compiled as well: a number, a vector and a matrix. PyFuncDistance64 is left out, because
-        # it stores a function and calls it.
-        "sklearn.metrics._dist_metrics.ChebyshevDistance64",
-        "sklearn.metrics._dist_metrics.EuclideanDistance64",
-        "sklearn.metrics._dist_metrics.ManhattanDistance64",
-        "sklearn.metrics._dist_metrics.MinkowskiDistance64",
-        # __setstate__ fills __dict__ and casts `nodes` to the record type; indices as above.
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        # A dict whose __setstate__ does nothing and whose __setattr__ sets an item. Deprecated keys
-        # only print the warnings that the file itself contains.
-        "sklearn.utils._bunch.Bunch",
-        # Plain objects without __setstate__ or __setattr__, so that opening them fills __dict__.
-        # Their methods compute with numpy, and call fitted estimators of the same archive, which
-        # are checked against the same list.
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.calibration._TemperatureScaling",
-        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
-        "sklearn.multiclass._ConstantPredictor",
-        # Kernels: plain objects, arithmetic on arrays. PairwiseKernel is left out, because its
-        # metric may be a function.
-        "sklearn.gaussian_process.kernels.ConstantKernel",
-        "sklearn.gaussian_process.kernels.DotProduct",
-        "sklearn.gaussian_process.kernels.Exponentiation",
-        "sklearn.gaussian_process.kernels.Matern",
-        "sklearn.gaussian_process.kernels.Product",
-        "sklearn.gaussian_process.kernels.RBF",
-        "sklearn.gaussian_process.kernels.RationalQuadratic",
-        "sklearn.gaussian_process.kernels.Sum",
-        "sklearn.gaussian_process.kernels.WhiteKernel",
-        # Plain objects left over from training; no prediction calls them.
-        "sklearn.metrics._scorer._PassthroughScorer",
-        "sklearn.metrics._scorer._Scorer",
-        "sklearn.model_selection._split.KFold",
-        "sklearn.model_selection._split.StratifiedKFold",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        # The type of an array, which skops reads from an empty array in numpy's own format. Without
-        # arguments, as skops makes other objects, there is none.
-        "numpy.dtype",
-        # Functions, which skops looks up and does not call. Each is arithmetic on arrays, wherever
-        # it may be called, such as in a FunctionTransformer.
-        "sklearn.feature_selection._univariate_selection.f_classif",
-        "sklearn.metrics._classification.accuracy_score",
-    }
+    f"{module}.{name}" for module, names in _REVIEWED.items() for name in names.split()
 )
 """Exact names of the types that may be opened beyond those that skops trusts by itself.
 
@@ -96,7 +108,7 @@ NODE_TYPES: dict[str, frozenset[str] | None] = {
     ),
     "ListNode": frozenset({"builtins.list"}),
     "DTypeNode": frozenset({"numpy.dtype"}),
-    "TupleNode": frozenset({"builtins.tuple"}),
+    "TupleNode": frozenset({"builtins.tuple", "sklearn.impute._iterative._ImputerTriplet"}),
     "SetNode": frozenset({"builtins.set"}),
     "SliceNode": frozenset({"builtins.slice"}),
     "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
@@ -156,8 +168,9 @@ def _check_types(untrusted: set[str]) -> None:
     if untrusted:
         raise VettingError(
             f"the model asks for types that are not trusted: {shorten(sorted(untrusted), 200)}; "
-            "train it with scikit-learn's own classifiers and transformers, without own functions, "
-            "unusual metrics, sparse matrices or categorical features"
+            "train it with scikit-learn's own estimators, without own functions, unusual metrics, "
+            "sparse matrices or categorical features, and log only what predicts: of a search its "
+            "best_estimator_, without callbacks"
         )
 
 

@@ -11,7 +11,9 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from scipy.interpolate import BSpline
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.cluster._kmeans import _BaseKMeans
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
@@ -35,15 +37,18 @@ def check(estimator: Any) -> None:
     """Check each object that can be reached from an estimator.
 
     Side effects that change no prediction: every `n_jobs` becomes None and every `verbose` becomes
-    0, because a model must not decide how many processes the service starts or what it prints; and
-    transformers return arrays, because data frames would need pandas, which the service has not.
+    0, because a model must not decide how many processes the service starts or what it prints;
+    transformers return arrays, because data frames would need pandas, which the service has not;
+    and callbacks of the training are dropped.
 
     Raises:
         ValueError: Something is inconsistent or not served; the message names the class.
     """
-    parts = [part for part in reachable(estimator) if isinstance(part, BaseEstimator)]
+    parts = [part for part in reachable(estimator) if isinstance(part, BaseEstimator | BSpline)]
     for part in parts:
-        _check_estimator(part)
+        if isinstance(part, BaseEstimator):
+            _check_estimator(part)
+        _check_numbers(part)
     for part in parts:
         if isinstance(part, BaseGradientBoosting) and "estimators_" in vars(part):
             _check_initial_scores(part)
@@ -60,6 +65,9 @@ def reachable(root: Any) -> Iterator[Any]:
         seen[id(part)] = part  # also keeps it alive, so that no id is used twice
         yield part
         if isinstance(part, dict):
+            if isinstance(part.get("out"), np.ndarray | tuple | list):
+                # A function could write into an array of the model after it was checked.
+                raise ValueError("a function is given an array for its result")  # noqa: TRY004
             stack += [*part.keys(), *part.values()]
         elif isinstance(part, list | tuple | set):
             stack += part
@@ -79,19 +87,27 @@ def _check_estimator(estimator: Any) -> None:
     # scikit-learn never does this. In a crafted file it could replace predict itself.
     if hidden := [key for key in state if callable(getattr(type(estimator), key, None))]:
         raise ValueError(f"{name} has an attribute that hides its method {min(hidden)}")
-    for parameter, quiet in (("n_jobs", None), ("verbose", 0)):
+    for parameter, quiet in (("n_jobs", None), ("verbose", 0), ("_n_threads", 1)):
         if parameter in state:
             setattr(estimator, parameter, quiet)
-    state.pop("_sklearn_output_config", None)  # of set_output
+    for leftover in ("_sklearn_output_config", "_skl_callbacks"):
+        state.pop(leftover, None)
+    if isinstance(estimator, OutlierMixin):
+        # Some give rows to compiled code without a check of their width.
+        raise ValueError(f"{name} finds outliers, and is not a classifier")  # noqa: TRY004
     outputs = 1 if name == "MLPClassifier" else state.get("n_outputs_", 1)  # that of its neurons
     label_type = str(state.get("y_type_"))  # of a LabelBinarizer
     if isinstance(state.get("classes_"), list) or outputs != 1 or "multilabel" in label_type:
         raise ValueError("the model predicts several outputs for a row, and one is served")
+
+
+def _check_numbers(part: Any) -> None:
+    name, state = type(part).__name__, vars(part)
     for family, fitted, requirements in CHECKS:
         # Without the fitted attributes it is a template, which cannot predict.
-        if isinstance(estimator, family) and not state.keys().isdisjoint(fitted):
+        if isinstance(part, family) and not state.keys().isdisjoint(fitted):
             try:
-                found = requirements(estimator)
+                found = requirements(part)
                 wrong = next((it for it in found if isinstance(it, str) or not it), None)
             except (LookupError, TypeError, ValueError, AttributeError) as error:
                 raise ValueError(f"{name} lacks what a fitted one has") from error
@@ -236,12 +252,29 @@ def _ball_or_kd_tree(tree: Any, shape: tuple[int, int]) -> Iterator[bool]:
     yield distance.__getstate__()[1].size == 0 or "Minkowski" not in type(distance).__name__
 
 
+def _spline(spline: BSpline) -> Iterator[bool]:
+    knots, coefficients, degree = spline._t, spline._c, spline.k  # noqa: SLF001
+    for array, dimensions in ((knots, 1), (coefficients, 2)):
+        yield type(array) is np.ndarray and array.dtype == np.float64
+        yield array.ndim == dimensions
+    yield type(degree) is int and 0 <= degree <= len(knots) // 2 - 1
+    yield len(coefficients) >= len(knots) - degree - 1
+    yield bool(np.isfinite(knots).all() and (np.diff(knots) >= 0).all())
+
+
+def _k_means(estimator: Any) -> Iterator[bool]:
+    yield estimator.cluster_centers_.ndim == 2
+    yield estimator.cluster_centers_.shape[1] == estimator.n_features_in_
+
+
 CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool | str]]], ...] = (
+    (BSpline, ("_t", "_c"), _spline),
     (BaseDecisionTree, ("tree_",), _decision_tree),
     (BaseForest, ("estimators_",), _forest),
     (BaseGradientBoosting, ("estimators_",), _gradient_boosting),
     (BaseHistGradientBoosting, ("_predictors",), _hist_gradient_boosting),
     (BaseLibSVM, ("support_vectors_",), _libsvm),
+    (_BaseKMeans, ("cluster_centers_",), _k_means),
     (NeighborsBase, ("_fit_X", "_tree"), _neighbors),
 )
 """A family, the fitted attributes that its compiled code reads, and the requirements on them.
