@@ -21,6 +21,10 @@ from iris_api.settings import settings
 
 STATE = Path(__file__).resolve().parent / ".quickstart"
 
+FOLLOWED = "models:/IrisModel@champion"
+"""The model URI with a registry of its own, whose versions train_model.py gives both an alias and a
+stage: MLflow's page shows aliases, and stages only on request."""
+
 START_SECONDS = 120
 """Time for a server to answer."""
 
@@ -38,7 +42,9 @@ READY = """
   curl -s http://127.0.0.1:{port}/predict -H 'Content-Type: application/json' \\
     -d '{{"sepal_length":5.1,"sepal_width":3.5,"petal_length":1.4,"petal_width":0.2}}'
 
-Promote another version in MLflow, and it is served some seconds later.
+  python import_model.py promote models:/{name}/VERSION --service http://127.0.0.1:{port}
+
+promotes another version, as MLflow's page does. The service follows {uri}.
 Ctrl-C stops it."""
 
 
@@ -60,6 +66,9 @@ def main() -> int:
 def _run(started: contextlib.ExitStack) -> int:
     os.chdir(STATE.parent)
     port, mlflow_port = settings().port, settings().mlflow_port
+    if not (settings().tracking_uri or os.environ.get("IRIS_MODEL_URI")):
+        os.environ["IRIS_MODEL_URI"] = FOLLOWED
+        settings.cache_clear()
     uri = ModelURI.parse(settings().model_uri)
     _check_free(port, "IRIS_PORT")
     if settings().tracking_uri:
@@ -87,7 +96,8 @@ def _run(started: contextlib.ExitStack) -> int:
     bentoml = ("-m", "bentoml", "serve", "service:IrisClassifier")
     service = started.enter_context(_process(*bentoml, "--host", "127.0.0.1", "--port", str(port)))
     _wait_for(f"http://127.0.0.1:{port}/readyz", service)
-    print(READY.format(port=port, mlflow=servers.tracking.address), flush=True)
+    mlflow = servers.tracking.address
+    print(READY.format(port=port, mlflow=mlflow, name=uri.name, uri=uri.text), flush=True)
     return service.wait()
 
 

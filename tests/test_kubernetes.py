@@ -13,7 +13,7 @@ from support.programs import program
 
 from iris_api import __version__
 from iris_api.bentoml_server.supervision import SPARE_SECONDS
-from iris_api.importing import cli
+from iris_api.importing.arguments import parse
 from iris_api.settings import Settings
 
 FOLDER = servers.ROOT / "deploy" / "kubernetes"
@@ -108,7 +108,7 @@ def test_probes(manifests: dict[str, Manifest]) -> None:
     assert all(f"`GET {path}`" in documentation.PAGES["docs/http.md"] for path in paths)
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
     patience = probes["startup"]["periodSeconds"] * probes["startup"]["failureThreshold"]
-    assert patience > cli.parse([]).timeout
+    assert patience > parse([]).timeout
 
 
 def test_stop(manifests: dict[str, Manifest]) -> None:
@@ -193,7 +193,7 @@ def test_registry_is_followed() -> None:
     assert serves["image"] == follows["image"]
     assert serves["image"].endswith(f":{__version__}")
     assert follows["args"][:2] == ["python", "src/import_model.py"]
-    parsed = cli.parse(follows["args"][2:])
+    parsed = parse(follows["args"][2:])
     assert parsed.watch > 0
     assert all(of in serves["env"] for of in follows["env"])
     assert secrets == {

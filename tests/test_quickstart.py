@@ -72,7 +72,7 @@ def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> 
     assert [line for line in shown.splitlines() if line.startswith("==>")] == [
         f"==> starting an MLflow server on port {port}, with its data in .quickstart/",
         "==> training IrisModel, because the registry has none",
-        "==> importing models:/IrisModel/Production into the BentoML model store",
+        "==> importing models:/IrisModel@champion into the BentoML model store",
         f"==> serving {model.json()['tag']} on port {httpx.URL(first.url).port}",
     ]
     assert first.process.returncode == 0

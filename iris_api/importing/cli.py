@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from iris_api.importing import child
+from iris_api.importing.arguments import parse
 from iris_api.importing.outcome import Done, Failed, Outcome, attempt
 from iris_api.model_uri import ModelURI
 from iris_api.settings import settings
@@ -21,34 +22,10 @@ from iris_api.settings import settings
 if TYPE_CHECKING:
     from iris_api.importing.pipeline import Importer
 
+SPARE_SECONDS = 60
+"""Time of a promotion beside that of its wait for the service."""
+
 logger = logging.getLogger(__name__)
-
-MAXIMUM_SECONDS = 365 * 24 * 3600
-"""A year; timers take numbers up to about 10**10."""
-
-EPILOG = """\
-environment:
-  MLFLOW_TRACKING_URI       the tracking server, such as http://127.0.0.1:5000
-  MLFLOW_TRACKING_USERNAME  and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN: the login
-  MLFLOW_REGISTRY_URI       the registry, if it is another server
-  IRIS_ARTIFACT_HOSTS       other hosts from which artifacts may be fetched
-  BENTOML_HOME              where the model store is (~/bentoml)
-  IRIS_MODEL_URI            the model URI where none is given
-  IRIS_IMPORT_MAX_BYTES     the largest model, such as 512MiB
-  IRIS_IMPORT_MEMORY_BYTES  and IRIS_IMPORT_CPU_SECONDS: what an import may take (1280MiB, 120)
-  IRIS_KEEP_VERSIONS        how many entries of the model --watch keeps (5)
-
-examples:
-  TAG=$(python import_model.py models:/IrisModel/3)
-  python import_model.py --dry-run --json models:/IrisModel/3 | jq .proof
-  python import_model.py --watch 10 models:/IrisModel@champion
-
-An import prints the tag on standard output and nothing else. Exit status: 0 imported or already
-there, 1 failed and the store is as it was, 2 wrong usage, 130 or 143 ended by Ctrl-C or SIGTERM.
-
---watch prints the tag of each version that it activates. A version that is rejected is logged once
-and never activated. Ctrl-C or SIGTERM ends it, at once and with exit status 0.
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, limits: child.Limits) -> Outcome[str]:
     with child.caught_signals() as signals:
         run = partial(child.run, limits=limits, signals=signals)
+        if arguments.command:
+            return run(partial(_promote, arguments))
         if arguments.watch:
             return attempt(partial(_watch, arguments, limits, signals))
         if arguments.dry_run:
@@ -84,7 +63,9 @@ def _run(arguments: argparse.Namespace, limits: child.Limits) -> Outcome[str]:
 
 def _limits(arguments: argparse.Namespace) -> child.Limits:
     current = settings()
-    return child.Limits(arguments.timeout, current.import_cpu_seconds, current.import_memory_bytes)
+    # A promotion has its own, better message when its time is over.
+    seconds = arguments.timeout + (SPARE_SECONDS if arguments.command else 0)
+    return child.Limits(seconds, current.import_cpu_seconds, current.import_memory_bytes)
 
 
 def import_at_start() -> bool:
@@ -105,84 +86,6 @@ def import_at_start() -> bool:
     if isinstance(outcome, Failed):
         logger.error("%s", f"error: {outcome.error}")
     return isinstance(outcome, Done)
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the arguments; wrong ones end the process with exit status 2."""
-    parser = argparse.ArgumentParser(
-        prog="import_model.py",
-        description="Import a registered model from MLflow, through its artifact proxy, into the "
-        "BentoML store.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "model_uri",
-        nargs="?",
-        metavar="MODEL_URI",
-        help="models:/NAME/VERSION, /STAGE or /latest, or models:/NAME@ALIAS "
-        "(default: IRIS_MODEL_URI, else models:/IrisModel/Production)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("auto", "onnx", "sklearn"),
-        default="auto",
-        help="auto: ONNX where it is proved equal, else scikit-learn (default); "
-        "onnx: ONNX or fail; sklearn: scikit-learn",
-    )
-    parser.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="open a pickled model, once, in a separate, limited process; "
-        "it can still read your files and logins, so trust its author",
-    )
-    parser.add_argument(
-        "--allow-schema-change",
-        action="store_true",
-        help="activate a version although its columns or labels are not those of the active one",
-    )
-    modes = parser.add_mutually_exclusive_group()
-    modes.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print what would be imported and what was found in it, and leave the store alone",
-    )
-    modes.add_argument(
-        "--list",
-        action="store_true",
-        help="print what the store has, without asking a server; * marks the active version",
-    )
-    modes.add_argument(
-        "--watch",
-        type=seconds,
-        metavar="SECONDS",
-        help="poll the registry with so many seconds between, and import and activate what the "
-        "model URI means then",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the answer of --dry-run or --list as JSON"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=300,
-        metavar="SECONDS",
-        help="limit of the whole import, with --watch of each (default: %(default)s)",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.json and not (arguments.dry_run or arguments.list):
-        parser.error("--json goes with --dry-run or --list; an import prints the tag")
-    if arguments.list and arguments.model_uri:
-        parser.error("--list does not go with a model URI")
-    return arguments
-
-
-def seconds(text: str) -> float:
-    """Read a number of seconds; argparse shows this function's name where it is no number."""
-    value = float(text)
-    if not 0 < value <= MAXIMUM_SECONDS:  # nor nan
-        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MAXIMUM_SECONDS}")
-    return value
 
 
 def _list(arguments: argparse.Namespace) -> str:
@@ -210,6 +113,19 @@ def _import(arguments: argparse.Namespace) -> str:
     if not settings().model_uri.startswith((f"{model}/", f"{model}@")):
         logger.info("the service answers with it when IRIS_MODEL_URI=%s", shlex.quote(uri.text))
     return tag
+
+
+def _promote(arguments: argparse.Namespace) -> str:
+    """Promote a version, or roll back."""
+    current = settings()
+    uri = ModelURI.parse(arguments.model_uri) if arguments.command == "promote" else None
+    from iris_api.importing.promotion import Service, promote  # noqa: PLC0415 (mlflow, as below)
+    from iris_api.registry.servers import Servers  # noqa: PLC0415
+
+    _quiet()
+    url = arguments.service
+    service = Service(url.rstrip("/"), arguments.timeout) if url else None
+    return promote(Servers.read(current), uri, ModelURI.parse(current.model_uri), service)
 
 
 def _dry_run(arguments: argparse.Namespace, folder: Path) -> str:

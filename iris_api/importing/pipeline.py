@@ -226,7 +226,9 @@ def record(name: str, found: Outcome[ModelVersion], *, warn: Callable[[str], Non
     """
     try:
         if isinstance(found, Done):
-            registry_status.record_answer(name, found.result.version)
+            registry_status.record_answer(
+                name, found.result.version, in_stage=found.result.in_stage
+            )
         elif found.transient:
             registry_status.record_failure(name, found.error)
         else:

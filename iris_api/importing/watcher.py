@@ -14,7 +14,7 @@ from iris_api.importing.outcome import Done, Failed, Outcome, T, attempt, explai
 from iris_api.importing.pipeline import IDENTITY, Importer, check_name, provenance_of, record
 from iris_api.model_uri import ModelURI
 from iris_api.registry.servers import Servers
-from iris_api.registry.versions import ModelVersion, resolve
+from iris_api.registry.versions import ModelVersion, log_stage, resolve
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
 from iris_api.store.metadata import Provenance
@@ -50,6 +50,7 @@ class Watcher:
     signals: child.Signals
     _is_away: bool = field(default=False, init=False)
     _logged: str = field(default="", init=False)
+    _in_stage: list[int] = field(default_factory=list, init=False)
     # What the last problem was about, and whether it may pass.
     _problem: tuple[object, bool] | None = field(default=None, init=False)
 
@@ -113,6 +114,7 @@ class Watcher:
         """Make a version the active one, unless it is already or was rejected before."""
         wanted = provenance_of(version)
         about = _identity(wanted)
+        known, self._in_stage = self._in_stage, version.in_stage
         outcome = attempt(partial(self._reactivate, wanted))
         if outcome == Done(None):
             if self._problem == (about, False):
@@ -121,6 +123,8 @@ class Watcher:
             outcome = self._in_child(partial(_import, self.importer, self.uri, quiet=again))
             if isinstance(outcome, Failed) and self.signals.received:
                 return True
+        elif known != version.in_stage:
+            log_stage(version)  # as an import does itself
         if isinstance(outcome, Failed):
             registry_status.record_rejection(
                 self.uri.name, outcome.error, incompatible=outcome.incompatible

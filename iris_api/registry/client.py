@@ -1,4 +1,4 @@
-"""GET requests to one MLflow server: a registry, a tracking server or one of artifacts alone."""
+"""Requests to one MLflow server: a registry, a tracking server or one of artifacts alone."""
 
 import logging
 import math
@@ -55,7 +55,7 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class MlflowServer:
-    """GET requests to one server, and to no other host.
+    """Requests to one server, and to no other host.
 
     Attributes:
         retry_seconds: No request is sent again when more time than this has passed since its first
@@ -99,7 +99,7 @@ class MlflowServer:
         receive: Callable[[requests.Response], T],
         seconds: float = ANSWER_SECONDS,
     ) -> T:
-        """Send a request, and retry it after transient failures; each retry is logged.
+        """Send a GET request, and retry it after transient failures; each retry is logged.
 
         Args:
             path: The path below the server's address, such as /api/2.0/mlflow/runs/get.
@@ -111,12 +111,24 @@ class MlflowServer:
             NotFoundError: The server says that the thing does not exist.
             TrackingError: The answer is anything else than a success.
         """
+        return self._request(partial(self._send, path, "GET", seconds, params=params), receive)
+
+    def post(self, path: str, content: Mapping[str, object]) -> None:
+        """Send a POST request that may be repeated; else as `get`."""
+        send = partial(self._send, path, "POST", ANSWER_SECONDS, json=content)
+        self._request(send, lambda _response: None)
+
+    def _request(
+        self,
+        send: Callable[[], requests.Response],
+        receive: Callable[[requests.Response], T],
+    ) -> T:
         began = time.monotonic()
         problem: TrackingError
         for attempt in range(RETRIES + 1):
             pause = BACKOFF_SECONDS * 2**attempt * random.uniform(1, 1.5)  # noqa: S311
             try:
-                with self._send(path, params, seconds) as response:
+                with send() as response:
                     if response.status_code == 200:
                         return receive(response)
                     text = _read(response, MAXIMUM_ERROR_BYTES).decode(errors="replace")
@@ -138,13 +150,15 @@ class MlflowServer:
             time.sleep(pause)
         raise problem
 
-    def _send(self, path: str, params: Query, seconds: float) -> requests.Response:
+    def _send(
+        self, path: str, method: str, seconds: float, **content: Mapping[str, object]
+    ) -> requests.Response:
         try:
             response: requests.Response = http_request(
                 self._credentials,
                 path,
-                "GET",
-                params=params,
+                method,
+                **content,
                 stream=True,
                 # A redirect could carry the login to another host.
                 allow_redirects=False,

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -16,6 +17,9 @@ from iris_api.registry.error_messages import DeniedError, NoEndpointError, NotFo
 from iris_api.registry.servers import Servers
 
 API = "/api/2.0/mlflow"
+
+MAXIMUM_LISTED = 1000
+"""Versions that are asked for their stage; a listing has about 1 kB for each."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +43,16 @@ class ModelVersion:
     """Workspace of the registry, if one was named."""
     model_uri: str
     """The model URI that meant this version when it was resolved."""
+    in_stage: list[int]
+    """The versions in the stage that the URI names, the highest first; none of another URI."""
     host: str = field(repr=False)
     """Host of the files; empty for the tracking server."""
     root: str = field(repr=False)
     """Path of the model's folder in the artifact proxy."""
+
+
+class NoVersionError(IrisError):
+    """A stage without a version, or a registered model without any."""
 
 
 Line = Annotated[str, AfterValidator(one_line)]
@@ -50,7 +60,7 @@ Line = Annotated[str, AfterValidator(one_line)]
 
 class _Version(BaseModel):
     version: Annotated[Whole, Field(ge=1)]
-    current_stage: Line = ""
+    stage: Annotated[Line, Field(validation_alias="current_stage")] = ""
     aliases: list[Annotated[Any, AfterValidator(one_line)]] = []
     run_id: Line = ""
     source: Line = ""
@@ -99,11 +109,12 @@ def resolve(servers: Servers, uri: ModelURI) -> ModelVersion:
             "wait for its registration to finish, or register it again"
         )
     host, root = servers.locate(location)  # before the location is shown or stored
+    in_stage = versions_in(registry, uri.name, {uri.stage}) if uri.stage else []
     logged_model = re.fullmatch(r"models:/(m-[0-9a-f]+)", found.source)
-    return ModelVersion(
+    version = ModelVersion(
         name=uri.name,
         version=found.version,
-        stage=found.current_stage or "None",
+        stage=found.stage or "None",
         aliases=sorted(found.aliases),
         run_id=found.run_id or None,
         model_id=logged_model and logged_model[1],
@@ -112,9 +123,50 @@ def resolve(servers: Servers, uri: ModelURI) -> ModelVersion:
         registry_uri=registry.address if registry.address != servers.tracking.address else None,
         workspace=servers.workspace,
         model_uri=uri.text,
+        in_stage=in_stage,
         host=host,
         root=root,
     )
+    log_stage(version)
+    return version
+
+
+def log_stage(version: ModelVersion) -> None:
+    """Log that several versions are in the stage, which is a mistake mostly."""
+    if len(version.in_stage) > 1:
+        logger.warning(
+            "%d versions of %s are in stage %s, and the highest, %d, is meant; to archive the "
+            "others, run python import_model.py promote models:/%s/VERSION",
+            *(len(version.in_stage), version.name, version.stage, version.version, version.name),
+        )
+
+
+def versions_in(server: MlflowServer, name: str, stages: AbstractSet[str]) -> list[int]:
+    """Return the versions in some stages, the highest first, of the last MAXIMUM_LISTED.
+
+    A server that cannot say it, or may not say it to this login, gives an empty list.
+    """
+    quote = '"' if "'" in name else "'"
+    query = {
+        "filter": f"name={quote}{name}{quote}",
+        "order_by": "version_number DESC",
+        "max_results": MAXIMUM_LISTED,
+    }
+    try:
+        found = server.get_json(
+            f"{API}/model-versions/search", query, "model_versions", list[_Version]
+        )
+    except (NotFoundError, NoEndpointError, DeniedError):
+        return []
+    return sorted((each.version for each in found if each.stage in stages), reverse=True)
+
+
+def current(servers: Servers, uri: ModelURI) -> int | None:
+    """Return the number of the version that a URI means now, if it means one."""
+    try:
+        return _find(servers.registry, uri).version
+    except (NotFoundError, NoVersionError):
+        return None
 
 
 def _find(server: MlflowServer, uri: ModelURI) -> _Version:
@@ -137,7 +189,7 @@ def _find(server: MlflowServer, uri: ModelURI) -> _Version:
             ) from None
         if not versions:
             place = f"in stage {uri.stage}" if uri.stage else "at all"
-            raise IrisError(
+            raise NoVersionError(
                 f"{uri.name} has no version {place} on {server.address}; promote one, "
                 f"or name a version: models:/{uri.name}/1"
             )

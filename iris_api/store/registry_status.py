@@ -1,6 +1,7 @@
 """The last answer of the registry, recorded for the service, which never asks it."""
 
 import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,6 +34,7 @@ class RegistryStatus(BaseModel):
     problem: str | None = None  # one line that says why it meant no version
     error: str | None = None  # one line that says why the last poll failed
     rejected: Rejected | None = None  # the version, if it was not activated
+    in_stage: list[Version] = []  # the versions in the stage of the model URI, if it has one
 
 
 def read(name: str) -> RegistryStatus | None:
@@ -47,7 +49,9 @@ def read(name: str) -> RegistryStatus | None:
         return None
 
 
-def record_answer(name: str, version: int | None, problem: str | None = None) -> None:
+def record_answer(
+    name: str, version: int | None, problem: str | None = None, in_stage: Sequence[int] = ()
+) -> None:
     """Record that the registry answered just now, with a version or with the reason for none."""
     known = (read(name) or RegistryStatus()).rejected
     status = RegistryStatus(
@@ -55,6 +59,7 @@ def record_answer(name: str, version: int | None, problem: str | None = None) ->
         version=version,
         problem=problem and one_line(problem, 400),
         rejected=known if known and known.version == version else None,
+        in_stage=list(in_stage),
     )
     _write(name, status)
 

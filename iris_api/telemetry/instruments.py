@@ -125,6 +125,11 @@ REGISTRY_FOUND = Instrument(
     "iris_registry_version_found",
     "1 if the model URI meant a version in that answer, 0 if it meant none",
 )
+REGISTRY_IN_STAGE = Instrument(
+    "gauge",
+    "iris_registry_stage_versions",
+    "Model versions in the stage of the model URI in that answer, if it names one",
+)
 REGISTRY_INCOMPATIBLE = Instrument(
     "gauge",
     "iris_registry_incompatible_version",

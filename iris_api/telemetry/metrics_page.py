@@ -95,6 +95,8 @@ class MetricsPage(Collector):
             rejected = status.rejected
             incompatible = rejected.version if rejected and rejected.incompatible else 0
             yield instruments.REGISTRY_INCOMPATIBLE.name, {}, incompatible
+        if status.in_stage:
+            yield instruments.REGISTRY_IN_STAGE.name, {}, len(status.in_stage)
         if status.version is not None:
             yield instruments.REGISTRY_VERSION.name, {}, status.version
 

@@ -76,6 +76,7 @@ class FakeRegistry:
             "model-versions/get": {"model_version": version},
             "registered-models/alias": {"model_version": version},
             "registered-models/get-latest-versions": {"model_versions": [version]},
+            "model-versions/search": {"model_versions": [version]},
             "model-versions/get-download-uri": {"artifact_uri": f"mlflow-artifacts:/{ROOT}"},
             "runs/get": {"run": {"data": {"metrics": [{"key": "accuracy", "value": 0.97}]}}},
         }.get(endpoint)
