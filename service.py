@@ -29,7 +29,11 @@ except SettingsError as error:
 
 
 @bentoml.service(name="iris_api", service_class=LeanService, image=image(), **bentoml_config())
-@bentoml.asgi_app(routes.application(lambda: bentoml.get_current_service().models))
+@bentoml.asgi_app(
+    routes.application(
+        lambda: bentoml.get_current_service().models, has_keys=SETTINGS.api_keys_file is not None
+    )
+)
 class IrisClassifier:
     """Classifies irises with the active version of a registered scikit-learn model."""
 

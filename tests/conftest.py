@@ -38,7 +38,16 @@ transport.create_ssl_context = lambda **options: (  # type: ignore[attr-defined]
 
 LONGEST = (
     *("commands", "compat", "stop", "swap", "container", "compose", "quickstart", "prometheus"),
-    *("benchmarks", "killed", "hostile", "container_import", "import", "metrics", "overload"),
+    *(
+        "benchmarks",
+        "killed",
+        "hostile",
+        "container_import",
+        "import",
+        "metrics",
+        "overload",
+        "browser",
+    ),
     *("api_keys", "watch", "failures", "logins", "fuzz", "parity", "engines"),
 )
 """The slowest test files. They start first, so that both processes end at about the same time."""

@@ -1,4 +1,4 @@
-"""The page at /, which loads nothing from other hosts, and the headers of every answer."""
+"""The pages, which load nothing from other hosts, and the headers of every answer."""
 
 import re
 
@@ -14,33 +14,22 @@ HEADERS = {
 """Headers from OWASP's cheat sheet for REST; the test asserts the others one by one."""
 
 
-def test_page_loads_from_here_only(client: httpx.Client) -> None:
-    """Each asset of the page is on this host, and our parts of it name no other."""
-    page = client.get("/")
-    assets = re.findall(r'(?:src|href)="(.*?)"', page.text)
-    answers = {asset: client.get(asset) for asset in assets}
-    document = client.get("/docs.json")
-
-    assert page.status_code == 200
-    assert len(answers) == 4
-    assert all(asset.startswith("./") for asset in answers)
-    assert {answer.status_code for answer in answers.values()} == {200}
-    script, styles = answers["./index.js"].text, answers["./static_content/swagger-ui.css"].text
-    assert 'url: "./docs.json"' in script
-    assert "validatorUrl: null" in script
-    assert not re.search(r"//\w", page.text + script)
-    assert not re.search(r"@import|url\((?!['\"]?data:)", styles)
-    assert document.json()["servers"] == [{"url": "."}]
-    assert "//" not in document.text
-
-
-def test_browsers_load_from_here_only(client: httpx.Client) -> None:
-    """Browsers reject whatever Swagger's script would load from other hosts."""
-    policy = client.get("/").headers["Content-Security-Policy"]
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_load_from_here_only(client: httpx.Client, path: str) -> None:
+    """Each page loads by relative paths, and browsers reject whatever is on other hosts."""
+    page = client.get(path)
+    assets = re.findall(r'(?:src|href)="(\./.*?)"', page.text)
+    policy = page.headers["Content-Security-Policy"]
     directives = dict(part.split(" ", 1) for part in re.split("[;,] ", policy))
 
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert {client.get(asset).status_code for asset in assets} == {200}
+    assert len(assets) >= 4
+    assert not re.search(r'(?:src|href)="(?!\./|data:)', page.text)
     assert directives == {
-        "default-src": "'self'",
+        "default-src": "'none'",
+        "connect-src": "'self'",
+        "script-src": "'self'",
         "img-src": "'self' data:",
         "style-src": "'self' 'unsafe-inline'",
         "frame-ancestors": "'none'",
@@ -49,7 +38,17 @@ def test_browsers_load_from_here_only(client: httpx.Client) -> None:
     }
 
 
-GET_PATHS = ("/index.js", "/static_content/swagger-ui.css", "/docs.json", "/health", "/model")
+def test_document_names_no_host(client: httpx.Client) -> None:
+    """The console asks the service that it comes from, and no validator."""
+    document = client.get("/docs.json")
+
+    assert document.json()["servers"] == [{"url": "."}]
+    assert "//" not in document.text
+    assert 'url: "./docs.json"' in (script := client.get("/page/docs.js").text)
+    assert "validatorUrl: null" in script
+
+
+GET_PATHS = ("/page.json", "/page/page.js", "/docs", "/docs.json", "/health", "/model")
 
 
 @pytest.mark.parametrize(

@@ -65,17 +65,20 @@ def cells(schema: Schema) -> dict[str, Any]:
 
 def examples(schema: Schema, rows: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Return a body of each form, made of rows in the order of the schema's columns."""
-    values = [
-        [_value(column, cell) for column, cell in zip(schema.columns, each, strict=True)]
-        for each in rows
-    ]
+    named = [named_row(schema, row) for row in rows]
     return {
-        "row": {
-            "summary": "One row by the names of its columns.",
-            "value": dict(zip(schema.names, values[0], strict=True)),
+        "row": {"summary": "One row by the names of its columns.", "value": named[0]},
+        "instances": {
+            "summary": "Many rows.",
+            "value": {RESERVED: [list(row.values()) for row in named]},
         },
-        "instances": {"summary": "Many rows.", "value": {RESERVED: values}},
     }
+
+
+def named_row(schema: Schema, row: Sequence[float]) -> dict[str, Any]:
+    """Return a row in the order of the schema's columns as a request has it."""
+    cells = zip(schema.columns, row, strict=True)
+    return {column.plain_name: _value(column, cell) for column, cell in cells}
 
 
 def _cell(column: Column) -> dict[str, Any]:

@@ -18,6 +18,12 @@ REF = "#/components/schemas/{model}"
 PREDICTION_PATHS = ("/predict", "/predict_proba")
 """The paths of prediction calls, which have the errors below."""
 
+TAGS = {
+    "predictions": "Rows in, answers out.",
+    "model": "What answers: where it comes from, its schema and its proof.",
+    "operations": "For probes and Prometheus.",
+}
+
 ERRORS = {
     400: "The body breaks the contract; `detail` names the places.",
     401: "The service has API keys, and the request has none of them.",
@@ -47,9 +53,20 @@ VERSION_HEADER = _header(
 
 
 def document(
-    version: str, schema: Schema | None, rows: Sequence[Sequence[float]]
+    version: str,
+    schema: Schema | None,
+    rows: Sequence[Sequence[float]],
+    *,
+    has_keys: bool = False,
 ) -> dict[str, Any]:
-    """Describe this version of the service, with the columns of its model and rows as examples."""
+    """Describe this version of the service.
+
+    Args:
+        version: The version of this project.
+        schema: The schema of the model that answers, if any does.
+        rows: Its examples, in the order of the schema's columns.
+        has_keys: Whether predictions need an API key.
+    """
     bodies = (Predictions, Probabilities, Health, ServedModel, ErrorBody)
     _, schemas = models_json_schema([(each, "validation") for each in bodies], ref_template=REF)
     health = {"200": _json("A model can answer.", Health)}
@@ -62,24 +79,21 @@ def document(
         forms = [{"$ref": REF.format(model=form)} for form in ("Row", "Instances")]
         request = {"schema": {"oneOf": forms}, "examples": examples(schema, rows)}
     paths = {
-        "predict": _prediction("Predict the label of each row.", request, Predictions),
+        "predict": _prediction("Predict the label of each row.", request, Predictions, has_keys),
         "predict_proba": _prediction(
-            "Give each class's probability for each row.", request, Probabilities
+            "Give each class's probability for each row.", request, Probabilities, has_keys
         ),
-        "health": _get("Say whether a model can answer.", health),
-        "model": _get("Return where the model comes from.", model),
-        "metrics": _get("Return metrics in Prometheus' text format.", text),
-        "livez": _get("Answer while the process lives.", text),
-        "readyz": _get("Answer once the process accepts requests.", text),
+        "health": _get("operations", "Say whether a model can answer.", health),
+        "model": _get("model", "Return where the model comes from.", model),
+        "metrics": _get("operations", "Return metrics in Prometheus' text format.", text),
+        "livez": _get("operations", "Answer while the process lives.", text),
+        "readyz": _get("operations", "Answer once the process accepts requests.", text),
     }
     for name, operations in paths.items():
         for operation in operations.values():
             operation["operationId"] = name
-    key = {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A key of the service, if it has any.",
-    }
+    key = {"type": "http", "scheme": "bearer", "description": "A key of the service."}
+    security = {"securitySchemes": {"key": key}} if has_keys else {}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -89,22 +103,26 @@ def document(
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": {f"/{name}": operations for name, operations in paths.items()},
-        "components": {"schemas": schemas["$defs"], "securitySchemes": {"key": key}},
+        "components": {"schemas": schemas["$defs"], **security},
     }
 
 
-def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {"get": {"summary": summary, "responses": responses | _errors(405)}}
+def _get(tag: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"get": {"tags": [tag], "summary": summary, "responses": responses | _errors(405)}}
 
 
-def _prediction(summary: str, content: dict[str, Any], answer: type[BaseModel]) -> dict[str, Any]:
+def _prediction(
+    summary: str, content: dict[str, Any], answer: type[BaseModel], has_keys: bool
+) -> dict[str, Any]:
     success = _json("One entry for each row, in the order of the rows.", answer) | VERSION_HEADER
     errors = [status for status in ERRORS if status != 404 or answer is Probabilities]
     return {
         "post": {
+            "tags": ["predictions"],
             "summary": summary,
-            "security": [{"key": []}, {}],
+            **({"security": [{"key": []}]} if has_keys else {}),
             "requestBody": {"required": True, "content": {"application/json": content}},
             "responses": {"200": success, **_errors(*errors)},
         }
