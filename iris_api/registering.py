@@ -53,25 +53,25 @@ def register(
 
 def _describe(rows: Any, labels: Any, ranges: Mapping[str, tuple[float, float]]) -> TrainingProfile:
     """Return the training profile of rows, by the plain names of their columns."""
-    try:
-        values = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise IrisError(f"the rows are no table of numbers: {one_line(error)}") from error
-    if values.ndim != 2 or len(values) != len(labels):
+    shape = np.shape(rows)
+    if len(shape) != 2 or len(rows) != len(labels):
         raise IrisError(
-            f"rows have the shape {values.shape} and there are {len(labels)} labels; "
+            f"rows have the shape {shape} and there are {len(labels)} labels; "
             "give a table, and a label for each of its rows"
         )
     if hasattr(rows, "columns"):
-        names = [str(column) for column in rows.columns]
+        cells = {str(name): np.asarray(rows[name]) for name in rows.columns}
     else:
-        names = [f"x{place}" for place in range(values.shape[1])]
-    if unknown := ranges.keys() - set(names):
+        cells = {f"x{place}": column for place, column in enumerate(rows.T)}
+    if unknown := ranges.keys() - cells.keys():
         raise IrisError(f"ranges names {min(unknown)}, which is no column of the rows")
-    columns = make_columns([(column, "number", True) for column in names])
+    columns = make_columns([(name, "number", True) for name in cells])
     plain = {column.name: column.plain_name for column in columns}
-    return TrainingProfile.of(
-        {plain[column]: values[:, place] for place, column in enumerate(names)},
-        labels,
-        {plain[column]: limits for column, limits in ranges.items()},
-    )
+    try:
+        return TrainingProfile.of(
+            {plain[name]: column for name, column in cells.items()},
+            labels,
+            {plain[name]: limits for name, limits in ranges.items()},
+        )
+    except (TypeError, ValueError) as error:
+        raise IrisError(f"the rows are no table of numbers and texts: {one_line(error)}") from error

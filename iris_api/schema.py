@@ -28,6 +28,9 @@ MAXIMUM_COLUMNS = 2000
 MAXIMUM_NAME = 100
 """Most columns, and most characters of a name: both are repeated in messages and metrics."""
 
+MAXIMUM_CATEGORIES = 1000
+"""Most categories of a column."""
+
 MAXIMUM_INTEGER = 2**53 - 1
 """Largest integer of an integer column; float64 holds each integer up to it exactly."""
 
@@ -78,9 +81,12 @@ class Column(BaseModel):
 
     @property
     def domain(self) -> tuple[float, float]:
-        """The smallest and the largest number that is accepted; infinite where any finite is."""
+        """The smallest and the largest accepted cell; infinite where any finite number is."""
         if self.type == "boolean":
             return 0.0, 1.0
+        if self.type == "string":
+            known = len(self.categories or [])
+            return UNKNOWN_TEXT if self.unknown_categories else 0.0, max(known - 1.0, UNKNOWN_TEXT)
         limit = MAXIMUM_INTEGER if self.type == "integer" else math.inf
         low = -limit if self.minimum is None else max(self.minimum, -limit)
         high = limit if self.maximum is None else min(self.maximum, limit)
@@ -113,6 +119,11 @@ class Schema(BaseModel):
     def names(self) -> list[str]:
         """The plain name of each column, in their order."""
         return [column.plain_name for column in self.columns]
+
+    def in_order(self, names: Iterable[str]) -> list[Column]:
+        """Return the columns in another order, by their plain names."""
+        by_name = dict(zip(self.names, self.columns, strict=True))
+        return [by_name[name] for name in names]
 
 
 def make_columns(

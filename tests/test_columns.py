@@ -21,7 +21,7 @@ from iris_api.vetting.mlmodel import SIGN_AGAIN
 from iris_api.vetting.training_profile import TrainingProfile
 
 AGAIN = f"; {SIGN_AGAIN}"
-SERVED = "numbers, integers and booleans are served: fit the model on such columns"
+SERVED = "numbers, integers, booleans and texts are served: fit the model on such columns"
 NO_TABLE = f"the signature has several tensors, or one that is no table of rows and columns{AGAIN}"
 WINE = ["alcohol", "malic acid (g/l)", "od280/od315"]
 

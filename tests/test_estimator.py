@@ -423,7 +423,7 @@ NOT_FINITE = (
             RadiusNeighborsClassifier(),
             lambda whole: whole,
             {"radius": 1e-9},
-            "the model does not answer a row of numbers: ValueError: No neighbors found",
+            "the model does not answer a row of its example: ValueError: No neighbors found",
             id="no answer",
         ),
     ],

@@ -52,7 +52,8 @@ from support.mutations import choose_last, mutants
 from iris_api.compiling.converters.lookup import convert
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
 from iris_api.compiling.sampling import edges
-from iris_api.compiling.sampling.rows import Domain, sample_rows
+from iris_api.compiling.sampling.domain import Domain
+from iris_api.compiling.sampling.rows import sample_rows
 from iris_api.model.engines import open_session
 
 TWO = np.where(IRIS.target == 1, 1, 0)
@@ -470,7 +471,7 @@ def test_columns_of_all_magnitudes() -> None:
 
     sample = sample_rows(
         estimator,
-        Domain(usual, 100 * usual, np.zeros(columns, dtype=np.bool_)),
+        Domain(usual, 100 * usual, *np.zeros((2, columns), dtype=np.bool_)),
         training[:0],
         seed=0,
     )

@@ -5,7 +5,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -14,11 +14,14 @@ from threadpoolctl import threadpool_limits
 from iris_api.compiling.converters.lookup import convert, why_not
 from iris_api.compiling.graph import NoConverterError
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
-from iris_api.compiling.sampling.rows import Domain, sample_rows
+from iris_api.compiling.sampling.domain import Domain
+from iris_api.compiling.sampling.rows import sample_rows
 from iris_api.errors import IrisError, one_line
 from iris_api.model.engines import open_session
+from iris_api.schema import Column
 from iris_api.store.metadata import Proof
 from iris_api.vetting.estimator import Vetted
+from iris_api.vetting.training_profile import TrainingProfile
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ def compile_model(vetted: Vetted) -> Compiled:
         CompileError: it does not convert, does not run, or does not agree with scikit-learn.
         UnansweredError: as `ask_scikit_learn` does.
     """
-    estimator, reference = vetted.estimator, ask_scikit_learn(vetted)
+    estimator, reference = vetted.numeric, ask_scikit_learn(vetted)
     try:
         return convert_and_prove(estimator, reference)
     except NoConverterError as error:
@@ -76,24 +79,33 @@ def ask_scikit_learn(vetted: Vetted) -> Reference:
         UnansweredError: it fails for a row, or returns no finite probabilities for it. Such a model
             cannot be served, compiled or not.
     """
-    estimator = vetted.estimator
+    numeric = vetted.numeric
     # An estimator for data frames, or for rows near its own, can raise anything.
     # Threads cost small batches more than they save, and the service has none either.
     with _errors_as(UnansweredError), threadpool_limits(1):
-        return ask(estimator, sample_rows(estimator, _domain(vetted), vetted.examples, SEED))
+        sample = sample_rows(numeric, _domain(vetted), vetted.examples, SEED)
+        return replace(ask(vetted.predictor, sample), estimator=numeric)
 
 
 def _domain(vetted: Vetted) -> Domain:
     """Return the ranges of the training data, which are usual, and those that are accepted."""
-    columns = {column.plain_name: column for column in vetted.schema.columns}
-    accepted = np.array([columns[name].domain for name in vetted.features])
+    columns = vetted.schema.in_order(vetted.features)
+    accepted = np.array([column.domain for column in columns])
     usual = np.clip(np.tile(USUAL, (len(accepted), 1)), accepted[:, :1], accepted[:, 1:])
     if vetted.profile is not None:
-        found = [vetted.profile.features[name] for name in vetted.features]
-        usual = np.clip([(each.minimum, each.maximum) for each in found], *accepted.T[..., None])
+        limits = [_limits(column, vetted.profile) for column in columns]
+        usual = np.clip(limits, *accepted.T[..., None])
     far = FAR * np.maximum(np.ptp(usual, axis=1), 1.0)[:, np.newaxis] * [-1.0, 1.0]
-    missing = np.array([not columns[name].required for name in vetted.features])
-    return Domain(usual, np.where(np.isfinite(accepted), accepted, usual + far), missing)
+    missing = np.array([not column.required for column in columns])
+    whole = np.array([column.type != "number" for column in columns])
+    return Domain(usual, np.where(np.isfinite(accepted), accepted, usual + far), missing, whole)
+
+
+def _limits(column: Column, profile: TrainingProfile) -> tuple[float, float]:
+    """Return the smallest and the largest usual cell of a column; no unknown text is usual."""
+    if (found := profile.features.get(column.plain_name)) is not None:
+        return found.minimum, found.maximum
+    return 0.0, column.domain[1]
 
 
 def convert_and_prove(estimator: ClassifierMixin, reference: Reference) -> Compiled:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
-from iris_api.compiling.sampling.rows import Sample
+from iris_api.compiling.sampling.domain import Sample
 from iris_api.compiling.ties import find_tied_votes, find_ties
 from iris_api.errors import IrisError
 from iris_api.store.metadata import Proof
@@ -49,7 +49,7 @@ class Reference:
     """The answers of scikit-learn.
 
     Attributes:
-        estimator: What answered.
+        estimator: What answered, in its numeric form.
         sample: The rows.
         labels: int64 (m,), indices into `classes_`.
         probabilities: float64 (m, k), or None for an estimator without them.

@@ -203,7 +203,7 @@ class Importer:
             metrics=read_metrics(self.servers.tracking, version),
             imported_at=datetime.now(UTC).replace(microsecond=0),
         )
-        return card, files, record_example(vetted.estimator, vetted.examples)
+        return card, files, record_example(vetted.predictor, vetted.examples)
 
 
 def _answering(name: str) -> store.Entry | None:

@@ -89,9 +89,13 @@ def _open_engine(entry: Entry) -> Engine:
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     from iris_api.vetting.estimator import open_estimator  # noqa: PLC0415
+    from iris_api.vetting.mixed_tables.frames import answer_rows  # noqa: PLC0415
     from iris_api.vetting.mlmodel import read_flavor  # noqa: PLC0415
 
     threadpool_limits(1)  # the service scales by its workers
     directory, converted = entry.path / MODEL_FOLDER, entry.path / SKOPS_FILE
     skops = converted.read_bytes() if converted.exists() else None
-    return SklearnEngine(open_estimator(directory, read_flavor(directory), skops))
+    estimator = open_estimator(directory, read_flavor(directory), skops)
+    return SklearnEngine(
+        answer_rows(estimator, entry.metadata.contract.in_order(entry.metadata.features))
+    )

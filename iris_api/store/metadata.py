@@ -109,6 +109,8 @@ class NotCompiled(_Record):
 class Example(_Record):
     """Rows in the model's own column order, and what scikit-learn answered for them at import."""
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
     rows: list[list[float]]
     labels: list[int] = Field(description="indices into the classes")
     probabilities: list[list[float]] | None = None

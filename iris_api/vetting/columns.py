@@ -1,7 +1,8 @@
 """The columns of a model, from its signature or its estimator, and the rows of its example."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from iris_api.errors import one_line
-from iris_api.schema import MAXIMUM_COLUMNS, TYPICAL, Column, ColumnType, plain_name
+from iris_api.schema import MAXIMUM_COLUMNS, TYPICAL, UNKNOWN_TEXT, Column, ColumnType, plain_name
+from iris_api.vetting.mixed_tables.numeric_form import Text
 from iris_api.vetting.mlmodel import (
     MAXIMUM_TEXT_BYTES,
     SIGN_AGAIN,
@@ -32,6 +34,7 @@ _TYPES: dict[str, ColumnType] = {
     "long": "integer",
     "integer": "integer",
     "boolean": "boolean",
+    "string": "string",
 }
 """Types of a column by MLflow's names for them."""
 
@@ -100,7 +103,7 @@ def _column(column: _Input) -> InputColumn:
     if kind not in _TYPES:
         raise VettingError(
             f"the column {one_line(column.name, 40)} has the type {one_line(kind, 40)}; "
-            "numbers, integers and booleans are served: fit the model on such columns"
+            "numbers, integers, booleans and texts are served: fit the model on such columns"
         )
     return column.name, _TYPES[kind], column.required
 
@@ -144,44 +147,79 @@ def _check_order(fitted: Sequence[str], names: Sequence[str]) -> None:
     )
 
 
+def add_categories(columns: Sequence[Column], texts: Iterable[Text]) -> list[Column]:
+    """Return the columns with what the estimator knows of their texts."""
+    known = {text.name: text for text in texts}
+    return [
+        column.model_copy(
+            update={
+                "categories": text.categories,
+                "unknown_categories": text.accepted is None,
+                "required": column.required or not text.nullable,
+            }
+        )
+        if (text := known.get(column.name))
+        else column
+        for column in columns
+    ]
+
+
 def read_examples(
-    directory: Path,
-    columns: Sequence[Column],
-    features: Sequence[str],
-    profile: TrainingProfile | None,
+    directory: Path, columns: Sequence[Column], profile: TrainingProfile | None
 ) -> NDArray[np.float64]:
-    """Return the rows of a model's input example, with columns in the order of `features`.
+    """Return the rows of a model's input example, with columns in the given order.
 
     MLflow writes a data frame as `{"columns": […], "data": [[…], …]}` and an array as
     `{"inputs": [[…], …]}`. Where there is none, or another, the mean row of the training profile is
     returned; without one, typical lengths of an iris, or ones.
     """
-    by_name = {column.plain_name: column for column in columns}
-    ordered = [by_name[feature] for feature in features]
-    low, high = np.array([column.domain for column in ordered]).T
+    low, high = np.array([column.domain for column in columns]).T
+    required = np.array([column.required for column in columns])
     try:
         content = json.loads(read_file(directory, "input_example.json", MAXIMUM_TEXT_BYTES))
-        rows = _read_rows(content, [column.name for column in ordered])
-        if (
-            rows.ndim == 2
-            and rows.size
-            and ((rows >= low) & (rows <= high)).all()
-            and np.isfinite(rows).all()
-        ):
+        rows = _read_rows(content, columns)
+        accepted = (rows >= low) & (rows <= high) & np.isfinite(rows)
+        if len(rows) and (accepted | (np.isnan(rows) & ~required)).all():
             return rows
     except (VettingError, RecursionError, ValueError, TypeError, LookupError, ArithmeticError):
         pass
-    means = [
-        profile.features[feature].mean if profile else TYPICAL.get(feature, 1.0)
-        for feature in features
-    ]
+    means = [_typical(column, profile) for column in columns]
     return np.clip([means], low, high)
 
 
-def _read_rows(content: dict[str, Any], names: Sequence[str]) -> NDArray[np.float64]:
+def _typical(column: Column, profile: TrainingProfile | None) -> float:
+    """Return the mean or the most frequent cell of a column."""
+    if profile is None:
+        return TYPICAL.get(column.plain_name, 1.0)
+    name = column.plain_name
+    if name in profile.features:
+        mean = profile.features[name].mean
+        return mean if column.type == "number" else round(mean)
+    shares = profile.categories[name].categories
+    most = max(shares, key=shares.__getitem__, default="")
+    return column.codes.get(most, UNKNOWN_TEXT) if column.type == "string" else most == "true"
+
+
+def _read_rows(content: dict[str, Any], columns: Sequence[Column]) -> NDArray[np.float64]:
     """Return an example's rows, (n, columns)."""
     if "inputs" in content:
-        order, data = list(range(len(names))), content["inputs"]
+        order, data = list(range(len(columns))), content["inputs"]
     else:
-        order, data = [content["columns"].index(name) for name in names], content["data"]
-    return np.array(data[:EXAMPLE_ROWS], dtype=np.float64)[:, order]
+        order = [content["columns"].index(column.name) for column in columns]
+        data = content["data"]
+    if any(len(row) < len(columns) for row in data):
+        raise ValueError("a row is too short")
+    pairs = list(zip(order, columns, [column.codes for column in columns], strict=True))
+    return np.array(
+        [
+            [_cell(row[at], column, codes) for at, column, codes in pairs]
+            for row in data[:EXAMPLE_ROWS]
+        ],
+        dtype=np.float64,
+    )
+
+
+def _cell(value: Any, column: Column, codes: Mapping[str, float]) -> float:
+    if value is None:
+        return math.nan
+    return codes.get(value, UNKNOWN_TEXT) if column.type == "string" else float(value)

@@ -16,7 +16,9 @@ from iris_api.errors import one_line
 from iris_api.schema import Schema, make_columns
 from iris_api.vetting import integrity
 from iris_api.vetting.archive import open_archive
-from iris_api.vetting.columns import read_columns, read_examples
+from iris_api.vetting.columns import add_categories, read_columns, read_examples
+from iris_api.vetting.mixed_tables.frames import answer_rows
+from iris_api.vetting.mixed_tables.numeric_form import make_numeric
 from iris_api.vetting.mlmodel import (
     LOG_AS_SKOPS,
     Flavor,
@@ -40,6 +42,8 @@ class Vetted:
     """A model that can be used."""
 
     estimator: ClassifierMixin  # fitted; its classes_ are sorted strings or integers
+    predictor: Any  # what answers rows as the estimator does: itself, or by data frames
+    numeric: Any  # what should answer the same, and is made of parts that take numbers alone
     schema: Schema
     features: tuple[str, ...]  # plain names of the columns, in the estimator's order
     signature: dict[str, str]  # its parts (inputs, outputs, …), each JSON text
@@ -65,14 +69,21 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     columns = make_columns(found, profile.ranges if profile else {})
     if profile:
         profile.check(columns)
+    texts = {place: name for place, (name, type_, _) in enumerate(found) if type_ == "string"}
+    numeric, known = make_numeric(estimator, texts)
+    columns = add_categories(columns, known.values())
     plain_names = {column.name: column.plain_name for column in columns}
     features = tuple(plain_names[name] for name, _, _ in found)
-    labels = estimator.classes_.tolist()
-    examples = read_examples(directory, columns, features, profile)
-    _check_answers(estimator, examples)
+    schema = Schema(columns=columns, task="classifier", labels=estimator.classes_.tolist())
+    ordered = schema.in_order(features)
+    examples = read_examples(directory, ordered, profile)
+    predictor = answer_rows(estimator, ordered)
+    _check_answers(estimator, predictor, examples)
     return Vetted(
         estimator=estimator,
-        schema=Schema(columns=columns, task="classifier", labels=labels),
+        predictor=predictor,
+        numeric=numeric,
+        schema=schema,
         features=features,
         signature=flavor.signature,
         sklearn_version=flavor.sklearn_version,
@@ -140,7 +151,7 @@ def _check_classifier(estimator: Any) -> None:
         raise VettingError("the model's classes are not sorted and unique; train it again")
 
 
-def _check_answers(estimator: Any, rows: NDArray[np.float64]) -> None:
+def _check_answers(estimator: Any, predictor: Any, rows: NDArray[np.float64]) -> None:
     """Reject a classifier whose parts or answers do not fit its classes, by a few rows."""
     for part in integrity.reachable(estimator):
         if isinstance(part, LinearClassifierMixin) and "coef_" in vars(part):
@@ -151,11 +162,11 @@ def _check_answers(estimator: Any, rows: NDArray[np.float64]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for method in ("predict", "predict_proba", "decision_function"):
-                if hasattr(estimator, method):
-                    found[method] = np.asarray(getattr(estimator, method)(rows))
+                if hasattr(predictor, method):
+                    found[method] = np.asarray(getattr(predictor, method)(rows))
     except Exception as error:
         raise VettingError(
-            f"the model does not answer a row of numbers: {type(error).__name__}: "
+            f"the model does not answer a row of its example: {type(error).__name__}: "
             f"{one_line(error, 160)}; train one that does, on the columns of the signature alone"
         ) from error
     if not np.isin(found["predict"], classes).all():

@@ -14,12 +14,14 @@ import numpy as np
 from scipy.interpolate import BSpline
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.cluster._kmeans import _BaseKMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import SVC, NuSVC
 from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
@@ -38,13 +40,16 @@ def check(estimator: Any) -> None:
 
     Side effects that change no prediction: every `n_jobs` becomes None and every `verbose` becomes
     0, because a model must not decide how many processes the service starts or what it prints;
-    transformers return arrays, because data frames would need pandas, which the service has not;
+    transformers return arrays, unless a later one selects columns by name: data frames need pandas;
     and callbacks of the training are dropped.
 
     Raises:
         ValueError: Something is inconsistent or not served; the message names the class.
     """
     parts = [part for part in reachable(estimator) if isinstance(part, BaseEstimator | BSpline)]
+    if not any(map(selects_by_name, parts)):
+        for part in parts:
+            vars(part).pop("_sklearn_output_config", None)  # of set_output
     for part in parts:
         if isinstance(part, BaseEstimator):
             _check_estimator(part)
@@ -82,6 +87,11 @@ def reachable(root: Any) -> Iterator[Any]:
             stack += getattr(part, "__dict__", {}).values()
 
 
+def selects_by_name(part: Any) -> bool:
+    """Return whether a part selects its columns by their names, and so needs a data frame."""
+    return isinstance(part, ColumnTransformer) and "feature_names_in_" in vars(part)
+
+
 def _check_estimator(estimator: Any) -> None:
     name, state = type(estimator).__name__, vars(estimator)
     # scikit-learn never does this. In a crafted file it could replace predict itself.
@@ -90,11 +100,12 @@ def _check_estimator(estimator: Any) -> None:
     for parameter, quiet in (("n_jobs", None), ("verbose", 0), ("_n_threads", 1)):
         if parameter in state:
             setattr(estimator, parameter, quiet)
-    for leftover in ("_sklearn_output_config", "_skl_callbacks"):
-        state.pop(leftover, None)
+    state.pop("_skl_callbacks", None)
     if isinstance(estimator, OutlierMixin):
         # Some give rows to compiled code without a check of their width.
         raise ValueError(f"{name} finds outliers, and is not a classifier")  # noqa: TRY004
+    if state.get("_sklearn_output_config", {}).get("transform") not in (None, "default", "pandas"):
+        raise ValueError(f"{name} returns data frames of another library than pandas")
     outputs = 1 if name == "MLPClassifier" else state.get("n_outputs_", 1)  # that of its neurons
     label_type = str(state.get("y_type_"))  # of a LabelBinarizer
     if isinstance(state.get("classes_"), list) or outputs != 1 or "multilabel" in label_type:
@@ -191,6 +202,27 @@ def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
         yield _within(nodes["feature_idx"][inner], estimator.n_features_in_)
 
 
+def _one_hot_encoder(estimator: Any) -> Iterator[bool]:
+    # A sparse matrix is filled by these numbers without a check of its bounds.
+    columns = len(estimator.categories_)
+    yield columns == estimator.n_features_in_ == len(estimator._n_features_outs)  # noqa: SLF001
+    rare = getattr(estimator, "_default_to_infrequent_mappings", None) or [None] * columns
+    dropped = estimator._drop_idx_after_grouping  # noqa: SLF001
+    dropped = [None] * columns if dropped is None else dropped
+    widths = estimator._n_features_outs  # noqa: SLF001
+    for known, mapping, drop, width in zip(
+        estimator.categories_, rare, dropped, widths, strict=True
+    ):
+        yield known.ndim == 1
+        count = len(known)
+        if mapping is not None:
+            yield mapping.shape == (count,)
+            yield _within(mapping, count)
+            count = int(mapping.max()) + 1
+        yield drop is None or 0 <= drop < count
+        yield width == count - (drop is not None)
+
+
 def _libsvm(estimator: Any) -> Iterator[bool | str]:
     if not isinstance(estimator, SVC | NuSVC):
         yield "is not a classifier"
@@ -276,6 +308,7 @@ CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool | str]]
     (BaseLibSVM, ("support_vectors_",), _libsvm),
     (_BaseKMeans, ("cluster_centers_",), _k_means),
     (NeighborsBase, ("_fit_X", "_tree"), _neighbors),
+    (OneHotEncoder, ("categories_",), _one_hot_encoder),
 )
 """A family, the fitted attributes that its compiled code reads, and the requirements on them.
 

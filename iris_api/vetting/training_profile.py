@@ -1,5 +1,6 @@
 """A model's training data in a few numbers, for the proof and for drift monitoring."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ FILE_NAME = "training_profile.json"
 
 BINS = 10
 """Number of quantile bins: deciles are usual for a population stability index."""
+
+CATEGORIES = 50
+"""Most categories of a column that are counted one by one; each is a series of metrics."""
 
 
 class FeatureProfile(BaseModel):
@@ -52,12 +56,32 @@ class FeatureProfile(BaseModel):
         return self
 
 
+class CategoryProfile(BaseModel):
+    """One column of texts or booleans in the training rows."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    categories: dict[str, float] = Field(
+        max_length=CATEGORIES, description="share of the rows with each of the most frequent ones"
+    )
+    other: float = Field(ge=0, description="share of the rows with another one")
+
+    @model_validator(mode="after")
+    def _check(self) -> "CategoryProfile":
+        _check_shares([*self.categories.values(), self.other])
+        return self
+
+
 class TrainingProfile(BaseModel):
-    """The columns, by their plain names, and the share of each class in the training rows."""
+    """The columns of the training rows by their plain names, and the share of each class.
+
+    Columns of texts and booleans are in `categories`, the others in `features`.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     features: dict[str, FeatureProfile]
+    categories: dict[str, CategoryProfile] = {}
     classes: dict[str, float]
 
     @model_validator(mode="after")
@@ -73,36 +97,51 @@ class TrainingProfile(BaseModel):
     def check(self, columns: Sequence[Column]) -> None:
         """Reject a profile of other columns than these."""
         names = [column.plain_name for column in columns]
-        if sorted(self.features) != sorted(names):
-            missing = [name for name in names if name not in self.features]
-            foreign = [name for name in self.features if name not in names]
+        described = [*self.features, *self.categories]
+        if sorted(described) != sorted(names):
+            missing = [name for name in names if name not in described]
+            foreign = [name for name in described if name not in names]
             raise VettingError(
                 f"{FILE_NAME} describes other columns than the model has "
                 f"(missing: {shorten(missing)}; foreign: {shorten(foreign)}); "
                 "log the model again with a right one, or without"
             )
+        for column in columns:
+            # Booleans were described as numbers once.
+            counted = column.plain_name in self.categories
+            if counted != (column.type == "string") and column.type != "boolean":
+                raise VettingError(
+                    f"{FILE_NAME} describes the column {column.plain_name} as another type; "
+                    "log the model again with a right one, or without"
+                )
 
     @classmethod
     def of(
         cls,
-        rows: Mapping[str, NDArray[np.float64]],
+        rows: Mapping[str, NDArray[Any]],
         labels: Sequence[Any],
         ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> "TrainingProfile":
         """Describe training data, by the plain names of its columns.
 
         Args:
-            rows: n values of each column; NaN stands for a missing one.
+            rows: n values of each column, numbers, booleans or texts; None and NaN are missing.
             labels: n labels.
             ranges: The numbers that requests may have.
         """
         names, counts = np.unique(np.asarray(labels), return_counts=True)
         shares = (counts / len(labels)).tolist()
+        known = {name: _present(values) for name, values in rows.items()}
+        counted = {
+            name: values for name, values in known.items() if isinstance(values[0], bool | str)
+        }
         return cls(
             features={
-                name: _describe(np.asarray(values, dtype=np.float64), (ranges or {}).get(name))
-                for name, values in rows.items()
+                name: _describe(np.array(values, dtype=np.float64), (ranges or {}).get(name))
+                for name, values in known.items()
+                if name not in counted
             },
+            categories={name: _count(values) for name, values in counted.items()},
             classes={str(name): share for name, share in zip(names, shares, strict=True)},
         )
 
@@ -121,8 +160,23 @@ class TrainingProfile(BaseModel):
             ) from None
 
 
+def _present(values: NDArray[Any]) -> list[Any]:
+    """Return the values that are not missing."""
+    known = [each for each in np.asarray(values).tolist() if each is not None and each == each]  # noqa: PLR0124 (NaN)
+    if not known:
+        raise ValueError("a column has no values")
+    return known
+
+
+def _count(values: Sequence[bool | str]) -> CategoryProfile:
+    shares = {
+        category_name(each): count / len(values)
+        for each, count in Counter(values).most_common(CATEGORIES)
+    }
+    return CategoryProfile(categories=shares, other=max(0.0, 1 - sum(shares.values())))
+
+
 def _describe(values: NDArray[np.float64], accepted: tuple[float, float] | None) -> FeatureProfile:
-    values = values[~np.isnan(values)]
     # Several deciles coincide, because measurements are rounded.
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
     if len(edges) == 1:
@@ -137,6 +191,11 @@ def _describe(values: NDArray[np.float64], accepted: tuple[float, float] | None)
         shares=(counts / len(values)).tolist(),
         accepted=accepted,
     )
+
+
+def category_name(value: bool | str) -> str:
+    """Return the name of a category, which JSON has for booleans as well."""
+    return value if isinstance(value, str) else str(value).lower()
 
 
 def _check_shares(shares: Iterable[float]) -> None:

@@ -28,7 +28,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits
 
 from iris_api.compiling.conversion import Compiled, compile_model
-from iris_api.compiling.sampling.rows import Domain, Sample, sample_rows
+from iris_api.compiling.sampling.domain import Domain, Sample
+from iris_api.compiling.sampling.rows import sample_rows
 from iris_api.schema import FEATURES, IRIS_RANGE
 from iris_api.vetting.estimator import Vetted
 from iris_api.vetting.training_profile import TrainingProfile
@@ -166,6 +167,8 @@ def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = No
     """Return a vetted model of an estimator that was fitted on the iris rows."""
     return Vetted(
         estimator=estimator,
+        predictor=estimator,
+        numeric=estimator,
         schema=IRISES.model_copy(update={"labels": estimator.classes_.tolist()}),
         features=FEATURES,
         signature={},
@@ -179,7 +182,7 @@ def vetted(estimator: ClassifierMixin, examples: NDArray[np.float64] | None = No
 def sample_iris(estimator: ClassifierMixin, *, missing: bool = False) -> Sample:
     """Choose the rows of the proof of an estimator that was fitted on the iris rows."""
     accepted = np.tile(IRIS_RANGE, (4, 1))
-    domain = Domain(RANGES, accepted, np.full(4, missing))
+    domain = Domain(RANGES, accepted, np.full(4, missing), np.zeros(4, dtype=np.bool_))
     with threadpool_limits(1):  # as at an import
         return sample_rows(estimator, domain, ROWS[:0], seed=0)
 

@@ -152,25 +152,29 @@ def _convert_steps(graph: Graph, steps: Any, rows: str) -> str:
 
 
 def _convert_union(graph: Graph, union: Any, rows: str) -> str:
-    parts = []
-    for name, step in union.transformer_list:
-        if step != "drop":
-            part = graph.transform(step, rows)
-            weight = (union.transformer_weights or {}).get(name)
-            parts.append(part if weight is None else graph.op("Mul", part, float(weight)))
-    return graph.beside(*parts)
+    each = [(name, step, rows) for name, step in union.transformer_list if step != "drop"]
+    return _beside(graph, union, each)
 
 
 def _convert_columns(graph: Graph, transformer: Any, rows: str) -> str:
     places = transformer._transformer_to_input_indices  # noqa: SLF001 (names become places here)
     width = transformer.n_features_in_
-    return graph.beside(
-        *(
-            graph.transform(step, graph.columns(rows, places[name], width))
-            for name, step, _ in transformer.transformers_
-            if step != "drop" and len(places[name])
-        )
-    )
+    each = [
+        (name, step, graph.columns(rows, places[name], width))
+        for name, step, _ in transformer.transformers_
+        if step != "drop" and len(places[name])
+    ]
+    return _beside(graph, transformer, each)
+
+
+def _beside(graph: Graph, whole: Any, each: list[tuple[str, Any, str]]) -> str:
+    """Return what steps make of their rows side by side, each by its weight if there is one."""
+    parts = []
+    for name, step, rows in each:
+        part = graph.transform(step, rows)
+        weight = (whole.transformer_weights or {}).get(name)
+        parts.append(part if weight is None else graph.op("Mul", part, float(weight)))
+    return graph.beside(*parts)
 
 
 _PASSING = (

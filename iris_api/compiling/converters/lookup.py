@@ -7,6 +7,7 @@ from onnx import ModelProto
 from sklearn.base import is_regressor
 
 from iris_api.compiling.converters import (
+    cells,
     committees,
     composed,
     kernels,
@@ -36,6 +37,7 @@ CONVERTERS = Converters(
         **tree_ensembles.REGRESSORS,
     },
     transformers={
+        **cells.TRANSFORMERS,
         **composed.TRANSFORMERS,
         **kernels.TRANSFORMERS,
         **transformers.TRANSFORMERS,

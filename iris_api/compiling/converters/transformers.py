@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import decomposition, discriminant_analysis, feature_selection, impute, preprocessing
+from sklearn import decomposition, discriminant_analysis, feature_selection, preprocessing
 
 from iris_api.compiling.graph import Graph, NoConverterError
 
@@ -83,15 +83,6 @@ def _convert_discriminants(graph: Graph, transformer: Any, rows: str) -> str:
 def _convert_selection(graph: Graph, selector: Any, rows: str) -> str:
     support = selector.get_support()
     return graph.columns(rows, np.flatnonzero(support), len(support))
-
-
-def _convert_imputer(graph: Graph, imputer: Any, rows: str) -> str:
-    """Convert the replacement of missing values by one value a column."""
-    nan = isinstance(imputer.missing_values, float) and np.isnan(imputer.missing_values)
-    statistics = imputer.statistics_.astype(np.float64)
-    if not nan or imputer.add_indicator or np.isnan(statistics).any():
-        raise NoConverterError("imputers with indicators or empty columns are not compiled")
-    return graph.op("Where", graph.op("IsNaN", rows), statistics, rows)
 
 
 def _convert_function(graph: Graph, transformer: Any, rows: str) -> str:
@@ -223,7 +214,6 @@ TRANSFORMERS = {
     decomposition.PCA: _convert_principal,
     decomposition.TruncatedSVD: _convert_components,
     discriminant_analysis.LinearDiscriminantAnalysis: _convert_discriminants,
-    impute.SimpleImputer: _convert_imputer,
     preprocessing.Binarizer: _convert_binarizer,
     preprocessing.FunctionTransformer: _convert_function,
     preprocessing.KBinsDiscretizer: _convert_bins,

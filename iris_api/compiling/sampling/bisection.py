@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iris_api.compiling.sampling.domain import Domain
+
 Rows = NDArray[np.float64]
 Values = Callable[[Rows], NDArray[np.float64]]
 
@@ -61,7 +63,7 @@ def bisect(low: Rows, high: Rows, values: Values) -> tuple[Rows, Rows]:
 
 
 def step_rows(
-    estimator: Any, pool: Rows, usual: Rows, accepted: Rows, rng: np.random.Generator
+    estimator: Any, pool: Rows, domain: Domain, rng: np.random.Generator
 ) -> tuple[Rows, Rows, Rows]:
     """Return pairs of neighbours between which the label or a probability changes.
 
@@ -71,15 +73,14 @@ def step_rows(
     Args:
         estimator: A fitted classifier.
         pool: (m, n), rows to begin with.
-        usual: (n, 2), minimum and maximum of each column in three of four lines along an axis.
-        accepted: (n, 2), the same in the others.
+        domain: Three of four lines along an axis are in its usual range, the others in all of it.
         rng: What chooses lines.
     """
-    starts, ends = _along_axes(pool, usual, accepted, rng)
+    starts, ends = _along_axes(pool, domain, rng)
     most = min(LINES, MAX_NUMBERS // 8 // pool.shape[1])
     random = rng.integers(len(pool), size=(2, 4 * most))
     lines = []
-    for values in _answers(estimator):
+    for values in _answers(estimator, domain):
         along = _changing(_change(values(starts), values(ends)), most, rng)
         at_pool = values(pool)
         across = _changing(_change(*at_pool[random]), most, rng)
@@ -97,14 +98,19 @@ def _changing(change: NDArray[np.float64], most: int, rng: np.random.Generator) 
     return rng.permutation(np.flatnonzero(change))[:most]
 
 
-def _answers(estimator: Any) -> list[Values]:
-    """Return what is bisected: the place of the label, and the numbers behind it if there are."""
+def _answers(estimator: Any, domain: Domain) -> list[Values]:
+    """Return what is bisected: the place of the label, and the numbers behind it if there are.
+
+    Between two whole numbers of a column of these, the answer is that of the nearer one.
+    """
 
     def places(rows: Rows) -> Rows:
+        rows = domain.round(rows.copy())
         found = np.asarray(estimator.predict(rows))[:, np.newaxis] == estimator.classes_
         return np.asarray(found.argmax(axis=1)[:, np.newaxis], dtype=np.float64)
 
     def numbers(rows: Rows) -> Rows:
+        rows = domain.round(rows.copy())
         probable = hasattr(estimator, "predict_proba")
         found = estimator.predict_proba(rows) if probable else estimator.decision_function(rows)
         return np.asarray(found, dtype=np.float64).reshape(len(rows), -1)
@@ -113,10 +119,9 @@ def _answers(estimator: Any) -> list[Values]:
     return [places, numbers] if known else [places]
 
 
-def _along_axes(
-    pool: Rows, usual: Rows, accepted: Rows, rng: np.random.Generator
-) -> tuple[Rows, Rows]:
+def _along_axes(pool: Rows, domain: Domain, rng: np.random.Generator) -> tuple[Rows, Rows]:
     """Return the ends of pieces of lines, each along one axis through a row."""
+    usual, accepted = domain.usual, domain.accepted
     columns = len(usual)
     scanned = min(SCANNED, MAX_NUMBERS // columns)
     count = min(max(256, columns), scanned // 3)

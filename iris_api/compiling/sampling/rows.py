@@ -1,7 +1,6 @@
 """The rows of a proof, for any number of columns."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.stats import qmc
 from sklearn.base import ClassifierMixin
 
 from iris_api.compiling.sampling.bisection import step_rows
+from iris_api.compiling.sampling.domain import Domain, Sample
 from iris_api.compiling.sampling.edges import edge_rows
 from iris_api.vetting import integrity
 
@@ -26,47 +26,6 @@ LEAST_ROWS = 64
 
 TINY = (0.0, 2.0**-1074, 2.0**-1022, 2.0**-149, 2.0**-126)
 """Zero, and the smallest numbers of float64 and float32, subnormal and normal; also negative."""
-
-
-@dataclass(frozen=True)
-class Domain:
-    """The rows that a model may be given.
-
-    Attributes:
-        usual: float64 (n, 2), minimum and maximum of each column in the training rows.
-        accepted: float64 (n, 2), minimum and maximum that the service accepts; finite.
-        missing: bool (n,), the columns that may be missing.
-    """
-
-    usual: Rows
-    accepted: Rows
-    missing: NDArray[np.bool_]
-
-    def clip(self, rows: Rows) -> Rows:
-        """Bring rows into the accepted range, in place; zeros keep their sign, and NaN remains."""
-        for limit, beyond in zip(self.accepted.T, (np.less, np.greater), strict=True):
-            np.copyto(rows, limit, where=beyond(rows, limit))
-        return rows
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The rows of a proof.
-
-    Attributes:
-        rows: float64 (m, n).
-        lines: The number of pairs of neighbours at the end of the rows: first one row of each pair,
-            then the other ones.
-    """
-
-    rows: Rows
-    lines: int
-
-    @property
-    def pairs(self) -> tuple[slice, slice]:
-        """The places of the one and of the other rows of the pairs."""
-        middle = len(self.rows) - self.lines
-        return slice(middle - self.lines, middle), slice(middle, len(self.rows))
 
 
 def parts_of(estimator: object) -> Iterator[Any]:
@@ -112,7 +71,7 @@ def sample_rows(estimator: ClassifierMixin, domain: Domain, examples: Rows, seed
         _missing(pool, domain.missing, rng),
     ]
     start = domain.clip(np.vstack([pool, found[2]]))
-    one, other, beside = step_rows(estimator, start, domain.usual, domain.accepted, rng)
+    one, other, beside = step_rows(estimator, start, domain, rng)
     return Sample(domain.clip(np.vstack([*found, beside, one, other])), len(one))
 
 

@@ -14,14 +14,13 @@ from sklearn.preprocessing import (
     KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
-    OneHotEncoder,
-    OrdinalEncoder,
     PowerTransformer,
     QuantileTransformer,
     SplineTransformer,
-    TargetEncoder,
 )
 from sklearn.tree._tree import Tree
+
+from iris_api.vetting.mixed_tables.encoded_cells import EncodedCells
 
 Rows = NDArray[np.float64]
 
@@ -29,24 +28,18 @@ REPEATS = 3
 """Most rows for one edge."""
 
 
-def _categories(part: Any, _: int) -> list[Any]:
-    return [each if each.dtype.kind in "iuf" else [] for each in part.categories_]
-
-
 _THRESHOLDS: dict[type, Callable[[Any, int], list[Any]]] = {
     BernoulliNB: lambda part, width: [[] if part.binarize is None else part.binarize] * width,
     Binarizer: lambda part, width: [part.threshold] * width,
     CategoricalNB: lambda part, _: [np.arange(1, count) for count in part.n_categories_],
+    EncodedCells: lambda part, _: [table.points for table in part.tables],
     IsotonicRegression: lambda part, _: [part.X_thresholds_],
     KBinsDiscretizer: lambda part, _: list(part.bin_edges_),
     MaxAbsScaler: lambda part, _: [[-most, most] for most in part.max_abs_],
     MinMaxScaler: lambda part, _: list(zip(part.data_min_, part.data_max_, strict=True)),
-    OneHotEncoder: _categories,
-    OrdinalEncoder: _categories,
     PowerTransformer: lambda _, width: [0.0] * width,
     QuantileTransformer: lambda part, _: list(part.quantiles_.T),
     SplineTransformer: lambda part, _: [spline.t for spline in part.bsplines_],
-    TargetEncoder: _categories,
 }
 """The functions that list the limits of a kind of part: one list for each column."""
 
