@@ -33,6 +33,12 @@ def register(
         raise IrisError(f"{type(estimator).__name__} is no classifier, which an import rejects")
     rows = rows if hasattr(rows, "columns") else np.asarray(rows)
     profile = _describe(rows, labels, ranges)
+    try:
+        answers = np.asarray(estimator.predict(rows))
+    except ValueError as error:
+        raise IrisError(
+            f"{type(estimator).__name__} does not answer the rows: {one_line(error, 160)}"
+        ) from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE_NAME
         path.write_text(profile.model_dump_json(indent=2), encoding="utf-8")
@@ -40,7 +46,7 @@ def register(
         info = mlflow.sklearn.log_model(
             estimator,
             name="model",
-            signature=infer_signature(rows, np.asarray(estimator.predict(rows))),
+            signature=infer_signature(rows, answers),
             input_example=rows.iloc[chosen] if hasattr(rows, "iloc") else rows[chosen],
             serialization_format="skops",
             skops_trusted_types=sorted(TRUSTED_TYPES),

@@ -162,7 +162,7 @@ FITTED = LogisticRegression(max_iter=10_000).fit(X, Y)
             "LinearRegression is no classifier, which an import rejects",
         ),
         (FITTED, X[0], {}, "rows have the shape (13,) and there are 178 labels; give a table"),
-        (FITTED, [["red"]] * 178, {}, "the rows are no table of numbers: could not convert"),
+        (FITTED, [["red"]] * 178, {}, "LogisticRegression does not answer the rows: dtype="),
         (FITTED, X.tolist(), {"ash": (0, 9)}, "ranges names ash, which is no column of the rows"),
     ],
 )
