@@ -43,8 +43,8 @@ from support.irises import (
 from iris_api.compiling import conversion
 from iris_api.compiling.conversion import ask_scikit_learn
 from iris_api.compiling.converters.lookup import convert
-from iris_api.compiling.graph import NoConverterError
 from iris_api.compiling.proof import LIMIT, CompileError, UnansweredError
+from iris_api.compiling.reasons import NoConverterError
 from iris_api.model.engines import open_session
 
 

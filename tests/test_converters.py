@@ -31,9 +31,10 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.pipeline import Pipeline, make_pipeline
 from support.irises import IRIS, ROWS, SPECIES, fit, forest, fresh_rows, kind, logistic, scaled
 
-from iris_api.compiling.converters.lookup import CONVERTERS, convert, why_not
+from iris_api.compiling.converters.lookup import CONVERTERS, convert
 from iris_api.compiling.converters.transformers import interpolate
-from iris_api.compiling.graph import Graph, NoConverterError
+from iris_api.compiling.graph import Graph
+from iris_api.compiling.reasons import NoConverterError
 from iris_api.compiling.ties import find_ties
 from iris_api.compiling.trees import Tree, before_rounding, tree_ensemble
 from iris_api.model.engines import open_session
@@ -292,7 +293,13 @@ def test_neighbours_are_named_wherever_they_are() -> None:
         )
     )
 
-    assert why_not(estimator) == "nearest neighbours has no exact compiled form"
+    with pytest.raises(NoConverterError) as raised:
+        convert(estimator)
+
+    assert str(raised.value) == (
+        "nearest neighbours has no exact compiled form: "
+        "each answer compares the row with all training rows"
+    )
 
 
 def test_ties_are_found_in_sums_and_not_in_trees() -> None:

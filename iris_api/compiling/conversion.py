@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from threadpoolctl import threadpool_limits
 
-from iris_api.compiling.converters.lookup import convert, why_not
-from iris_api.compiling.graph import NoConverterError
+from iris_api.compiling.converters.lookup import convert
 from iris_api.compiling.proof import CompileError, Reference, UnansweredError, ask, prove
+from iris_api.compiling.reasons import NoConverterError, why_not
 from iris_api.compiling.sampling.domain import Domain
 from iris_api.compiling.sampling.rows import sample_rows
 from iris_api.errors import IrisError, one_line

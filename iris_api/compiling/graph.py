@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from iris_api.compiling.reasons import no_converter
 from iris_api.compiling.trees import Tree, tree_ensemble
-from iris_api.errors import IrisError
 
 TREES = "ai.onnx.ml"
 OPSETS = {"": 21, TREES: 5}
@@ -23,9 +23,7 @@ Operand = str | float | NDArray[Any]
 
 Values = NDArray[np.float64]
 
-
-class NoConverterError(IrisError):
-    """The reason why an estimator has no exact compiled form."""
+_Converter = TypeVar("_Converter", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -75,15 +73,15 @@ class Graph:
 
     def answer(self, classifier: Any, rows: str) -> Answer:
         """Convert a classifier that is given rows, float64 (n, features)."""
-        return self.converters.classifiers[type(classifier)](self, classifier, rows)
+        return _converter(self.converters.classifiers, classifier)(self, classifier, rows)
 
     def predict(self, regressor: Any, rows: str) -> str:
         """Convert a regressor of rows, and return the name of the predictions, (n, 1)."""
-        return self.converters.regressors[type(regressor)](self, regressor, rows)
+        return _converter(self.converters.regressors, regressor)(self, regressor, rows)
 
     def transform(self, transformer: Any, rows: str) -> str:
         """Convert a transformer of rows, and return the name of the new rows."""
-        return self.converters.transformers[type(transformer)](self, transformer, rows)
+        return _converter(self.converters.transformers, transformer)(self, transformer, rows)
 
     def op(self, kind: str, *inputs: Operand, domain: str = "", **attributes: Any) -> str:
         """Add a node of one output and return the name of its result."""
@@ -237,6 +235,12 @@ class Graph:
         opsets = [helper.make_opsetid(*opset) for opset in OPSETS.items()]
         graph = helper.make_graph(nodes, "estimator", [rows], outputs, constants)
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def _converter(known: dict[type, _Converter], part: Any) -> _Converter:
+    if type(part) not in known:
+        raise no_converter(part)
+    return known[type(part)]
 
 
 def _needed(nodes: list[NodeProto], results: set[str]) -> list[NodeProto]:

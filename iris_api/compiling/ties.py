@@ -50,7 +50,8 @@ def find_ties(classifier: Any, rows: Rows) -> Found:
 def find_tied_votes(classifier: Any, rows: Rows) -> Found:
     """Find the rows, (n,), for which a part that votes by its label has a tie.
 
-    Only there do probabilities step, because the whole vote is theirs.
+    Only there do probabilities step, because the whole vote is theirs, and where all of
+    one-against-rest vanish.
     """
     return _find(_VOTERS, classifier, rows)
 
@@ -131,6 +132,17 @@ def _against_rest(classifier: Any, rows: Rows) -> Found:
     return found & _adds_products(classifier)
 
 
+def _vanishing(classifier: Any, rows: Rows) -> Found:
+    """Find the rows far out where all probabilities round to 0, or almost, before they are shared.
+
+    The smallest of them are lost or kept by the last digit of a score.
+    """
+    if not hasattr(classifier, "predict_proba"):
+        return np.zeros(len(rows), dtype=np.bool_)
+    each = [part.predict_proba(rows)[:, -1] for part in classifier.estimators_]
+    return np.asarray(np.max(each, axis=0) < np.finfo(np.float64).tiny)
+
+
 def _against_one(classifier: Any, rows: Rows) -> Found:
     votes = _by_scores(classifier, rows) & _adds_products(classifier)
     return votes | _of_parts(classifier, rows)
@@ -206,4 +218,5 @@ _VOTERS: _Finders = (
     ),
     (BaggingClassifier, _bagged_votes),
     (AdaBoostClassifier, _of_parts),
+    (OneVsRestClassifier, _vanishing),
 )

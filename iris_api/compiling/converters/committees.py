@@ -10,7 +10,8 @@ from iris_api.compiling.converters import tree_ensembles
 from iris_api.compiling.converters.kernels import pair_sides, score_pairs
 from iris_api.compiling.converters.likelihoods import nearest
 from iris_api.compiling.converters.transformers import interpolate
-from iris_api.compiling.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.graph import Answer, Graph
+from iris_api.compiling.reasons import NoConverterError
 
 
 def scores_of(classifier: Any, answer: Answer) -> str:

@@ -21,7 +21,8 @@ from iris_api.compiling.converters.committees import (
     scores_of,
     votes,
 )
-from iris_api.compiling.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.graph import Answer, Graph
+from iris_api.compiling.reasons import NoConverterError
 
 
 def _end_of(graph: Graph, estimator: Any, rows: str) -> tuple[Any, str]:

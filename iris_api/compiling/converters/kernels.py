@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 from sklearn import kernel_approximation, kernel_ridge, svm
 
-from iris_api.compiling.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.graph import Answer, Graph
+from iris_api.compiling.reasons import NoConverterError
 
 
 def _convert_vectors(graph: Graph, classifier: Any, rows: str) -> Answer:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 from sklearn import discriminant_analysis, dummy, naive_bayes, neighbors
 
-from iris_api.compiling.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.graph import Answer, Graph
+from iris_api.compiling.reasons import NoConverterError
 from iris_api.compiling.trees import Tree
 
 

@@ -1,4 +1,4 @@
-"""Which converter is for which estimator, and the reasons where there is none."""
+"""Which converter is for which estimator."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from iris_api.compiling.converters import (
     transformers,
     tree_ensembles,
 )
-from iris_api.compiling.graph import Converters, Graph, NoConverterError
-from iris_api.compiling.sampling.rows import parts_of
+from iris_api.compiling.graph import Converters, Graph
+from iris_api.compiling.reasons import NoConverterError, why_not
 
 CONVERTERS = Converters(
     classifiers={
@@ -43,15 +43,6 @@ CONVERTERS = Converters(
         **transformers.TRANSFORMERS,
     },
 )
-
-_NAMES = {
-    "GaussianProcess": "Gaussian processes have",
-    "KNeighbors": "nearest neighbours has",
-    "LabelPropagation": "label propagation has",
-    "LabelSpreading": "label spreading has",
-    "RadiusNeighbors": "nearest neighbours has",
-}
-"""The usual names of kinds without a converter, by the beginnings of their classes."""
 
 
 def convert(estimator: Any) -> ModelProto:
@@ -82,14 +73,3 @@ def convert(estimator: Any) -> ModelProto:
         columns=estimator.n_features_in_,
         classes=len(estimator.classes_),
     )
-
-
-def why_not(estimator: Any) -> str:
-    """Return a sentence that says why an estimator is not compiled, for those who trained it."""
-    known = CONVERTERS.classifiers | CONVERTERS.regressors | CONVERTERS.transformers
-    for part in parts_of(estimator):
-        if hasattr(part, "get_params") and hasattr(part, "fit") and type(part) not in known:
-            name = type(part).__name__
-            usual = (says for begins, says in _NAMES.items() if name.startswith(begins))
-            return f"{next(usual, f'{name} has')} no exact compiled form"
-    return f"this {type(estimator).__name__} has no exact compiled form"

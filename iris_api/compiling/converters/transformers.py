@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import decomposition, discriminant_analysis, feature_selection, preprocessing
 
-from iris_api.compiling.graph import Graph, NoConverterError
+from iris_api.compiling.graph import Graph
+from iris_api.compiling.reasons import NoConverterError
 
 
 def _keep(_: Graph, __: Any, rows: str) -> str:

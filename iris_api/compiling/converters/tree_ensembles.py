@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import ensemble, tree
 
-from iris_api.compiling.graph import Answer, Graph, NoConverterError
+from iris_api.compiling.graph import Answer, Graph
+from iris_api.compiling.reasons import NoConverterError
 from iris_api.compiling.trees import Tree
 
 
