@@ -113,6 +113,11 @@ def _count_at_once() -> None:
     _replace(BulkHistogram, "observe", observe_each)
 
 
+def _observe_nothing() -> None:
+    """Observe nothing of the model's rows and answers."""
+    _replace(Metrics, "observe", lambda *_call: None)
+
+
 def _write_twice() -> None:
     """Write the head of an answer and its body one after the other, as uvicorn does."""
     _replace(connections, "OneWrite", lambda transport: transport)
@@ -128,6 +133,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "the connection class": _keep_connections,
     "the answer in one write": _write_twice,
     "deferred counting": _count_at_once,
+    "what is observed of the model": _observe_nothing,
     "balanced connections": _keep_listening,
     "the loop's own server": _keep_balancing,
     "rejections in turn": _reject_at_once,

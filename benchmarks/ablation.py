@@ -23,13 +23,14 @@ from statistics import median
 import psutil
 
 from benchmarks.load import Load, fire, require_wrk
-from benchmarks.models import Model, make, registry
+from benchmarks.models import LOGISTIC, Model, prepare
 from benchmarks.peers import ABLATED, BENTOML, Peer
 from benchmarks.report import number, table
-from benchmarks.servers import Server, exit_status, free_port, serving
+from benchmarks.servers import Server, exit_status
 
 OUTPUT = Path(__file__).with_name("ABLATION.md")
 SECONDS = 1
+CALL = "arrays"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ GROUPS = (
             _without("the connection class"),
             _without("the answer in one write"),
             _without("deferred counting"),
+            _without("what is observed of the model"),
             BENTOML,
         ],
         (1, 16),
@@ -116,8 +118,7 @@ def main() -> int:
     wrk = require_wrk()
     with tempfile.TemporaryDirectory(prefix="iris-ablation-") as name:
         folder = Path(name)
-        with registry(folder) as env:
-            model = make("logistic", folder / "logistic", env)
+        model = prepare({"logistic": LOGISTIC}, folder)["logistic"]
         parts = [_measure(group, model, folder, arguments) for group in GROUPS]
     head = f"""\
 # Ablation
@@ -137,8 +138,7 @@ def _measure(group: Group, model: Model, folder: Path, arguments: argparse.Names
     values: Values = defaultdict(lambda: defaultdict(list))
     cores = sorted(os.sched_getaffinity(0))
     here, there = (cores[:1], cores[1:]) if group.pinned and len(cores) > 1 else ([], [])
-    body = folder / "body.json"
-    body.write_bytes(ABLATED.encode(model.repeated(1)[0]))
+    message = model.message(ABLATED, CALL, 1)
     for start in range(arguments.rounds):
         with contextlib.ExitStack() as stack:
             servers = {
@@ -146,15 +146,15 @@ def _measure(group: Group, model: Model, folder: Path, arguments: argparse.Names
                 for number, peer in enumerate(group.peers)
             }
             for peer in group.peers:
-                servers[peer.name].wait(peer.path, peer.encode(model.repeated(1)[0]))
-                model.check(peer, servers[peer.name], len(model.rows))
+                servers[peer.name].wait("/predict", message)
+                model.check(peer, servers[peer.name], CALL, len(model.rows))
             names = list(servers)
             for turn in range(-1, arguments.turns):  # the first one warms up
                 names = names[1:] + names[:1]
                 for name, connections in itertools.product(names, group.connections):
                     fired = functools.partial(
                         fire,
-                        body=body,
+                        message=message,
                         connections=connections,
                         seconds=SECONDS,
                         cores=there,
@@ -176,10 +176,8 @@ def _serving(
     home = folder / f"home{number}"
     if not home.exists():
         shutil.copytree(model.home / "models", home / "models")
-    port, log = free_port(), folder / f"{number}.log"
-    env = model.env(peer) | {"BENTOML_HOME": str(home)}
-    command = peer.command(port, model.entry)
-    with serving(command, port, env=env, log=log, cores=cores) as server:
+    log = folder / f"{number}.log"
+    with model.serve(peer, log, cores=cores, home=home) as server:
         yield server
 
 

@@ -3,10 +3,12 @@
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.peers import Message
 from benchmarks.servers import ANSWER_SECONDS, BenchmarkError, pinned
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
@@ -44,7 +46,7 @@ def require_wrk() -> str:
 
 def fire(  # noqa: PLR0913 (all of them by keyword)
     url: str,
-    body: Path,
+    message: Message,
     *,
     connections: int,
     seconds: int,
@@ -52,11 +54,11 @@ def fire(  # noqa: PLR0913 (all of them by keyword)
     overload: bool = False,
     close: bool = False,
 ) -> Load:
-    """Send the same body again and again, one request at a time on each connection.
+    """Send the same message again and again, one request at a time on each connection.
 
     Args:
         url: The address of the prediction.
-        body: The file with the body.
+        message: The body and its headers.
         connections: Number of connections.
         seconds: How long the load lasts.
         cores: The cores for wrk.
@@ -66,18 +68,23 @@ def fire(  # noqa: PLR0913 (all of them by keyword)
     Raises:
         BenchmarkError: A request failed, or none was answered.
     """
-    command = [
-        *("wrk", "--threads", "1", "--connections", str(connections)),
-        *("--duration", f"{seconds}s", "--timeout", f"{ANSWER_SECONDS}s"),
-        *("--script", str(SCRIPT), url, str(body), "close" if close else ""),
-    ]
-    done = subprocess.run(
-        pinned(command, cores),
-        capture_output=True,
-        text=True,
-        timeout=seconds + ANSWER_SECONDS,
-        check=False,
-    )
+    headers = {**message.headers, **({"Connection": "close"} if close else {})}
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(message.body)
+        body.flush()
+        command = [
+            *("wrk", "--threads", "1", "--connections", str(connections)),
+            *("--duration", f"{seconds}s", "--timeout", f"{ANSWER_SECONDS}s"),
+            *(f"--header={name}: {value}" for name, value in headers.items()),
+            *("--script", str(SCRIPT), url, body.name),
+        ]
+        done = subprocess.run(
+            pinned(command, cores),
+            capture_output=True,
+            text=True,
+            timeout=seconds + ANSWER_SECONDS,
+            check=False,
+        )
     if done.returncode:
         raise BenchmarkError(f"wrk failed: {done.stderr.strip()}")
     seen = json.loads(done.stdout.strip().splitlines()[-1])

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.peers import Message
 from iris_api.errors import IrisError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,8 +71,8 @@ class Server:
     process: psutil.Process
     started: float
 
-    def ask(self, path: str, body: bytes | None = None) -> bytes:
-        """Return the answer to a POST, or to a GET if there is no body.
+    def ask(self, path: str, message: Message | None = None) -> bytes:
+        """Return the answer to a POST, or to a GET if there is no message.
 
         Raises:
             BenchmarkError: The answer is not a success.
@@ -79,15 +80,17 @@ class Server:
         """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         with contextlib.closing(connection):
-            method = "GET" if body is None else "POST"
-            connection.request(method, path, body, {"Content-Type": "application/json"})
+            if message is None:
+                connection.request("GET", path)
+            else:
+                connection.request("POST", path, message.body, dict(message.headers))
             answer = connection.getresponse()
             content = answer.read()
         if answer.status != http.HTTPStatus.OK:
             raise BenchmarkError(f"{path} answered {answer.status}: {content[:300]!r}")
         return content
 
-    def wait(self, path: str, body: bytes | None = None) -> float:
+    def wait(self, path: str, message: Message | None = None) -> float:
         """Return the seconds from the start to the first success.
 
         Raises:
@@ -96,7 +99,7 @@ class Server:
         problem = ""
         while (elapsed := time.monotonic() - self.started) < START_SECONDS:
             try:
-                self.ask(path, body)
+                self.ask(path, message)
             except (OSError, http.client.HTTPException, BenchmarkError) as error:
                 problem = str(error)
             else:

@@ -22,7 +22,7 @@ import mlflow
 import numpy as np
 import psutil
 
-from benchmarks.models import Model, make, registry
+from benchmarks.models import FOREST, LOGISTIC, Model, make, registry
 from benchmarks.servers import BenchmarkError, Server, exit_status, free_port, serving
 from benchmarks.traffic import Ask, Traffic, asking
 from iris_api.errors import one_line
@@ -82,7 +82,9 @@ def _soak(folder: Path, minutes: int) -> tuple[float, list[Minute]]:
     with contextlib.ExitStack() as running:
         env = running.enter_context(registry(folder))
         print("training and importing two versions", flush=True)
-        models = [make("logistic", folder / "1", env), make("forest", folder / "2", env)]
+        models = [make(LOGISTIC, folder / "1", env)(), make(FOREST, folder / "2", env)()]
+        client = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
+        client.set_registered_model_alias("IrisModel", "champion", "2")
         env |= {
             "BENTOML_HOME": str(folder / "home"),
             "IRIS_MODEL_URI": "models:/IrisModel@champion",
@@ -98,7 +100,6 @@ def _soak(folder: Path, minutes: int) -> tuple[float, list[Minute]]:
         ]
         server = running.enter_context(serving(serve, port, env=env, log=folder / "service.log"))
         server.wait("/health")
-        client = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
         return asyncio.run(_run(server, models, client, minutes))
 
 
@@ -110,7 +111,7 @@ def _ask(server: Server, models: Sequence[Model], interval: float) -> Ask:
         raise BenchmarkError("the two versions agree on every row: their answers are the same")
     return Ask(
         f"http://127.0.0.1:{server.port}",
-        models[0].rows[differ].tolist(),
+        [models[0].rows[place] for place in differ],
         {str(number): found[differ].tolist() for number, found in enumerate(labels, start=1)},
         interval=interval,
     )

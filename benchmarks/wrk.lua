@@ -1,13 +1,10 @@
--- Posts the body in the file that is the first argument, and prints one line of JSON at the end. With
--- the second argument close each request has a connection of its own.
+-- Posts the body in the file that is the first argument, JSON if --header does not say otherwise, and
+-- prints one line of JSON at the end.
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
   wrk.method = "POST"
-  wrk.headers["Content-Type"] = "application/json"
-  if args[2] == "close" then
-    wrk.headers["Connection"] = "close"
-  end
+  wrk.headers["Content-Type"] = wrk.headers["Content-Type"] or "application/json"
   wrk.body = file:read("*a")
   file:close()
 end

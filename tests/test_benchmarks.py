@@ -1,24 +1,24 @@
 """The peers of the benchmarks start, and give the answers of scikit-learn."""
 
-import json
+import itertools
 import shutil
-import time
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
-from support.scrape import scrape
 
+from benchmarks import mlserver, report
 from benchmarks.ablation import GROUPS
+from benchmarks.measures import GOALS, PARTS, Results
 from benchmarks.models import Model
-from benchmarks.peers import BENTOML, FASTAPI, LIMIT, MLFLOW, PYFUNC, PYFUNC_ARRAY, SWITCHED, Peer
-from benchmarks.servers import BenchmarkError, free_port, serving
+from benchmarks.peers import BENTOML, OURS, PEERS, Peer
+from benchmarks.servers import BenchmarkError
 from benchmarks.soak import Minute, find_problems
 
 WITHOUT = [peer for group in GROUPS for peer in group.peers if peer.name.startswith("without")]
-
-pytestmark = pytest.mark.thorough
+OTHERS = ("p50", "p99", "memory", "start")
+"""Values that are found beside those of the loads."""
 
 
 @pytest.fixture(scope="module")
@@ -29,53 +29,41 @@ def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     return Model.read(copy)
 
 
-@pytest.mark.parametrize(
-    "peers",
-    [[PYFUNC, PYFUNC_ARRAY], [MLFLOW], [FASTAPI], [LIMIT], [BENTOML], WITHOUT[:1]],
-    ids=lambda peers: peers[0].name,
-)
-def test_peer(peers: list[Peer], model: Model, tmp_path: Path) -> None:
-    """A peer gives the right label for every row; a wrong one would be noticed.
+@pytest.mark.thorough
+@pytest.mark.parametrize("peer", [*PEERS, BENTOML, WITHOUT[0]], ids=lambda peer: peer.name)
+def test_peer(peer: Peer, model: Model, tmp_path: Path) -> None:
+    """A peer gives the right label for every row by each call; a wrong one would be noticed.
 
     The other peers of `make ablation` are started as this service without a part is. It checks
     each before it measures.
     """
-    port = free_port()
-    command = peers[0].command(port, model.entry)
-    env = model.env(peers[0])
+    mlserver.install()
     others = replace(model, labels=model.labels[::-1])
+    count = len(model.rows)
 
-    with serving(command, port, env=env, log=tmp_path / "server.log") as server:
-        for peer in peers:
-            server.wait(peer.path, peer.encode(model.repeated(1)[0]))
-            model.check(peer, server, len(model.rows))
-            with pytest.raises(BenchmarkError, match="not those of scikit-learn"):
-                others.check(peer, server, len(model.rows))
+    with model.serve(peer, tmp_path / "server.log") as server:
+        server.wait(peer.calls["arrays"].path, model.message(peer, "arrays", 1))
+        for name in peer.calls:
+            model.check(peer, server, name, 1 if name == "row" else count)
+        with pytest.raises(BenchmarkError, match="not those of scikit-learn"):
+            others.check(peer, server, "arrays", count)
 
 
-def test_observing_in_turns(model: Model, tmp_path: Path) -> None:
-    """The worker observes the calls of some turns, and not those of the others."""
-    port = free_port()
-    times = tmp_path / "times.json"
-    env = model.env(SWITCHED) | {"BENCH_TIMES": str(times)}
-    body = SWITCHED.encode(model.repeated(1)[0])
-    url = f"http://127.0.0.1:{port}"
-    command = SWITCHED.command(port, model.entry)
-    with (
-        serving(command, port, env=env, log=tmp_path / "server.log") as server,
-        httpx.Client(headers={"Content-Type": "application/json"}) as client,
-    ):
-        server.wait(SWITCHED.path, body)
-        deadline = time.monotonic() + 4
-        sent = 0
-        while time.monotonic() < deadline:
-            sent += client.post(url + SWITCHED.path, content=body).is_success
-        observed = scrape(url).value("iris_request_rows_count")
+def test_report_of_a_run(tmp_path: Path) -> None:
+    """Each goal that was measured is in the report, with its ratio and whether it is met."""
+    results: Results = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for part in PARTS:
+        for peer, name in itertools.product(part.peers, (*part.measures, *OTHERS)):
+            results[part.model][peer.name][name] = [100.0, 200.0, 150.0]
+    results["logistic"][OURS.name]["latency"] = [130.0, 260.0, 195.0]
 
-    assert 0.3 * sent < observed < 0.9 * sent
-    found = json.loads(times.read_text("utf-8"))
-    assert found.keys() == {"observed", "unobserved"}
-    assert all(10 < each < 10_000 for each in found.values())
+    report.write(tmp_path, results, {"Date": "today"}, seconds=2)
+
+    text = (tmp_path / "RESULTS.md").read_text("utf-8")
+    assert "| p50 at 1, ms : limit | 1.3 | ≤ 1.25 | **no** | 1 | ≤ 1.25 | yes |" in text
+    assert [goal.text() for goal in GOALS if f"| {goal.text()} | " not in text] == []
+    sizes = [(tmp_path / name).stat().st_size for name in ("throughput.png", "scale.png")]
+    assert all(10_000 < size < 150_000 for size in sizes)
 
 
 def test_promotions_that_stop_are_a_problem() -> None:

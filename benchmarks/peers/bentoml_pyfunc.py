@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
-
 
 @bentoml.service
 class PyFunc:
@@ -16,6 +14,7 @@ class PyFunc:
 
     def __init__(self) -> None:
         self.model = bentoml.mlflow.load_model("irismodel:latest")
+        self._names = self.model.metadata.get_input_schema().input_names()
 
     @bentoml.api
     def predict(self, input_data: pd.DataFrame) -> NDArray[Any]:
@@ -25,4 +24,4 @@ class PyFunc:
     @bentoml.api
     def predict_array(self, input_data: NDArray[np.float64]) -> NDArray[Any]:
         """Predict the label of each row, given as an array; the signature asks for names."""
-        return np.asarray(self.model.predict(pd.DataFrame(input_data, columns=COLUMNS)))
+        return np.asarray(self.model.predict(pd.DataFrame(input_data, columns=self._names)))
