@@ -6,7 +6,7 @@ from functools import partial
 from statistics import median
 
 from benchmarks.load import Load
-from benchmarks.models import FOREST, LOGISTIC, Recipe, forest, wide
+from benchmarks.models import FOREST, LOGISTIC, Recipe, forest, mixed, mixed_pipeline, wide
 from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, OURS, PEERS, PYFUNC, TWO, Peer
 
 Values = dict[str, list[float]]
@@ -73,6 +73,7 @@ TREES = {1: "1 tree", 10: "10 trees", 100: "forest", 1_000: "1000 trees"}
 RECIPES = {
     "logistic": LOGISTIC,
     "forest": FOREST,
+    "mixed": Recipe(mixed_pipeline, mixed),
     **{COLUMNS[n]: Recipe(LOGISTIC.estimator, partial(wide, n)) for n in COLUMNS if n > 4},
     **{TREES[n]: Recipe(partial(forest, n)) for n in TREES if n != 100},
 }
@@ -103,6 +104,7 @@ PARTS = (
     *(Part(model, PEERS, _MAIN) for model in MAIN),
     *(Part(model, [TWO], ["rate"]) for model in MAIN),
     Part("30 columns", SCALED, ["rate"]),
+    Part("mixed", (OURS, FASTAPI), ["rate"]),
     *(Part(model, SCALED, ["rate"], is_scale=True) for model in _ONCE),
     Part("logistic", SCALED, [f"arrays_{n}" for n in SIZES if n != 10_000], is_scale=True),
 )
@@ -167,4 +169,6 @@ GOALS = (
     Goal("rate", MLFLOW, _each(15, 45)),
     Goal("rate", PYFUNC, _each(16, 45)),
     Goal("rate", LIMIT, {"30 columns": 0.5}),
+    Goal("rate", OURS, {"mixed": 0.5}, model="logistic"),
+    Goal("rate", FASTAPI, {"mixed": 50}),
 )

@@ -3,7 +3,7 @@
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,8 +32,9 @@ PACKAGES = (
 )
 
 METHOD = """\
-- Each server has one worker. In every round each one is started again, runs alone, and must give
-  scikit-learn's own label for every row before it is measured.
+- Each server has one worker; two workers share their two cores with wrk where there are no others.
+  In every round each one is started again, runs alone, and must give scikit-learn's own label for
+  every row before it is measured.
 - {pinning}
 - The limit is [bare_asgi.py](peers/bare_asgi.py): uvicorn with httptools and uvloop, typed msgspec
   and onnxruntime with the same compiled model; no validation, limits, metrics or error messages.
@@ -86,6 +87,11 @@ def write(folder: Path, results: Results, facts: Mapping[str, str], seconds: int
         rounds=f"{rounds} rounds" if rounds > 1 else "one round",
     )
     command = f".venv/bin/python -m benchmarks.run --rounds {rounds} --seconds {seconds}"
+    goals = [
+        _goals(results, MAIN),
+        "One row by name, of 30 numbers and of a mixed table: texts, a boolean, missing values.\n",
+        _goals(results, ["30 columns", "mixed"]),
+    ]
     parts = [
         "# Benchmarks\n",
         "This service and its peers in one run. Written by `make bench`; not edited by hand.\n",
@@ -93,10 +99,10 @@ def write(folder: Path, results: Results, facts: Mapping[str, str], seconds: int
         "\n![Each peer's share of the limit](throughput.png)\n",
         "## Goals\n",
         "This service's value as a multiple of another one; memory alone is in MB.\n",
-        _goals(results, MAIN),
-        "One row by name, of 30 numbers.\n",
-        _goals(results, ["30 columns"]),
+        *goals,
         *(_model(results, name) for name in MAIN),
+        "## Mixed table\n",
+        _peers(results["mixed"], {name: HEADINGS[name] for name in ("rate", "p50", "p99")}),
         _scale(results),
         "## How it is measured\n",
         method,
@@ -107,7 +113,7 @@ def write(folder: Path, results: Results, facts: Mapping[str, str], seconds: int
     (folder / "RESULTS.md").write_text("\n".join(parts), encoding="utf-8")
     charts.throughput(results).savefig(folder / "throughput.png", dpi=charts.DPI)
     charts.scale(results).savefig(folder / "scale.png", dpi=charts.DPI)
-    print(_goals(results, MAIN))
+    print("\n".join(goals))
 
 
 def _goals(results: Results, models: Sequence[str]) -> str:
@@ -138,17 +144,20 @@ def _model(results: Results, model: str) -> str:
     return "\n".join(
         [
             f"## {model.capitalize()}\n",
-            table(["", *HEADINGS.values()], [_values(peers, name, HEADINGS) for name in peers]),
+            _peers(peers, HEADINGS),
             "The other requests of this service:\n",
-            table(["", *OTHERS.values()], [_values(peers, OURS.name, OTHERS)]),
+            _peers({OURS.name: peers[OURS.name]}, OTHERS),
         ]
     )
 
 
-def _values(peers: Mapping[str, Values], peer: str, names: Iterable[str]) -> list[str]:
-    """Return a line of a table; a cell is empty where the peer has no such request."""
-    found = peers[peer]
-    return [peer, *(number(median(found[name])) if name in found else "" for name in names)]
+def _peers(peers: Mapping[str, Values], names: Mapping[str, str]) -> str:
+    """Return the table of some peers; a cell is empty where a peer has no such request."""
+    rows = [
+        [peer, *(number(median(found[name])) if name in found else "" for name in names)]
+        for peer, found in peers.items()
+    ]
+    return table(["", *names.values()], rows)
 
 
 def _scale(results: Results) -> str:
