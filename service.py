@@ -31,7 +31,7 @@ except SettingsError as error:
 @bentoml.service(name="iris_api", service_class=LeanService, image=image(), **bentoml_config())
 @bentoml.asgi_app(
     routes.application(
-        lambda: bentoml.get_current_service().models, has_keys=SETTINGS.api_keys_file is not None
+        lambda: bentoml.get_current_service().handlers, has_keys=SETTINGS.api_keys_file is not None
     )
 )
 class IrisClassifier:
@@ -59,7 +59,7 @@ class IrisClassifier:
         )
         PredictRequest.schema_of = lambda: getattr(self.models.model, "schema", None)
         self.models.load()  # if no version can be opened, GET /health says why
-        self._handlers = Handlers(self.models, self._metrics, SETTINGS)
+        self.handlers = Handlers(self.models, self._metrics, SETTINGS)
         self._tasks: list[asyncio.Task[None]] = []
         # A full run of the collector would go through 170 000 objects that stay, for 85 to 143 ms
         # in which no request is answered.
@@ -87,7 +87,7 @@ class IrisClassifier:
         if (server := shutdown.running_server()) is not None:
             shutdown.drain_on_sigterm(server, SETTINGS.drain_seconds)
             guard = connections.guard_connections(
-                server, self._handlers.admission, SETTINGS.keep_alive_seconds
+                server, self.handlers.admission, SETTINGS.keep_alive_seconds
             )
             balancing.balance_connections(guard)
             tasks.append(guard.watch())
@@ -111,12 +111,12 @@ class IrisClassifier:
     @bentoml.api(input_spec=PredictRequest, output_spec=Predictions)
     async def predict(self, request: Request) -> Response:
         """Predict the label of each row."""
-        return await self._handlers.answer(request, probabilities=False)
+        return await self.handlers.answer(request, self.handlers.kinds["/predict"])
 
     @bentoml.api(input_spec=PredictRequest, output_spec=Probabilities)
     async def predict_proba(self, request: Request) -> Response:
         """Return the probability of each class for each row."""
-        return await self._handlers.answer(request, probabilities=True)
+        return await self.handlers.answer(request, self.handlers.kinds["/predict_proba"])
 
     def __metrics__(self, content: str) -> str:
         """Complete BentoML's page of `GET /metrics`."""

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from iris_api.bentoml_server import balancing, connections
-from iris_api.bentoml_server.application import LeanService
+from iris_api.bentoml_server.application import DirectCalls, LeanService
 from iris_api.serving import admission
 from iris_api.serving.responses import SECURITY
 from iris_api.telemetry.counting import BulkHistogram
@@ -34,7 +34,7 @@ def _keep_request_path() -> None:
 
     def to_asgi(service: LeanService, is_main: bool = True) -> Any:
         app = build(service, is_main)
-        del app.user_middleware[-1]
+        app.user_middleware = [each for each in app.user_middleware if each.cls is not DirectCalls]
         return app
 
     build: Any = LeanService.to_asgi

@@ -34,6 +34,15 @@ def _read_hosts(text: str) -> frozenset[str]:
     return hosts
 
 
+def _read_origins(text: str) -> frozenset[str]:
+    """Split a list of origins; browsers name them without a path."""
+    origins = frozenset(filter(None, re.split(r"[,\s]+", text.lower())))
+    if not all(origin == "*" or re.fullmatch("https?://[^/@?#]+", origin) for origin in origins):
+        raise PydanticCustomError("origins", "must be * or https://HOST, separated by commas")
+    return origins
+
+
+Origins = Annotated[frozenset[str], BeforeValidator(_read_origins)]
 Hosts = Annotated[frozenset[str], BeforeValidator(_read_hosts)]
 
 
@@ -75,6 +84,7 @@ class Settings(BaseModel):
     timeout_seconds: float = Field(default=30, gt=0, allow_inf_nan=False)
     keep_alive_seconds: float = Field(default=75, gt=0, allow_inf_nan=False)
     api_keys_file: Path | None = None
+    cors_origins: Origins = frozenset()
     import_max_bytes: ByteSize = Field(default=ByteSize(512 * 1024**2), gt=0)
     import_memory_bytes: ByteSize = Field(default=ByteSize(1280 * 1024**2), ge=256 * 1024**2)
     import_cpu_seconds: float = Field(default=120, gt=0, allow_inf_nan=False)
@@ -101,10 +111,27 @@ def settings() -> Settings:
         raise SettingsError(f"{first['loc'][0]}: {first['msg']}{got}") from None
 
 
+CORS = {
+    "enabled": True,
+    "access_control_allow_methods": ["GET", "POST"],
+    "access_control_allow_headers": [
+        *("Authorization", "Content-Type", "Content-Encoding", "Inference-Header-Content-Length"),
+    ],
+    "access_control_expose_headers": [
+        *("X-Model-Version", "Retry-After", "Inference-Header-Content-Length"),
+    ],
+    "access_control_max_age": 600,
+}
+"""What pages of other origins may send and read, and for how many seconds a browser may keep that;
+600 is starlette's own."""
+
+
 def bentoml_config() -> dict[str, Any]:
     """Return the settings as keyword arguments of `bentoml.service`."""
+    origins = sorted(settings().cors_origins)
+    cors = CORS | {"access_control_allow_origins": origins} if origins else {}
     return {
-        "http": {"port": settings().port},
+        "http": {"port": settings().port, "cors": cors},
         # One worker a core; in a container, one for each core that it may use.
         "workers": settings().workers or "cpu_count",
         "metrics": {"duration": {"buckets": DURATION_BUCKETS}},

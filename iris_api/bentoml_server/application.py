@@ -12,8 +12,9 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
 
 import bentoml
 from bentoml import get_current_service
@@ -21,17 +22,22 @@ from bentoml._internal.resource import NvidiaGpuResource
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from iris_api.errors import explain
 from iris_api.home import bento_model_store
+from iris_api.serving.compression import LEVEL, SHORT_BYTES
 from iris_api.serving.responses import error_page, server_error
 from iris_api.settings import settings
 from iris_api.store import entry
 from iris_api.telemetry import logs, traces
 from iris_api.telemetry.worker_files import WorkerFiles
+
+if TYPE_CHECKING:  # the process that starts the workers must not load numpy
+    from iris_api.serving.handlers import Handlers
 
 logger = logging.getLogger("bentoml.service")
 
@@ -63,7 +69,8 @@ class LeanService(bentoml.Service):
         app.router.redirect_slashes = False
         app.user_middleware = [
             *self._middleware(app),
-            Middleware(DirectCalls, {api.route: api.func for api in self.apis.values()}),
+            Middleware(DirectCalls),
+            Middleware(GZipMiddleware, minimum_size=SHORT_BYTES, compresslevel=LEVEL),
         ]
         app.add_exception_handler(HTTPException, error_page)
         app.add_exception_handler(Exception, server_error)
@@ -78,10 +85,9 @@ class LeanService(bentoml.Service):
         for middleware in app.user_middleware:
             cls, options = cast("Any", middleware.cls), cast("dict[str, Any]", middleware.kwargs)
             if issubclass(RequestMetrics, cls):
-                paths = frozenset(_paths(app.routes))
                 metrics: Any = RequestMetrics
-                chosen.append(Middleware(metrics, paths=paths, **options))
-            elif cls.__name__ == "AccessLogMiddleware":  # in the list if the access log is on
+                chosen.append(Middleware(metrics, routes=_routes(app.routes), **options))
+            elif cls.__name__ in {"AccessLogMiddleware", "CORSMiddleware"}:  # there if they are on
                 chosen.append(middleware)
             elif cls.__name__ == "OpenTelemetryMiddleware" and settings().traced:
                 resource = options["tracer_provider"].resource.attributes
@@ -100,27 +106,29 @@ def _prepare_metrics() -> None:
         sys.exit(1)
 
 
-def _paths(routes: Sequence[BaseRoute]) -> set[str]:
-    found = {route.path for route in routes if isinstance(route, Route)}
-    mounts = [route for route in routes if isinstance(route, Mount)]
-    return found.union(*(_paths(mount.routes) for mount in mounts))
+def _routes(found: Sequence[BaseRoute]) -> list[Route]:
+    below = [_routes(mount.routes) for mount in found if isinstance(mount, Mount)]
+    return [*(route for route in found if isinstance(route, Route)), *chain.from_iterable(below)]
 
 
 class DirectCalls:
-    """Middleware that calls the service's methods, by path, and passes all else to the router."""
+    """Middleware that answers prediction calls by their path, and passes all else to the router."""
 
-    def __init__(self, app: ASGIApp, methods: Mapping[str, Any]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        method = self._methods.get(scope.get("path", ""))
-        if method is None or scope.get("method") != "POST":
+        if scope.get("method") != "POST":
             await self.app(scope, receive, send)
             return
+        handlers: Handlers = get_current_service().handlers
         try:
-            response = await method(get_current_service(), Request(scope, receive))
+            kind = handlers.kinds.get(scope["path"])
+            if kind is None:
+                await self.app(scope, receive, send)
+                return
+            response = await handlers.answer(Request(scope, receive), kind)
             await response(scope, receive, send)
         except asyncio.CancelledError:
             # uvicorn cancels what is left at the end of the graceful shutdown. That is no fault.

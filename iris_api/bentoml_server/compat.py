@@ -18,7 +18,7 @@ _METRICS = "bentoml._internal.server.http.instruments:RunnerTrafficMetricsMiddle
 
 NAMES = {
     "bentoml": {
-        "_bentoml_sdk.service:Service": "to_asgi apis config bento",
+        "_bentoml_sdk.service:Service": "to_asgi config bento",
         "bentoml._internal.configuration.containers:BentoMLContainer": "model_store",
         "bentoml._internal.configuration.helpers:expand_env_var": "",
         "bentoml._internal.models.model:ModelInfo": "creation_time dump from_yaml_file metadata "

@@ -61,7 +61,8 @@ class Guard:
         if RequestMetrics.of_worker:
             RequestMetrics.of_worker.count_rejected(scope["path"])
         await self.admission.wait_for_turn()
-        await error_response(429, str(OverloadedError()), headers=RETRY)(scope, receive, send)
+        path, text = scope["path"], str(OverloadedError())
+        await error_response(429, text, headers=RETRY, path=path)(scope, receive, send)
 
     async def watch(self) -> None:
         """Check for stalled clients, forever; a timer for each request would cost more."""

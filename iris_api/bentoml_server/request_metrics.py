@@ -10,6 +10,7 @@ Relies on: `RunnerTrafficMetricsMiddleware`, its `_setup` and the metrics that t
 import contextlib
 import functools
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from time import perf_counter, time
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import anyio.to_thread
 from bentoml import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iris_api.serving.openapi import ERRORS, PREDICTION_PATHS
@@ -31,16 +33,17 @@ OTHER_PATHS = "other"
 class RequestMetrics(RunnerTrafficMetricsMiddleware):
     """Collects what BentoML's middleware would count, until the worker counts all its metrics.
 
-    The paths that are not among `paths` share one label.
+    A path has the label of its route, which may be for many paths; all other paths share one.
     """
 
     of_worker: "ClassVar[RequestMetrics | None]" = None
     """The instance of this process, for requests that are answered without it."""
 
-    def __init__(self, app: ASGIApp, paths: frozenset[str], **options: Any) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[Route], **options: Any) -> None:
         super().__init__(app, **options)
         RequestMetrics.of_worker = self
-        self._paths = paths
+        self._routes = routes
+        self._label = functools.lru_cache(self._find_label)
         self._probes = tuple(self.skip_paths)
         self._fixed = {
             "service_name": server_context.bento_name,
@@ -91,9 +94,14 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
 
     def count_rejected(self, path: str) -> None:
         """Count a request that was answered with 429 before it came here."""
-        if path in PREDICTION_PATHS:
+        label = self._label(path)
+        if label in PREDICTION_PATHS:
             self._metrics.reject("overloaded")
-        self._of_answer(path if path in self._paths else OTHER_PATHS, 429)[0].inc()
+        self._of_answer(label, 429)[0].inc()
+
+    def _find_label(self, path: str) -> str:
+        matching = (route.path for route in self._routes if route.path_regex.match(path))
+        return next(matching, OTHER_PATHS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
@@ -104,7 +112,7 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
             await self._render_page(scope, receive, send)
             return
         start = perf_counter()
-        path = scope["path"] if scope["path"] in self._paths else OTHER_PATHS
+        path = self._label(scope["path"])
         if not path.startswith(self._probes):
             self._last_request = time()
         status = 0

@@ -13,7 +13,7 @@ from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.decoding import Decoder
 from iris_api.protocols.problems import InvalidRequestError, Problem, explain
-from iris_api.protocols.rows import NAMED_COLUMNS, RowReader
+from iris_api.protocols.rows import RowReader
 from iris_api.schema import RESERVED, Schema
 
 SHORT_BODY_BYTES = 256
@@ -24,13 +24,12 @@ class NativeProtocol:
     """Bodies with rows of one schema."""
 
     def __init__(self, schema: Schema, max_rows: int) -> None:
-        self._decoder = Decoder(schema)
-        self._reader = RowReader(schema)
-        self._max_rows = max_rows
+        self.decoder = Decoder(schema)
+        self.reader = RowReader(schema)
+        self.max_rows = max_rows
         # Twice the values that a row of any form has.
         self._max_values = 2 * (len(schema.columns) + 1) * max_rows + SHORT_BODY_BYTES
-        names = ", ".join(schema.names[:NAMED_COLUMNS])
-        self._names = names + ("" if len(schema.names) <= NAMED_COLUMNS else ", …")
+        self._names = self.reader.shown_names
 
     def parse_rows(self, body: bytes) -> NDArray[np.float64]:
         """Parse the body of a request, JSON in one of the two forms.
@@ -41,21 +40,16 @@ class NativeProtocol:
         Raises:
             InvalidRequestError: The body breaks the protocol.
         """
-        if len(body) > SHORT_BODY_BYTES:
-            self._check_values(body)
-        rows = self._decoder.decode(body)
+        self.check_values(body)
+        rows = self.decoder.decode(body)
         if rows is None:
             return self._read(body)
-        self._check_count(len(rows))
+        self.check_count(len(rows), RESERVED)
         return rows
 
     def _read(self, body: bytes) -> NDArray[np.float64]:
         """Parse a body that the decoder left, or say what is wrong with it."""
-        try:
-            # NaN and Infinity, which are no JSON, are left to the reader, which names the place.
-            content = pydantic_core.from_json(body)
-        except ValueError as error:
-            raise InvalidRequestError(f"not valid JSON: {_reason(body, error)}") from None
+        content = read_json(body)
         if not isinstance(content, dict):
             text = f"the body must be an object with {self._names}, or with {RESERVED}"
             raise InvalidRequestError(text)
@@ -67,16 +61,16 @@ class NativeProtocol:
 
     def _read_rows(self, content: dict[str, Any]) -> list[list[float]]:
         if RESERVED not in content:
-            return [self._reader.read(content)]
+            return [self.reader.read(content)]
         others = [key for key in content if key != RESERVED]
-        if both := [key for key in others if self._reader.knows(key)]:
+        if both := [key for key in others if self.reader.knows(key)]:
             text = f"send either {RESERVED} or {self._names}, not both"
             raise InvalidRequestError(
                 text, [Problem([name], f"stands beside {RESERVED}") for name in both]
             )
         rows = self._read_instances(content[RESERVED])
         if others:
-            raise explain(self._reader.unknown(others))
+            raise explain(self.reader.unknown(others))
         return rows
 
     def _read_instances(self, instances: Any) -> list[list[float]]:
@@ -84,25 +78,39 @@ class NativeProtocol:
             raise explain([Problem([RESERVED], "must be an array")])
         if not instances:
             raise explain([Problem([RESERVED], "must have at least one row")])
-        self._check_count(len(instances))
+        self.check_count(len(instances), RESERVED)
         # The first wrong row ends it: each takes a hundred times as long as a valid one.
-        return [self._reader.read(row, (RESERVED, place)) for place, row in enumerate(instances)]
+        return [self.reader.read(row, (RESERVED, place)) for place, row in enumerate(instances)]
 
-    def _check_count(self, count: int) -> None:
-        if count > self._max_rows:
-            text = f"{RESERVED}: has {count} rows, at most {self._max_rows} are allowed"
+    def check_count(self, count: int, place: str) -> None:
+        """Reject more rows than a request may have."""
+        if count > self.max_rows:
+            text = f"{place}: has {count} rows, at most {self.max_rows} are allowed"
             raise InvalidRequestError(f"{text}; send several bodies", status=413)
 
-    def _check_values(self, body: bytes) -> None:
+    def check_values(self, body: bytes) -> None:
         """Reject a body that would become far more Python objects than the allowed rows.
 
         Each value is the first of an array or object, or follows a comma.
         """
+        if len(body) <= SHORT_BODY_BYTES:
+            return
         containers = body.count(b"[") + body.count(b"{")  # of which each row is one
         values = containers + body.count(b",")
-        if containers > 2 * self._max_rows + SHORT_BODY_BYTES or values > self._max_values:
-            text = f"the body has many more values than {self._max_rows} rows have; send several"
+        if containers > 2 * self.max_rows + SHORT_BODY_BYTES or values > self._max_values:
+            text = f"the body has many more values than {self.max_rows} rows have; send several"
             raise InvalidRequestError(text, status=413)
+
+
+def read_json(body: bytes) -> Any:
+    """Parse JSON, or raise an error that says why it is none.
+
+    NaN and Infinity, which are no JSON, are left to the reader of rows, which names the place.
+    """
+    try:
+        return pydantic_core.from_json(body)
+    except ValueError as error:
+        raise InvalidRequestError(f"not valid JSON: {_reason(body, error)}") from None
 
 
 def _reason(body: bytes, error: ValueError) -> str:

@@ -6,10 +6,15 @@ a missing value is NaN. So a table of any kind is one array.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from iris_api.protocols.problems import Problem, explain, printable
 from iris_api.schema import UNKNOWN_TEXT, Column, Schema
+
+T = TypeVar("T")
 
 Path = tuple[str | int, ...]
 
@@ -29,10 +34,18 @@ class RowReader:
 
     def __init__(self, schema: Schema) -> None:
         self.names = schema.names
+        more = ", …" if len(self.names) > NAMED_COLUMNS else ""
+        self.shown_names = ", ".join(self.names[:NAMED_COLUMNS]) + more
+        self.own_names = [column.name for column in schema.columns]
         self._columns = schema.columns
         self._checks = [_check(column) for column in schema.columns]
-        own = {column.name: place for place, column in enumerate(schema.columns)}
+        own = {name: place for place, name in enumerate(self.own_names)}
         self._places = own | {name: place for place, name in enumerate(self.names)}
+        largest = np.finfo(np.float64).max
+        domains = [_limits(column) for column in schema.columns]
+        self._low, self._high = np.clip(np.array(domains), -largest, largest).T
+        self._whole = np.flatnonzero([column.type != "number" for column in schema.columns])
+        self._optional = np.array([not column.required for column in schema.columns])
 
     def read(self, row: Any, path: Path = ()) -> list[float]:
         """Return the cells of a row, an object or an array.
@@ -45,6 +58,39 @@ class RowReader:
         if problems:
             raise explain(problems)
         return cells
+
+    def check_matrix(self, rows: NDArray[np.float64], path: Path = ()) -> None:
+        """Check rows that are numbers already, without a Python object for each.
+
+        Raises:
+            InvalidRequestError: A cell breaks the schema; the error names the first one.
+        """
+        valid = (rows >= self._low) & (rows <= self._high)
+        if self._whole.size:
+            whole = rows[:, self._whole]
+            valid[:, self._whole] &= whole == np.trunc(whole)
+        if self._optional.any():
+            valid |= np.isnan(rows) & self._optional
+        if not valid.all():
+            row, place = np.argwhere(~valid)[0].tolist()
+            found = self._checks[place](float(rows[row, place]))
+            text = found if isinstance(found, str) else "is missing"
+            raise explain([_problem((*path, row), self.names[place], text)])
+
+    def read_cell(self, place: int, value: Any, path: Path = ()) -> float:
+        """Return a cell of one column, or raise an InvalidRequestError."""
+        cell = _read(value, self._checks[place], required=self._columns[place].required)
+        if isinstance(cell, str):
+            raise explain([_problem(path, self.names[place], cell)])
+        return cell
+
+    def place(self, name: str) -> int | None:
+        """Return the place of the column with this name, or None."""
+        return self._places.get(name)
+
+    def by_name(self, make: Callable[[Column], T]) -> dict[str, T]:
+        """Return what a function makes of each column, by each of its names."""
+        return {name: make(self._columns[place]) for name, place in self._places.items()}
 
     def knows(self, name: str) -> bool:
         """Return whether a column has this name."""
@@ -91,9 +137,14 @@ class RowReader:
         return values, unknown, twice
 
     def _count(self) -> str:
-        names = ", ".join(self.names[:NAMED_COLUMNS])
-        more = ", …" if len(self.names) > NAMED_COLUMNS else ""
-        return f"must have exactly {len(self.names)} columns: {names}{more}"
+        return f"must have exactly {len(self.names)} columns: {self.shown_names}"
+
+
+def _limits(column: Column) -> tuple[float, float]:
+    """Return the smallest and the largest cell of a column."""
+    if column.type == "string":
+        return UNKNOWN_TEXT, len(column.categories or []) - 1
+    return column.domain
 
 
 def _problem(path: Path, name: str, text: str) -> Problem:

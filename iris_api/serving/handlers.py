@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from iris_api.model.loaded_model import Model
-from iris_api.protocols.native import NativeProtocol, write_answer
-from iris_api.protocols.problems import InvalidRequestError
+from iris_api.protocols.calls import Call, Headers, header
+from iris_api.protocols.problems import InvalidRequestError, UnknownEncodingError
 from iris_api.serving.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.api_keys import ApiKeys
-from iris_api.serving.hot_swap import HotSwap, Served
+from iris_api.serving.compression import PACKED, SHORT_BYTES, accepts, pack, unpack
+from iris_api.serving.hot_swap import KINDS, HotSwap, Served
+from iris_api.serving.openapi import V2_VERSION
 from iris_api.serving.responses import CLOSE, JSONResponse, error_response
 from iris_api.settings import Settings
 from iris_api.telemetry.instruments import Reason
@@ -26,8 +29,6 @@ REASON_OF_STATUS: dict[int, Reason] = {
 }
 """Labels of the metric of rejected calls, by the status of an invalid request."""
 
-JSON = b"application/json"
-
 LONG_BODY_BYTES = 16 * 1024
 """Minimum size of a body, about 700 rows, that is computed in a thread. The change takes 0.1 ms; a
 forest of 100 trees takes 2 ms, in which the event loop would answer no other request."""
@@ -37,91 +38,117 @@ class Handlers:
     """Answers prediction calls with the model that the worker serves when a request comes."""
 
     def __init__(self, models: HotSwap, metrics: Metrics, settings: Settings) -> None:
-        self._models = models
+        self.models = models
+        # Where the name is that of the model and no version is named, no router is needed.
+        # Paths that need no router. Where one names a version, the handler must know it.
+        direct = {path: kind for path, kind in KINDS.items() if path != V2_VERSION}
+        self.kinds = {path.replace("{name}", models.name): direct[path] for path in direct}
         self._metrics = metrics
         self._settings = settings
         self.admission = Admission(settings.max_concurrency, settings.max_body_bytes)
         self._keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self._tracing = Tracing()
-        self._parse = self._tracing.step("parse", NativeProtocol.parse_rows)
+        self._parse = self._tracing.step("parse", lambda call, *request: call.parse(*request))
         self._infer = self._tracing.step("inference", Model.answer)
-        self._write = self._tracing.step("serialize", write_answer)
+        self._write = self._tracing.step("serialize", lambda call, *found: call.write(*found))
 
-    async def answer(self, request: Request, *, probabilities: bool) -> Response:
-        """Answer with the label of each row, or with each class's probability."""
+    async def answer_route(self, request: Request, path: str) -> Response:
+        """Answer a prediction call that came by the router to one of `KINDS`."""
+        return await self.answer(request, KINDS[path])
+
+    async def answer(self, request: Request, kind: type[Call]) -> Response:
+        """Answer a prediction call of a kind."""
+        error = partial(error_response, path=request.scope["path"])
         if self._keys is not None and not self._keys.allow(request.scope["headers"]):
             self._metrics.reject("unauthorized")
             text = "send the header Authorization: Bearer, with one of the keys of this service"
-            return error_response(401, text, headers={"WWW-Authenticate": "Bearer"})
-        served = self._models.served
+            return error(401, text, headers={"WWW-Authenticate": "Bearer"})
+        served = self.models.served
         if served is None:
             self._metrics.reject("no_model")
-            return error_response(503, self._models.reason)
-        model = served.model
-        if probabilities and not model.has_probabilities:
+            return error(503, self.models.reason)
+        place = request.scope.get("path_params")
+        if place and (reason := self.models.lacks(**place)):
+            self._metrics.reject("unknown_model")
+            return error(404, reason)
+        if kind.needs_probabilities and not served.model.has_probabilities:
             self._metrics.reject("no_probabilities")
-            return error_response(404, "this model gives no probabilities; use POST /predict")
-        self._tracing.note_version(model.version)
+            return error(404, "this model gives no probabilities; use POST /predict")
+        self._tracing.note_version(served.model.version)
         try:
-            return await self._within_limits(served, request, probabilities)
-        except InvalidRequestError as error:
-            self._metrics.reject(REASON_OF_STATUS[error.status])
-            return error_response(error.status, str(error), error.detail)
+            return await self._within_limits(served, request, kind)
+        except InvalidRequestError as wrong:
+            self._metrics.reject(REASON_OF_STATUS[wrong.status])
+            return error(wrong.status, str(wrong), wrong.detail, wrong.headers)
         except ClientDisconnect:
             self._metrics.reject("disconnected")
-            return error_response(400, "the client left before the end of its body")
-        except OverloadedError as error:
+            return error(400, "the client left before the end of its body")
+        except OverloadedError as overload:
             self._metrics.reject("overloaded")
-            return error_response(429, str(error), headers=RETRY | _close(request))
+            return error(429, str(overload), headers=RETRY | _close(request))
         except TimeoutError:
             self._metrics.reject("timeout")
             whole = WHOLE_BODY in request.scope
             what = "answer was not computed" if whole else "body was not received"
             text = f"the {what} within {self._settings.timeout_seconds:g} s"
-            return error_response(504, text, headers=_close(request))
+            return error(504, text, headers=_close(request))
 
-    async def _within_limits(
-        self, served: Served, request: Request, probabilities: bool
-    ) -> Response:
+    async def _within_limits(self, served: Served, request: Request, kind: type[Call]) -> Response:
         # Only uploads and long bodies need a timer, which takes time itself.
         until = asyncio.get_running_loop().time() + self._settings.timeout_seconds
         if WHOLE_BODY in request.scope:
-            body = await self._read_json(request)
+            body, packed = await self._read(request, kind)
         else:
             uploading = self.admission.uploading(request.scope)
             async with asyncio.timeout_at(until), uploading as received:
-                body = await self._read_json(request, received)
-        if len(body) <= LONG_BODY_BYTES:
-            return self._compute(served, body, probabilities)
+                body, packed = await self._read(request, kind, received)
+        call, headers = served.calls[kind], request.scope["headers"]
+        if len(body) <= LONG_BODY_BYTES and not packed:
+            return self._compute(call, body, headers)
+        compute = self._unpack_and_compute if packed else self._compute
         async with asyncio.timeout_at(until):
-            return await self.admission.compute(self._compute, served, body, probabilities)
+            return await self.admission.compute(compute, call, body, headers)
 
-    def _compute(self, served: Served, body: bytes, probabilities: bool) -> Response:
-        model = served.model
-        rows = self._parse(served.native, body)
+    def _unpack_and_compute(self, call: Call, body: bytes, headers: Headers) -> Response:
+        return self._compute(call, unpack(body, self._settings.max_body_bytes), headers)
+
+    def _compute(self, call: Call, body: bytes, headers: Headers) -> Response:
+        model = call.model
+        query = self._parse(call, body, headers)
         start = perf_counter()
-        answer = self._infer(model, rows, probabilities=probabilities)
-        self._metrics.observe(model, rows, answer, perf_counter() - start)
-        content = self._write(model, answer, probabilities=probabilities)
-        return JSONResponse(content, headers={"X-Model-Version": str(model.version)})
+        answer = self._infer(model, query.rows, probabilities=query.probabilities)
+        self._metrics.observe(model, query.rows, answer, perf_counter() - start)
+        reply = self._write(call, query, answer)
+        content, more = reply.content, {"X-Model-Version": str(model.version), **reply.headers}
+        if len(content) > SHORT_BYTES and accepts(header(headers, b"accept-encoding") or b""):
+            content, more = pack(content), more | PACKED
+        return JSONResponse(content, 200, more, reply.media_type)
 
-    async def _read_json(
-        self, request: Request, received: Callable[[int], None] | None = None
-    ) -> bytes:
-        """Read the body of a request whose content type is JSON, or is missing.
+    async def _read(
+        self, request: Request, kind: type[Call], received: Callable[[int], None] | None = None
+    ) -> tuple[bytes, bool]:
+        """Read the body of a request whose content type is one of its kind, or is missing.
+
+        Returns:
+            The body as it was sent, and whether it is compressed with gzip.
 
         Raises:
             InvalidRequestError: The content type is another one, or the body is too large, in
                 which case the rest of it is not read.
             ClientDisconnect: The client closed the connection before the end of the body.
         """
+        packed = False
         # The raw list: starlette's object for the headers takes as long as reading the body.
         for name, value in request.scope["headers"]:
-            if name == b"content-type" and value.partition(b";")[0].strip().lower() != JSON:
-                text = "send JSON, with Content-Type: application/json"
-                raise InvalidRequestError(text, status=415)
-            if name == b"content-length":
+            if name == b"content-type":
+                if value.partition(b";")[0].strip().lower() not in kind.media_types:
+                    raise InvalidRequestError(kind.media_types_text, status=415)
+            elif name == b"content-length":
                 self._check_size(int(value))
+            elif name == b"content-encoding":
+                packed = value.lower() == b"gzip"
+                if not packed and value.lower() != b"identity":
+                    raise UnknownEncodingError
         body = bytearray()
         more = True
         while more:
@@ -133,7 +160,7 @@ class Handlers:
             if received:
                 received(len(message["body"]))
             more = message["more_body"]
-        return bytes(body)
+        return bytes(body), packed
 
     def _check_size(self, size: int) -> None:
         if size > (limit := self._settings.max_body_bytes):

@@ -13,9 +13,14 @@ import anyio.to_thread
 
 from iris_api.errors import IrisError
 from iris_api.model.loaded_model import Model
+from iris_api.protocols.calls import Call, Predict, PredictProba, PredictV1
 from iris_api.protocols.native import NativeProtocol
+from iris_api.protocols.open_inference import Infer
+from iris_api.protocols.problems import INVOCATIONS
+from iris_api.protocols.scoring_server import Invocations
 from iris_api.schema import IncompatibleError, changes
 from iris_api.serving.messages import ServedModel
+from iris_api.serving.openapi import V1, V2, V2_VERSION
 from iris_api.store import active_version, degraded, registry_status
 from iris_api.store.degraded import Pointer
 from iris_api.store.entry import Entry, StoreError
@@ -35,12 +40,23 @@ Source = tuple[Callable[[], Entry], Literal["store", "bento"]]
 """A function that finds an entry, and the store that it is in."""
 
 
+KINDS: dict[str, type[Call]] = {
+    "/predict": Predict,
+    "/predict_proba": PredictProba,
+    INVOCATIONS: Invocations,
+    V1: PredictV1,
+    V2: Infer,
+    V2_VERSION: Infer,
+}
+"""The kind of call of each path."""
+
+
 @dataclass(frozen=True)
 class Served:
-    """A loaded model, and the protocol with its columns."""
+    """A loaded model, and each kind of call to it."""
 
     model: Model
-    native: NativeProtocol
+    calls: dict[type[Call], Call]
 
 
 class HotSwap:
@@ -61,7 +77,7 @@ class HotSwap:
     ) -> None:
         self.served: Served | None = None
         self.reason = ""  # why no model can be loaded
-        self._name = name
+        self.name = name
         self._carried = carried
         self._follows = follows
         self._metrics = metrics
@@ -81,6 +97,14 @@ class HotSwap:
         if (model := self._first_usable(active=True)) is not None:
             self._use(model)
 
+    def lacks(self, name: str | None = None, version: str | None = None) -> str | None:
+        """Return why a model of this name and version, if given, does not answer here."""
+        if name not in {None, self.name}:
+            return f"this service has no model of this name; it serves {self.name}"
+        if version is not None and self.model and version != str(self.model.version):
+            return f"this version does not answer; version {self.model.version} does"
+        return None
+
     @property
     def degraded(self) -> str | None:
         """Why the active version cannot be loaded by a worker of this service, if so."""
@@ -90,7 +114,7 @@ class HotSwap:
         """Return where the model comes from, and what its registry said last."""
         if (model := self.model) is None:
             return None
-        status = registry_status.read(self._name) if self._follows else None
+        status = registry_status.read(self.name) if self._follows else None
         return ServedModel(
             **dict(model.metadata),
             tag=model.tag,
@@ -185,7 +209,7 @@ class HotSwap:
     def _check_fallback(self, entry: Entry) -> None:
         """Reject an entry to which the requests of the active version mean something else."""
         with contextlib.suppress(StoreError, OSError):
-            active = active_version.active(self._name)
+            active = active_version.active(self.name)
             if found := changes(entry.metadata.contract, active.metadata.contract):
                 raise IncompatibleError(
                     f"{entry.tag} is no fallback for {active.tag}, which has another schema: "
@@ -196,17 +220,18 @@ class HotSwap:
         carried = self._carried
         sources: list[Source] = []
         if self._seen is not None or carried is None:
-            sources.append((lambda: active_version.active(self._name), "store"))
+            sources.append((lambda: active_version.active(self.name), "store"))
         if self._seen is not None:
-            sources.append((lambda: active_version.previous(self._name), "store"))
+            sources.append((lambda: active_version.previous(self.name), "store"))
         if carried is not None:
             sources.append((lambda: carried, "bento"))
         return sources
 
     def _use(self, model: Model) -> None:
         self._metrics.activate(model)  # first: the next request counts on it
-        self.served = Served(model, NativeProtocol(model.schema, self._max_rows))
+        native = NativeProtocol(model.schema, self._max_rows)
+        self.served = Served(model, {kind: kind(model, native) for kind in KINDS.values()})
         logs.JsonFormatter.worker_version = model.version
 
     def _pointer(self) -> Pointer | None:
-        return active_version.pointer(self._name) if self._follows else None
+        return active_version.pointer(self.name) if self._follows else None

@@ -3,23 +3,31 @@
 BentoML generates one as well, but with its own errors instead of ours, and without the second form.
 """
 
+import copy
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from iris_api.protocols.native_messages import Predictions, Probabilities, examples, instances, row
-from iris_api.schema import Schema
+from iris_api.protocols.problems import INVOCATIONS
+from iris_api.schema import RESERVED, Schema
 from iris_api.serving.messages import ErrorBody, Health, ServedModel
 
 REF = "#/components/schemas/{model}"
 
-PREDICTION_PATHS = ("/predict", "/predict_proba")
+V1 = "/v1/models/{name}:predict"
+
+V2 = "/v2/models/{name}/infer"
+V2_VERSION = "/v2/models/{name}/versions/{version}/infer"
+
+PREDICTION_PATHS = ("/predict", "/predict_proba", INVOCATIONS, V1, V2, V2_VERSION)
 """The paths of prediction calls, which have the errors below."""
 
 TAGS = {
     "predictions": "Rows in, answers out.",
+    "other protocols": "MLflow's scoring server, KServe's V1 and the Open Inference Protocol.",
     "model": "What answers: where it comes from, its schema and its proof.",
     "operations": "For probes and Prometheus.",
 }
@@ -27,10 +35,10 @@ TAGS = {
 ERRORS = {
     400: "The body breaks the contract; `detail` names the places.",
     401: "The service has API keys, and the request has none of them.",
-    404: "The model gives no probabilities.",
+    404: "The path names another model or version, or the model gives no probabilities.",
     405: "Another method than POST.",
     413: "The body has too many bytes or rows.",
-    415: "The body does not say that it is JSON.",
+    415: "The body has another media type, or another encoding than gzip.",
     429: "The worker has as many requests as it accepts.",
     500: "The service failed; its log says why.",
     503: "No model can answer; the reason is in the error.",
@@ -52,8 +60,61 @@ VERSION_HEADER = _header(
 )
 
 
+_TEXT = {"type": "string"}
+_PARAMETERS = {"type": "object"}
+
+
+def _object(required: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required.split()}
+
+
+def _array(items: dict[str, Any], least: int = 0) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": least}
+
+
+_ROWS = _array({"type": ["array", "object"]}, 1)
+_TENSOR = {"name": _TEXT, "datatype": _TEXT, "shape": _array({"type": "integer"})}
+_DATA = {"parameters": _PARAMETERS, "data": {"type": "array", "description": "flat or nested"}}
+_DESCRIBED = _array(_object("name datatype shape", **_TENSOR))
+_SENT = _array(_object("name datatype shape", **_TENSOR, **_DATA), 1)
+_WANTED = _array(_object("name", name=_TEXT, parameters=_PARAMETERS))
+_NAMED = {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT}
+
+OTHER_SCHEMAS: dict[str, Any] = {
+    "MlflowError": _object("error_code message", error_code=_TEXT, message=_TEXT),
+    "Frame": {
+        "description": "Many rows, in one of the forms of MLflow's scoring server.",
+        "oneOf": [
+            _object("dataframe_split", dataframe_split=_object("data", data=_ROWS)),
+            _object("dataframe_records", dataframe_records=_ROWS),
+            _object(RESERVED, **{RESERVED: _ROWS}),
+            _object("inputs", inputs={"type": ["array", "object"]}),
+        ],
+    },
+    "InferRequest": _object(
+        "inputs", id=_TEXT, parameters=_PARAMETERS, inputs=_SENT, outputs=_WANTED
+    ),
+    "InferResponse": _object("model_name model_version outputs", **_NAMED, outputs=_SENT),
+    "ServerMetadata": _object(
+        "name version extensions", name=_TEXT, version=_TEXT, extensions=_array(_TEXT)
+    ),
+    "ModelMetadata": _object(
+        "name versions platform inputs outputs",
+        name=_TEXT,
+        versions=_array(_TEXT),
+        platform=_TEXT,
+        inputs=_DESCRIBED,
+        outputs=_DESCRIBED,
+    ),
+    "Models": _object("models", models=_array(_TEXT)),
+    "ModelReady": _object("name ready", name=_TEXT, ready={"type": "boolean"}),
+}
+"""The messages of the other protocols. JSON Schema cannot say that data fit their shape."""
+
+
 def document(
     version: str,
+    name: str,
     schema: Schema | None,
     rows: Sequence[Sequence[float]],
     *,
@@ -63,35 +124,39 @@ def document(
 
     Args:
         version: The version of this project.
+        name: The name of the registered model.
         schema: The schema of the model that answers, if any does.
         rows: Its examples, in the order of the schema's columns.
         has_keys: Whether predictions need an API key.
     """
     bodies = (Predictions, Probabilities, Health, ServedModel, ErrorBody)
     _, schemas = models_json_schema([(each, "validation") for each in bodies], ref_template=REF)
-    health = {"200": _json("A model can answer.", Health)}
-    health["503"] = _json("No model can answer.", Health)
-    model = {"200": _json("The model that answers now.", ServedModel), **_errors(503)}
-    text = {"200": {"description": "Plain text.", "content": {"text/plain": {}}}}
+    schemas["$defs"] |= OTHER_SCHEMAS
     request: dict[str, Any] = {"schema": {"type": "object"}}
+    many = request
     if schema:
         schemas["$defs"] |= {"Row": row(schema), "Instances": instances(schema)}
-        forms = [{"$ref": REF.format(model=form)} for form in ("Row", "Instances")]
-        request = {"schema": {"oneOf": forms}, "examples": examples(schema, rows)}
+        found = examples(schema, rows)
+        request = {"schema": {"oneOf": [_ref("Row"), _ref("Instances")]}, "examples": found}
+        many = {"schema": _ref("Instances"), "examples": {"instances": found["instances"]}}
     paths = {
-        "predict": _prediction("Predict the label of each row.", request, Predictions, has_keys),
-        "predict_proba": _prediction(
-            "Give each class's probability for each row.", request, Probabilities, has_keys
+        "/predict": _prediction("Predict the label of each row.", request, "Predictions"),
+        "/predict_proba": _prediction(
+            "Give each class's probability for each row.", request, "Probabilities"
         ),
-        "health": _get("operations", "Say whether a model can answer.", health),
-        "model": _get("model", "Return where the model comes from.", model),
-        "metrics": _get("operations", "Return metrics in Prometheus' text format.", text),
-        "livez": _get("operations", "Answer while the process lives.", text),
-        "readyz": _get("operations", "Answer once the process accepts requests.", text),
+        **_own_routes(),
+        **_other_protocols(many),
     }
-    for name, operations in paths.items():
+    for path, operations in paths.items():
         for operation in operations.values():
-            operation["operationId"] = name
+            operation["operationId"] = re.sub(r"\W+", "_", path).strip("_")
+            operation["parameters"] = [
+                {"name": each, "in": "path", "required": True, "schema": kind}
+                for each, kind in (("name", _TEXT | {"enum": [name]}), ("version", _TEXT))
+                if f"{{{each}}}" in path
+            ]
+            if has_keys and path in PREDICTION_PATHS:
+                operation["security"] = [{"key": []}]
     key = {"type": "http", "scheme": "bearer", "description": "A key of the service."}
     security = {"securitySchemes": {"key": key}} if has_keys else {}
     return {
@@ -103,9 +168,68 @@ def document(
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
-        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "paths": {f"/{name}": operations for name, operations in paths.items()},
+        "tags": [{"name": tag, "description": text} for tag, text in TAGS.items()],
+        "paths": paths,
         "components": {"schemas": schemas["$defs"], **security},
+    }
+
+
+def _own_routes() -> dict[str, Any]:
+    health = {"200": _json("A model can answer.", "Health")}
+    health["503"] = _json("No model can answer.", "Health")
+    model = {"200": _json("The model that answers now.", "ServedModel"), **_errors(503)}
+    text = {"200": {"description": "Plain text.", "content": {"text/plain": {}}}}
+    return {
+        "/health": _get("operations", "Say whether a model can answer.", health),
+        "/model": _get("model", "Return where the model comes from.", model),
+        "/metrics": _get("operations", "Return metrics in Prometheus' text format.", text),
+        "/livez": _get("operations", "Answer while the process lives.", text),
+        "/readyz": _get("operations", "Answer once the process accepts requests.", text),
+    }
+
+
+def _other_protocols(many: dict[str, Any]) -> dict[str, Any]:
+    """Describe MLflow's scoring server, KServe's V1 and the Open Inference Protocol."""
+
+    def get(summary: str, answer: str, *errors: int) -> dict[str, Any]:
+        return _get("other protocols", summary, {"200": _json("OK.", answer), **_errors(*errors)})
+
+    empty = {"200": {"description": "OK.", "content": {"application/json": {}}}}
+    frame = _prediction(
+        "Predict as MLflow's scoring server.",
+        {"schema": _ref("Frame")},
+        "Predictions",
+        "MlflowError",
+    )
+    frame["post"]["requestBody"]["content"]["text/csv"] = {}
+    infer = _prediction("Predict by tensors.", {"schema": _ref("InferRequest")}, "InferResponse")
+    infer["post"]["requestBody"]["content"]["application/octet-stream"] = {}
+    ready = get("Say whether the model can answer.", "ModelReady", 404, 503)
+    metadata = get("Return the inputs and outputs of the model.", "ModelMetadata", 404, 503)
+    v1 = _prediction("Predict as KServe's protocol V1.", many, "Predictions")
+    for each in (frame, infer, v1):
+        each["post"]["tags"] = ["other protocols"]
+    version = "/v2/models/{name}/versions/{version}"
+    return {
+        INVOCATIONS: frame,
+        "/ping": _get(
+            "other protocols", "Answer while a model can.", empty | _errors(503, body="MlflowError")
+        ),
+        "/version": _get("other protocols", "Return MLflow's version.", empty),
+        "/v1/models": get("Return the name of the model.", "Models"),
+        "/v1/models/{name}": ready,
+        V1: v1,
+        "/v2": get("Return the server's name and extensions.", "ServerMetadata"),
+        "/v2/health/live": _get("other protocols", "Answer while the process lives.", empty),
+        "/v2/health/ready": _get(
+            "other protocols", "Answer while a model can.", empty | _errors(503)
+        ),
+        "/v2/models/{name}": metadata,
+        "/v2/models/{name}/ready": copy.deepcopy(ready),
+        V2: infer,
+        version: copy.deepcopy(metadata),
+        f"{version}/ready": copy.deepcopy(ready),
+        V2_VERSION: copy.deepcopy(infer),
     }
 
 
@@ -114,31 +238,29 @@ def _get(tag: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prediction(
-    summary: str, content: dict[str, Any], answer: type[BaseModel], has_keys: bool
+    summary: str, content: dict[str, Any], answer: str, error: str = "ErrorBody"
 ) -> dict[str, Any]:
     success = _json("One entry for each row, in the order of the rows.", answer) | VERSION_HEADER
-    errors = [status for status in ERRORS if status != 404 or answer is Probabilities]
     return {
         "post": {
             "tags": ["predictions"],
             "summary": summary,
-            **({"security": [{"key": []}]} if has_keys else {}),
             "requestBody": {"required": True, "content": {"application/json": content}},
-            "responses": {"200": success, **_errors(*errors)},
+            "responses": {"200": success, **_errors(*ERRORS, body=error)},
         }
     }
 
 
-def _errors(*statuses: int) -> dict[str, Any]:
+def _errors(*statuses: int, body: str = "ErrorBody") -> dict[str, Any]:
     return {
-        str(status): _json(ERRORS[status], ErrorBody) | ERROR_HEADERS.get(status, {})
+        str(status): _json(ERRORS[status], body) | ERROR_HEADERS.get(status, {})
         for status in statuses
     }
 
 
-def _json(description: str, model: type[BaseModel]) -> dict[str, Any]:
+def _json(description: str, model: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": _ref(model)}}}
 
 
-def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": REF.format(model=model.__name__)}
+def _ref(model: str) -> dict[str, str]:
+    return {"$ref": REF.format(model=model)}

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from iris_api.protocols.problems import Problem
+from iris_api.protocols.problems import Problem, error_body
 
 CLOSE = {"Connection": "close"}
 """The header of an answer before the end of a body, whose rest is not read."""
@@ -28,7 +28,7 @@ STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
 
 class JSONResponse(Response):
-    """A response with a body of JSON that is already written.
+    """A response with a body that is already written: JSON, if no other media type is given.
 
     Starlette's own way to write the headers takes three times as long.
     """
@@ -38,7 +38,7 @@ class JSONResponse(Response):
         self.raw_headers = [
             *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
             (b"content-length", b"%d" % len(self.body)),
-            (b"content-type", b"application/json"),
+            (b"content-type", (self.media_type or "application/json").encode()),
         ]
 
 
@@ -71,10 +71,11 @@ def error_response(
     message: str,
     detail: Sequence[Problem] = (),
     headers: Mapping[str, str] | None = None,
+    *,
+    path: str = "",
 ) -> Response:
-    """Answer with an `ErrorBody`."""
-    content = {"error": message} | ({"detail": detail} if detail else {})
-    return json_response(content, headers, status=status)
+    """Answer with an error in the shape of the protocol that a path belongs to."""
+    return json_response(error_body(path, status, message, detail), headers, status=status)
 
 
 async def error_page(request: Request, error: Exception) -> Response:
@@ -89,9 +90,10 @@ async def error_page(request: Request, error: Exception) -> Response:
         text = f"{request.method} is not possible here; use {allowed}"
     elif error.status_code == HTTPStatus.NOT_FOUND:
         text = "there is nothing at this path; GET /docs.json lists what there is"
-    return error_response(error.status_code, text, headers=headers)
+    return error_response(error.status_code, text, headers=headers, path=request.scope["path"])
 
 
-async def server_error(_request: Request, _error: Exception) -> Response:
+async def server_error(request: Request, _error: Exception) -> Response:
     """Answer an unexpected error; starlette raises it again, into the log."""
-    return error_response(500, "the service failed; its log says why")
+    text = "the service failed; its log says why"
+    return error_response(500, text, path=request.scope["path"])

@@ -20,6 +20,7 @@ Reason = Literal[
     "timeout",
     "disconnected",
     "no_probabilities",
+    "unknown_model",
 ]
 """Why a prediction call was rejected."""
 
