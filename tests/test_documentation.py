@@ -85,7 +85,7 @@ def test_endpoints_are_documented() -> None:
 
     described = {
         f"{method.upper()} {path}"
-        for path, operations in openapi.document("", None, [])["paths"].items()
+        for path, operations in openapi.document("", "", None, [])["paths"].items()
         for method in operations
     }
     assert documented == described | {"GET /docs.json", "GET /docs", "GET /"}

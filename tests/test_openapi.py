@@ -18,6 +18,10 @@ INVALID = [
     if case["status"] == 400 and not NO_SCHEMA.search(case["answer"]["error"])
 ]
 
+ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+TENSOR = {"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW["instances"][0]}
+BODIES: dict[str, Any] = {"infer": {"inputs": [TENSOR]}}
+
 
 @pytest.fixture(scope="module")
 def document(client: httpx.Client) -> dict[str, Any]:
@@ -31,6 +35,19 @@ def _check(document: dict[str, Any], described: dict[str, Any], content: Any) ->
     schema = described["content"]["application/json"]["schema"]
     root = schema | {"components": document["components"]}
     jsonschema.Draft202012Validator(root).validate(content)
+
+
+def test_other_protocols(document: dict[str, Any], client: httpx.Client) -> None:
+    """What the other protocols answer is as the document describes it, and all errors are too."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            place = path.replace("{name}", "IrisModel").replace("{version}", "1")
+            body = BODIES.get(path.rpartition("/")[2], ROW) if method == "post" else None
+            for url in (place, place.replace("IrisModel", "Other")):
+                answer = client.request(method, url, json=body)
+                described = operation["responses"][str(answer.status_code)]
+                if "schema" in described["content"].get("application/json", {}):
+                    _check(document, described, answer.json())
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_proba"])

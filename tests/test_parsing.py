@@ -134,7 +134,7 @@ def test_common_bodies_are_decoded(content: Any) -> None:
     """The decoder takes what is right and common."""
     body = json.dumps(content).encode()
 
-    found = TABLE._decoder.decode(body)  # noqa: SLF001
+    found = TABLE.decoder.decode(body)
     assert found is not None
     assert np.array_equal(found, TABLE._read(body), equal_nan=True)  # noqa: SLF001
 
