@@ -6,7 +6,6 @@ A part is replaced before the service is imported; the service itself has no set
 
 import asyncio
 import os
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +18,6 @@ from iris_api.bentoml_server import balancing, connections
 from iris_api.bentoml_server.application import DirectCalls, LeanService
 from iris_api.serving import admission
 from iris_api.serving.responses import SECURITY
-from iris_api.telemetry.counting import BulkHistogram
 from iris_api.telemetry.recording import Metrics
 
 VARIABLE = "BENCH_WITHOUT"
@@ -86,31 +84,8 @@ def _accept_all() -> None:
 
 
 def _count_at_once() -> None:
-    """Count each request when it is answered, row by row, as prometheus_client does."""
-
-    def observe(metrics: Any, model: Any, rows: Any, answer: Any, seconds: float) -> None:
-        tally = metrics._versions[model.version]
-        tally._rows.observe([len(rows)])
-        tally._seconds.observe([seconds])
-        for label in answer.values.tolist():
-            tally._labels[label].inc()
-        if answer.probabilities is not None:
-            tally._confidence.observe([max(row) for row in answer.probabilities.tolist()])
-        for row in rows.tolist():
-            for column, bins, series in tally._features:
-                series[bisect_right(bins._edges, row[column])].inc()
-
-    def observe_each(bulk: Any, values: Any) -> None:
-        for value in values:
-            bulk._buckets[bisect_left(bulk._bounds, value)].inc(1)
-            bulk._sum.inc(value)
-
-    def count(metrics: Any) -> None:
-        metrics.count_requests()
-
-    _replace(Metrics, "observe", observe)
-    _replace(Metrics, "count_soon", count)
-    _replace(BulkHistogram, "observe", observe_each)
+    """Count each request when it is answered."""
+    _replace(Metrics, "count_soon", Metrics._count)
 
 
 def _observe_nothing() -> None:

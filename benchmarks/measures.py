@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.load import Load
 from benchmarks.models import FOREST, LOGISTIC, Recipe, forest, mixed, mixed_pipeline, wide
-from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, OURS, PEERS, PYFUNC, TWO, Peer
+from benchmarks.peers import FASTAPI, LIMIT, MLFLOW, MLSERVER, OURS, PEERS, PYFUNC, TWO, Peer
 
 Values = dict[str, list[float]]
 """The values of each round, by measure."""
@@ -49,6 +49,10 @@ MEASURES = {
     "rate_array": Measure("arrays"),
     "objects_100": Measure("objects", 100),
     "objects_10000": Measure("objects", 10_000, connections=1),
+    "invocations": Measure("invocations"),
+    "v1": Measure("v1"),
+    "v2": Measure("v2"),
+    "binary_10000": Measure("binary", 10_000, connections=1),
     **{f"arrays_{size}": Measure("arrays", size, connections=1) for size in SIZES},
 }
 HEADINGS = {
@@ -64,6 +68,10 @@ HEADINGS = {
 }
 OTHERS = {
     "rate_array": "requests/s at 16, `instances`",
+    "invocations": "requests/s at 16, `/invocations`",
+    "v1": "requests/s at 16, V1",
+    "v2": "requests/s at 16, V2 in JSON",
+    "binary_10000": "rows/s, bodies of 10 000 in V2 binary",
 }
 
 MAIN = ("logistic", "forest")
@@ -168,6 +176,11 @@ GOALS = (
     Goal("rate", FASTAPI, _each(2.5, 20)),
     Goal("rate", MLFLOW, _each(15, 45)),
     Goal("rate", PYFUNC, _each(16, 45)),
+    Goal("v2", MLSERVER, _each(8, 50), other="rate"),
+    Goal("invocations", OURS, _each(0.9), other="rate_array"),
+    Goal("v1", OURS, _each(0.9), other="rate_array"),
+    Goal("v2", OURS, _each(0.9), other="rate_array"),
+    Goal("binary_10000", OURS, {"logistic": 2}, other="arrays_10000"),
     Goal("rate", LIMIT, {"30 columns": 0.5}),
     Goal("rate", OURS, {"mixed": 0.5}, model="logistic"),
     Goal("rate", FASTAPI, {"mixed": 50}),

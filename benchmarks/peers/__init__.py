@@ -38,9 +38,8 @@ def _named(names: Names, rows: Rows) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _tensor(rows: Rows, datatype: str = "FP64", **content: Any) -> dict[str, Any]:
-    shape = [len(rows), len(rows[0])]
-    return {"name": "rows", "shape": shape, "datatype": datatype, **content}
+def _tensor(rows: Rows, **content: Any) -> dict[str, Any]:
+    return {"name": "rows", "shape": [len(rows), len(rows[0])], "datatype": "FP64", **content}
 
 
 def _binary(_names: Names, rows: Rows) -> Message:
@@ -93,14 +92,24 @@ ROW = _json(lambda names, rows: _named(names, rows)[0])
 OBJECTS = _json(lambda names, rows: {"instances": _named(names, rows)})
 ARRAYS = _json(lambda _, rows: {"instances": rows})
 SPLIT = _json(lambda names, rows: {"dataframe_split": {"columns": names, "data": rows}})
-V2 = _json(lambda _, rows: {"inputs": [_tensor(rows, data=[*chain.from_iterable(rows)])]})
+V2 = _json(
+    lambda _, rows: {
+        "inputs": [_tensor(rows, data=[*chain.from_iterable(rows)])],
+        "outputs": [{"name": "predict"}],
+    }
+)
 
 NATIVE = {
     "row": Call("/predict", ROW),
     "objects": Call("/predict", OBJECTS),
     "arrays": Call("/predict", ARRAYS),
 }
-INFER = Call("/v2/models/IrisModel/infer", V2)
+OTHERS = {
+    "invocations": Call("/invocations", ARRAYS),
+    "v1": Call("/v1/models/IrisModel:predict", ARRAYS),
+    "v2": Call("/v2/models/IrisModel/infer", V2),
+    "binary": Call("/v2/models/IrisModel/infer", _binary),
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,12 @@ def _uvicorn(app: str) -> Sequence[str]:
     return ("{python}", "-m", "uvicorn", app, *bare, *_LISTEN)
 
 
-OURS = Peer("this service", _bentoml("service:IrisClassifier"), NATIVE, {"IRIS_WORKERS": "1"})
+OURS = Peer(
+    "this service",
+    _bentoml("service:IrisClassifier"),
+    NATIVE | OTHERS,
+    {"IRIS_WORKERS": "1"},
+)
 TWO = replace(OURS, name=f"{OURS.name}, two workers", env={"IRIS_WORKERS": "2"}, cores=2)
 ABLATED = replace(OURS, arguments=_bentoml("benchmarks.ablated:IrisClassifier"))
 BENTOML = Peer(
@@ -154,7 +168,7 @@ FASTAPI = Peer("FastAPI + scikit-learn", _uvicorn("benchmarks.peers.fastapi_skle
 MLSERVER = Peer(
     "MLServer",
     (str(MLSERVER_FOLDER / "bin" / "mlserver"), "start", "{home}/mlserver"),
-    {"row": INFER, "arrays": INFER},
+    dict.fromkeys(("row", "arrays"), OTHERS["v2"]),
     {
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_HTTP_PORT": "{port}",
