@@ -66,6 +66,13 @@ ablation: $(BIN)/.installed ## this service without each of its parts, and plain
 soak: $(BIN)/.installed ## run a quarter of an hour of load, promotions and killed workers
 	$(BIN)/python -m benchmarks.soak
 
+# Chromium's sandbox does not run as root.
+.PHONY: screenshot
+screenshot: ## draw the README's picture of the page that make serve shows; needs Chromium
+	chromium --headless $$([ "$$(id -u)" != 0 ] || echo --no-sandbox) --hide-scrollbars \
+		--window-size=1200,760 --force-device-scale-factor=1.5 --virtual-time-budget=5000 \
+		--screenshot=docs/images/page.png http://127.0.0.1:8000/
+
 .PHONY: lock
 lock: $(BIN)/.installed ## resolve the dependencies of pyproject.toml again
 	$(COMPILE) --upgrade --output-file requirements.txt

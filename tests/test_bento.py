@@ -51,6 +51,8 @@ def _answers(url: str) -> list[str]:
         httpx.get(f"{url}/health").text,
         json.dumps(model),
         httpx.get(f"{url}/docs.json").text,
+        httpx.get(f"{url}/").text,
+        httpx.get(f"{url}/page/page.js").text,
     ]
 
 

@@ -26,5 +26,5 @@ def expressions(rate_interval: str) -> list[str]:
     """Return every expression of the dashboard, with values in place of its variables."""
     found = [target["expr"] for panel in panels() for target in panel["targets"]]
     found += [annotation["expr"] for annotation in load()["annotations"]["list"]]
-    values = {"job": "iris-api", "version": ".*", "__rate_interval": rate_interval}
+    values = {"job": "iris-api", "version": ".*", "__rate_interval": rate_interval, "__range": "1h"}
     return [Template(expression).substitute(values) for expression in found]

@@ -1,18 +1,20 @@
 // The answer: a label with its probabilities, or an error; and the same call in other languages.
 
-import { element, find, percent, show } from "./elements.js";
+import { element, find, histogram, percent, rank, show } from "./elements.js";
 
 const SHOWN = 12; // classes with a bar
+const DIGITS = 6; // of a regressor's number
 const FIRST = 3; // classes with a bar on a telephone
 
-export function showAnswer({ prediction, classes, probabilities }) {
-  const value = typeof prediction === "number" ? show(prediction) : String(prediction);
+export function showAnswer({ prediction, classes, probabilities, target }) {
   const chance = probabilities?.[classes.indexOf(prediction)];
   const share = chance === undefined ? [] : [element("small", {}, percent(chance))];
+  const value = target !== undefined ? show(prediction, DIGITS) : String(prediction);
   find("answer").className = "value";
   find("answer").replaceChildren(value, " ", ...share);
-  find("bars").replaceChildren(...(probabilities ? makeBars(classes, probabilities, prediction)
-    : [element("p", { class: "took" }, "This model gives no probabilities.")]));
+  find("bars").replaceChildren(...(target ? makeScale(target, prediction)
+    : probabilities ? makeBars(classes, probabilities, prediction)
+    : target === undefined ? [element("p", { class: "note" }, "This model gives no probabilities.")] : []));
 }
 
 export function showProblem(text) {
@@ -36,9 +38,24 @@ function makeBars(classes, probabilities, prediction) {
   });
   const rest = order.slice(SHOWN).reduce((sum, at) => sum + probabilities[at], 0);
   const more = order.length > SHOWN
-    ? element("p", { class: "took" }, `${order.length - SHOWN} more classes: ${percent(rest)}`) : null;
-  return [element("ul", { class: "bars", "aria-label": "Probability of each class" }, ...rows),
-    ...(more ? [more] : [])];
+    ? [element("p", { class: "note" }, `${order.length - SHOWN} more classes: ${percent(rest)}`)] : [];
+  return [element("ul", { class: "bars", "aria-label": "Probability of each class" }, ...rows), ...more];
+}
+
+// Where a regressor's number lies among the targets of the training rows, of which the profile has
+// the deciles.
+function makeScale({ edges }, prediction) {
+  const ends = [edges[0], edges.at(-1)];
+  const [low, high] = [Math.min(prediction, ends[0]), Math.max(prediction, ends[1])];
+  const profile = { edges, shares: edges.slice(1).map(() => 1 / (edges.length - 1)) };
+  const outside = prediction < ends[0] || prediction > ends[1];
+  const words = outside ? "outside the training targets"
+    : `higher than ${percent(rank(profile, prediction), 0)} of the training targets`;
+  const marker = element("span", { class: "marker" });
+  marker.style.setProperty("--at", high > low ? (prediction - low) / (high - low) : 0.5);
+  return [element("div", { class: "scale" }, histogram(profile, low, high), marker),
+    element("p", { class: outside ? "place outside" : "note" },
+      `${words}, ${show(ends[0])} to ${show(ends[1])}`)];
 }
 
 export function showPlace(profile, outside) {

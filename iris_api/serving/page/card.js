@@ -1,7 +1,10 @@
 // What is known of the model: its title, and the card with numbers, training data and origin.
 
-import { element, find, histogram, label, percent, show, time } from "./elements.js";
+import { bars, element, find, histogram, label, percent, show, time } from "./elements.js";
 
+const OPEN = 15; // columns whose histograms are shown at once
+const CLASSES = 12; // whose shares are shown
+const TEXTS = 3; // categories of a column that are named
 const ENGINES = { onnx: "ONNX Runtime", sklearn: "scikit-learn" };
 
 export function showTitle(data) {
@@ -24,9 +27,11 @@ function proof({ engine, proof: found }) {
 
 export function showCard(data) {
   const make = (...parts) => parts.map((part) => part(data)).filter(Boolean);
+  const [left, right] = Object.keys(data.model.metrics).length
+    ? [[measured, proved], [origin, registry]] : [[proved, registry], [origin]];
   find("card").replaceChildren(...make(training),
     element("div", { class: "pair" },
-      element("div", {}, ...make(measured, proved)), element("div", {}, ...make(origin, registry))),
+      element("div", {}, ...make(...left)), element("div", {}, ...make(...right))),
     ...make(versions));
 }
 
@@ -51,18 +56,37 @@ function measured({ model }) {
 
 function training({ model, profile }) {
   if (!profile) return section("Training data", element("p", {}, "The model came without a training profile."));
-  const figures = model.schema.columns.map((column) => {
+  const shown = model.schema.columns.map((column) => {
     const found = profile.features[column.plain_name];
-    const range = `${show(found.minimum)} to ${show(found.maximum)}${column.unit ? ` ${column.unit}` : ""}`;
-    const spread = `mean ${show(found.mean, 3)} ± ${show(found.deviation, 3)}`;
-    return element("figure", {},
-      histogram(found, found.minimum, found.maximum, `${label(column)}: ${range}, ${spread}`),
-      element("figcaption", {}, element("b", {}, label(column)),
-        element("span", {}, range), element("span", {}, spread)));
+    return found ? numbers(column, found) : texts(column, profile.categories[column.plain_name]);
   });
-  const classes = Object.entries(profile.classes).map(([name, share]) => `${name} ${percent(share)}`);
-  return section("Training data", element("p", {}, `Classes: ${classes.join(", ")}`),
-    element("div", { class: "figures" }, ...figures));
+  const shares = Object.entries(profile.classes ?? {});
+  const classes = shares.slice(0, CLASSES).map(([name, share]) => `${name} ${percent(share)}`);
+  if (shares.length > CLASSES) classes.push(`${shares.length - CLASSES} more`);
+  const figures = element("div", { class: "figures" }, ...shown);
+  return section("Training data",
+    classes.length ? element("p", {}, `Classes: ${classes.join(", ")}`) : "",
+    shown.length <= OPEN ? figures
+      : element("details", {}, element("summary", {}, `${shown.length} columns`), figures));
+}
+
+function numbers(column, found) {
+  const range = `${show(found.minimum)} to ${show(found.maximum)}${column.unit ? ` ${column.unit}` : ""}`;
+  const spread = `mean ${show(found.mean, 3)} ± ${show(found.deviation, 3)}`;
+  return figure(column, histogram(found, found.minimum, found.maximum, `Histogram of ${label(column)}`), range, spread);
+}
+
+function texts(column, { categories, other }) {
+  const shares = Object.entries(categories);
+  const rest = other > 0 ? [`others ${percent(other)}`] : [];
+  const first = shares.slice(0, TEXTS).map(([text, share]) => `${text} ${percent(share)}`);
+  const more = shares.length > TEXTS ? [`${shares.length - TEXTS} more`] : [];
+  return figure(column, bars(shares.map(([, share]) => share), `Shares of ${label(column)}`), ...first, ...more, ...rest);
+}
+
+function figure(column, image, ...lines) {
+  return element("figure", {}, image, element("figcaption", {}, element("b", {}, label(column)),
+    ...lines.map((line) => element("span", {}, line))));
 }
 
 function proved({ model: { proof: found, engine } }) {
@@ -72,7 +96,7 @@ function proved({ model: { proof: found, engine } }) {
     "rows compared": found.rows.toLocaleString("en"),
     "steps on both sides": found.steps ? found.steps.toLocaleString("en") : null,
     "decided by rounding": found.ties,
-    "largest difference": found.largest_difference,
+    "largest difference": show(found.largest_difference, 2),
     precision: found.precision,
     with: versions.join(", "),
   }));
@@ -93,13 +117,17 @@ function origin({ model }) {
 }
 
 function registry({ model: { registry: status } }) {
-  const text = !status ? "This service follows no registry."
-    : status.error ? `The registry did not answer: ${status.error}`
-    : status.problem ?? `The model URI means version ${status.version}.`;
-  const wrong = status?.error || status?.problem;
-  return section("Registry",
-    element("p", { class: wrong ? "place outside" : "place" }, text),
-    status?.checked_at ? list({ "last answer": time(status.checked_at) }) : "");
+  if (!status) return section("Registry", element("p", {}, "This service follows no registry."));
+  const { error, problem, rejected, in_stage: stage = [], version } = status;
+  const wrong = [
+    error && `The registry did not answer: ${error}`,
+    problem,
+    rejected && `Version ${rejected.version} is not activated: ${rejected.reason}`,
+    stage.length > 1 && `Several versions are in the stage: ${stage.join(", ")}.`,
+  ].filter(Boolean).map((text) => element("p", { class: "place outside" }, text));
+  const means = version ? [element("p", { class: "place" }, `The model URI means version ${version}.`)] : [];
+  return section("Registry", ...wrong, ...means,
+    status.checked_at ? list({ "last answer": time(status.checked_at) }) : "");
 }
 
 function versions({ model, versions: found }) {

@@ -2,4 +2,5 @@
 
 window.ui = SwaggerUIBundle({
   url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
+  defaultModelsExpandDepth: 0,
 });

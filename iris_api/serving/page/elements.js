@@ -44,19 +44,24 @@ export function rank(profile, value) {
 }
 
 const CELLS = 30; // bars of a histogram
+const FEWEST = 8; // bars that an image has room for, so that two are not as wide as all of it
 
 // The training rows of a column between two numbers. The profile has quantiles, and this has bars of
 // one width.
 export function histogram(profile, low, high, title = null) {
   const width = (high - low) / CELLS;
   const ranks = Array.from({ length: CELLS + 1 }, (_, at) => rank(profile, low + at * width));
-  const shares = ranks.slice(1).map((next, at) => next - ranks[at]);
+  return bars(ranks.slice(1).map((next, at) => next - ranks[at]), title);
+}
+
+// Bars of one width; without a title they only decorate.
+export function bars(shares, title = null) {
   const top = Math.max(...shares) || 1;
-  const bars = shares.map((share, at) => {
+  const made = shares.map((share, at) => {
     const height = share > 0 ? Math.max(0.04, share / top) : 0;
     return element("rect", { x: at + 0.08, width: 0.84, y: 1 - height, height });
   });
   const role = title ? { role: "img", "aria-label": title } : { "aria-hidden": "true" };
-  const box = { class: "histogram", viewBox: `0 0 ${CELLS} 1`, preserveAspectRatio: "none" };
-  return element("svg", { ...box, ...role }, ...bars);
+  const box = { class: "histogram", viewBox: `0 0 ${Math.max(shares.length, FEWEST)} 1`, preserveAspectRatio: "none" };
+  return element("svg", { ...box, ...role }, ...made);
 }

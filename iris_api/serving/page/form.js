@@ -10,8 +10,9 @@ const MARGIN = 0.15; // of the training range, on either side of a slider
 export class Form {
   constructor(data, changed) {
     this.fields = data.model.schema.columns.map((column, at) => {
-      const profile = data.profile?.features[column.plain_name];
-      return makeField(column, profile, data.examples[0]?.[column.plain_name], at);
+      const name = column.plain_name;
+      const profile = data.profile?.features[name] ?? data.profile?.categories?.[name];
+      return makeField(column, profile, data.examples[0]?.[name], at);
     });
     const root = find("fields");
     root.replaceChildren(...this.fields.map((field) => field.root));
@@ -139,10 +140,19 @@ function sliderEnds(column, profile, example) {
   return { low: tidy(Math.floor(low / step)), high: tidy(Math.ceil(high / step)), step: tidy(1) };
 }
 
+// The words on where a value lies in the training data, and whether it is outside.
 function place(profile, value) {
-  if (!profile || typeof value !== "number") return ["", false];
+  if (!profile || value === null || value === "") return ["", false];
+  if (profile.categories) return placeText(profile, String(value));
+  if (typeof value !== "number") return ["", false];
   const range = `${show(profile.minimum)} to ${show(profile.maximum)}`;
   if (value < profile.minimum) return [`below the training data, ${range}`, true];
   if (value > profile.maximum) return [`above the training data, ${range}`, true];
   return [`higher than ${percent(rank(profile, value), 0)} of the training rows`, false];
+}
+
+function placeText({ categories, other }, value) {
+  if (Object.hasOwn(categories, value)) return [`like ${percent(categories[value], 0)} of the training rows`, false];
+  return other > 0 ? [`rare: ${percent(other)} of the training rows have such a value`, false]
+    : ["not in the training data", true];
 }

@@ -13,7 +13,7 @@ const NOTICE_MS = 8000; // that a notice of another version stays
 let data = null; // page.json, of the model that is shown
 let form = null;
 let example = 0;
-let asking = false, changed = false;
+let asking = false, changed = false, following = false;
 
 // Return the answer of a route, and throw an error with the words of the service.
 async function get(path, options = {}) {
@@ -69,6 +69,7 @@ async function askOnce() {
       prediction: label.content.predictions[0],
       classes: chances?.content.classes,
       probabilities: chances?.content.probabilities[0],
+      target: data.model.schema.task === "regressor" ? data.profile?.target ?? null : undefined,
     });
     find("took").textContent = `version ${label.version} answered within ${took} ms`;
   } catch (error) {
@@ -102,6 +103,8 @@ async function load() {
 }
 
 async function follow() {
+  if (following) return;
+  following = true;
   try {
     const { content: model } = await get("./model");
     const isBack = find("notices").querySelector(".problem");
@@ -117,6 +120,7 @@ async function follow() {
     warn(error.isGone ? error.message : `No model can answer: ${error.message}`);
     if (!data) find("name").textContent = "No model";
   }
+  following = false;
 }
 
 function warn(text) {
