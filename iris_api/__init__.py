@@ -22,9 +22,9 @@ def log_model(
     it belongs to that run. mlflow.sklearn.log_model does as well, without the training profile.
 
     Args:
-        estimator: A fitted classifier.
+        estimator: A fitted classifier or regressor.
         rows: The rows that it was fitted on, a data frame or an array of numbers, (n, columns).
-        labels: Their labels, (n,).
+        labels: Their labels, (n,); of a regressor, the numbers that it was fitted to.
         name: The name of the registered model.
         ranges: The smallest and the largest number that requests may have, by the names of columns.
 

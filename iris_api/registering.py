@@ -8,7 +8,8 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.models import infer_signature
-from sklearn.base import is_classifier
+from numpy.typing import NDArray
+from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,16 +30,14 @@ def register(
         check_is_fitted(estimator)
     except NotFittedError as error:
         raise IrisError(f"{type(estimator).__name__} is not fitted; fit it first") from error
-    if not is_classifier(estimator):
-        raise IrisError(f"{type(estimator).__name__} is no classifier, which an import rejects")
-    rows = rows if hasattr(rows, "columns") else np.asarray(rows)
-    profile = _describe(rows, labels, ranges)
-    try:
-        answers = np.asarray(estimator.predict(rows))
-    except ValueError as error:
+    if not (is_classifier(estimator) or is_regressor(estimator)):
         raise IrisError(
-            f"{type(estimator).__name__} does not answer the rows: {one_line(error, 160)}"
-        ) from error
+            f"{type(estimator).__name__} is neither a classifier nor a regressor, which an import "
+            "rejects"
+        )
+    rows = rows if hasattr(rows, "columns") else np.asarray(rows)
+    profile = _describe(estimator, rows, labels, ranges)
+    answers = _predict(estimator, rows)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE_NAME
         path.write_text(profile.model_dump_json(indent=2), encoding="utf-8")
@@ -57,7 +56,18 @@ def register(
     return f"models:/{name}/{mlflow.register_model(info.model_uri, name).version}"
 
 
-def _describe(rows: Any, labels: Any, ranges: Mapping[str, tuple[float, float]]) -> TrainingProfile:
+def _predict(estimator: Any, rows: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(estimator.predict(rows))
+    except ValueError as error:
+        raise IrisError(
+            f"{type(estimator).__name__} does not answer the rows: {one_line(error, 160)}"
+        ) from error
+
+
+def _describe(
+    estimator: Any, rows: Any, labels: Any, ranges: Mapping[str, tuple[float, float]]
+) -> TrainingProfile:
     """Return the training profile of rows, by the plain names of their columns."""
     shape = np.shape(rows)
     if len(shape) != 2 or len(rows) != len(labels):
@@ -78,6 +88,7 @@ def _describe(rows: Any, labels: Any, ranges: Mapping[str, tuple[float, float]])
             {plain[name]: column for name, column in cells.items()},
             labels,
             {plain[name]: limits for name, limits in ranges.items()},
+            _predict(estimator, rows).ravel() if is_regressor(estimator) else None,
         )
     except (TypeError, ValueError) as error:
         raise IrisError(f"the rows are no table of numbers and texts: {one_line(error)}") from error

@@ -10,24 +10,19 @@ from numpy.typing import NDArray
 from sklearn import (
     calibration,
     compose,
-    cross_decomposition,
     dummy,
     ensemble,
     feature_selection,
     gaussian_process,
     impute,
-    kernel_ridge,
-    linear_model,
-    model_selection,
     naive_bayes,
     neighbors,
-    neural_network,
     pipeline,
     preprocessing,
     svm,
     tree,
 )
-from sklearn.datasets import load_diabetes, load_iris
+from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline, make_pipeline
 from support.irises import IRIS, ROWS, SPECIES, fit, forest, fresh_rows, kind, logistic, scaled
 
@@ -167,52 +162,6 @@ def test_a_tree_that_was_grown_to_its_end_stands_once(classes: NDArray[Any]) -> 
 def test_estimators_nest(estimator: Any) -> None:
     """What is composed of composed estimators converts as a whole."""
     assert_equal(estimator, fresh_rows())
-
-
-REGRESSORS = [
-    linear_model.Ridge(),
-    linear_model.PoissonRegressor(),
-    linear_model.TweedieRegressor(power=0),
-    linear_model.RANSACRegressor(random_state=0),
-    cross_decomposition.PLSRegression(),
-    dummy.DummyRegressor(),
-    kernel_ridge.KernelRidge(kernel="rbf"),
-    svm.SVR(),
-    svm.NuSVR(kernel="poly"),
-    neural_network.MLPRegressor(hidden_layer_sizes=(8,), max_iter=20, random_state=0),
-    tree.DecisionTreeRegressor(random_state=0),
-    ensemble.RandomForestRegressor(20, random_state=0),
-    ensemble.ExtraTreesRegressor(20, random_state=0),
-    ensemble.GradientBoostingRegressor(random_state=0),
-    ensemble.HistGradientBoostingRegressor(loss="poisson", max_iter=20),
-    ensemble.BaggingRegressor(linear_model.Ridge(), max_features=0.5, random_state=0),
-    ensemble.StackingRegressor([("a", linear_model.Ridge()), ("b", svm.SVR())]),
-    ensemble.VotingRegressor([("a", linear_model.Ridge()), ("b", svm.SVR())], weights=[1, 2]),
-    compose.TransformedTargetRegressor(svm.SVR(), transformer=preprocessing.StandardScaler()),
-    compose.TransformedTargetRegressor(func=np.log1p, inverse_func=np.expm1),
-    model_selection.GridSearchCV(linear_model.Ridge(), {"alpha": [0.1, 1]}),
-    make_pipeline(
-        compose.ColumnTransformer(
-            [("a", impute.SimpleImputer(), [8, 0]), ("b", preprocessing.StandardScaler(), [3])]
-        ),
-        feature_selection.SelectKBest(k=2),
-        linear_model.LinearRegression(),
-    ),
-]
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("regressor", REGRESSORS, ids=kind)
-def test_regressors_predict_the_same_numbers(regressor: Any) -> None:
-    """Ten columns of any range make one number, as scikit-learn's but for rounding."""
-    rows, target = load_diabetes(return_X_y=True)
-    regressor = copy.deepcopy(regressor).fit(rows, target)
-    rows = np.vstack([rows, rows * 1.1, rows[::-1] / 3])
-
-    [prediction] = session_of(regressor).run(None, {"rows": rows})
-
-    assert prediction.shape == (len(rows),)
-    assert np.allclose(prediction, regressor.predict(rows), rtol=1e-12, atol=1e-12)
 
 
 def test_columns_that_were_chosen_by_name_are_found_by_place() -> None:

@@ -55,7 +55,9 @@ def test_bins_are_those_of_the_profile(values: list[float]) -> None:
     """Whatever the training values are, they fill the bins with the profile's shares."""
     column = np.array(values)
     features = dict.fromkeys(FEATURES, column)
-    bins = Bins(TrainingProfile.of(features, ["a"] * len(values)).features["sepal_length"])
+    bins = Bins.of_feature(
+        TrainingProfile.of(features, ["a"] * len(values)).features["sepal_length"]
+    )
 
     counts = bins.count(np.append(column, [-1, 11, np.nan]))  # a missing value is in no bin
 

@@ -40,8 +40,12 @@ from sklearn.model_selection import (
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    RadiusNeighborsClassifier,
+)
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -52,8 +56,8 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading
-from sklearn.svm import SVC, OneClassSVM
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.svm import SVC, SVR, OneClassSVM
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from support.irises import CLASSIFIERS, fit, kind
 from support.saved_models import (
     AS_SKOPS,
@@ -201,24 +205,23 @@ def test_scores_of_a_search(name: str) -> None:
     open_archive(skops.io.dumps(get_scorer(name)))
 
 
-def _not_classifier(name: str) -> str:
-    return f"the model is a {name}, not a classifier; register a classifier"
+def _predicts_nothing(name: str) -> str:
+    return f"the model is a {name}, neither a classifier nor a regressor; register one of these"
 
 
 @pytest.mark.parametrize(
     ("estimator", "expected"),
     [
-        (LinearRegression().fit(X, y), _not_classifier("LinearRegression")),
         (
             OneClassSVM().fit(X),
-            "OneClassSVM finds outliers, and is not a classifier; train and register it again",
+            "OneClassSVM finds outliers, and predicts no labels; train and register it again",
         ),
-        (StandardScaler().fit(X), _not_classifier("StandardScaler")),
+        (StandardScaler().fit(X), _predicts_nothing("StandardScaler")),
         (
-            make_pipeline(StandardScaler(), LinearRegression()).fit(X, y),
-            _not_classifier("Pipeline that ends in LinearRegression"),
+            make_pipeline(StandardScaler(), PCA()).fit(X, y),
+            _predicts_nothing("Pipeline that ends in PCA"),
         ),
-        ([1, 2], _not_classifier("list")),
+        ([1, 2], _predicts_nothing("list")),
         (SVC(), "the model is a SVC that is not fitted; fit it first"),
         (
             GaussianNB().fit(X[:, :3], y),
@@ -260,6 +263,11 @@ WEIGHTS = "NAME has a function as its weights, and not uniform or distance"
         (MultiOutputClassifier(logistic()), TWO, SEVERAL),
         (ClassifierChain(logistic()), INDICATORS, SEVERAL),
         (DummyClassifier(), TWO, SEVERAL),
+        (LinearRegression(), TWO, SEVERAL),
+        (MLPRegressor(max_iter=9), TWO, SEVERAL),
+        (DecisionTreeRegressor(), TWO, SEVERAL),
+        (KNeighborsRegressor(), TWO, "NAME predicts several outputs for a row, and one is served"),
+        (SVR(kernel="precomputed"), y, f"NAME has precomputed {KERNELS}"),
         (SVC(kernel="precomputed"), y, f"NAME has precomputed {KERNELS}"),
         (KNeighborsClassifier(metric="precomputed"), y, f"NAME has precomputed {METRICS}"),
         (KNeighborsClassifier(metric="cosine"), y, f"NAME has cosine {METRICS}"),

@@ -114,7 +114,7 @@ def test_part_with_narrower_rows_than_its_own(copied: Copy) -> None:
         (clusters, _inconsistent(clusters)),
         (
             outliers,
-            "IsolationForest finds outliers, and is not a classifier; train and register it again",
+            "IsolationForest finds outliers, and predicts no labels; train and register it again",
         ),
     ):
         voting.estimators_ = [part]

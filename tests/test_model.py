@@ -73,20 +73,21 @@ def test_onnxruntime_is_loaded_in_one_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    "changes",
     [
-        ({"labels": [2, 1, 0]}, "does not answer its example as at its import"),
-        ({"probabilities": [[1.0, 0.0, 0.0]] * 3}, "does not answer its example as at its import"),
-        ({"probabilities": None}, "cannot be opened (ValueError: "),
+        {"values": [2, 1, 0]},
+        {"probabilities": [[1.0, 0.0, 0.0]] * 3},
+        {"probabilities": None},
     ],
     ids=["labels", "probabilities", "none"],
 )
-def test_self_check(entry: store.Entry, changes: dict[str, object], problem: str) -> None:
+def test_self_check(entry: store.Entry, changes: dict[str, object]) -> None:
     """A model whose answers differ from those of its import is not loaded."""
     example = entry.metadata.example.model_copy(update=changes)
     metadata = entry.metadata.model_copy(update={"example": example})
 
-    assert _rejected(dataclasses.replace(entry, metadata=metadata)).startswith(problem)
+    found = _rejected(dataclasses.replace(entry, metadata=metadata))
+    assert found.startswith("does not answer its example as at its import")
 
 
 def test_unreadable_model(entry: store.Entry, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_drift(watched: Watched) -> None:
     trained = {
         (feature, name): share
         for feature in FEATURES
-        for bins in [Bins(profile.features[feature])]
+        for bins in [Bins.of_feature(profile.features[feature])]
         for name, share in zip(bins.names, bins.expected, strict=True)
     }
 

@@ -190,7 +190,7 @@ def test_probabilities_of_tied_labels_are_compared() -> None:
     """Rounding turns a label, and never a probability by more than the limit."""
     estimator = fit(logistic(), TWO)
     answers = reference(estimator)
-    probabilities = answers.probabilities
+    probabilities = answers.numbers
     assert probabilities is not None
     tied = np.flatnonzero(np.abs(probabilities[:, 0] - 0.5) < 1e-13)[0]
     probabilities[tied] += [2e-9, -2e-9]

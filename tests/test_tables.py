@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Tracking
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -39,6 +39,9 @@ TABLES = {
     "DigitModel": Table(
         load_digits(as_frame=True), RandomForestClassifier(40, max_depth=9, random_state=0)
     ),
+    "DiabetesModel": Table(
+        load_diabetes(as_frame=True), make_pipeline(StandardScaler(), LinearRegression())
+    ),
 }
 
 
@@ -55,6 +58,7 @@ class Served:
     scope="module",
     params=[
         "WineModel",
+        "DiabetesModel",
         pytest.param("TumourModel", marks=pytest.mark.thorough),
         pytest.param("DigitModel", marks=pytest.mark.thorough),
     ],
@@ -65,7 +69,9 @@ def served(
     """Register, import and serve a model."""
     name, folder = request.param, tmp_path_factory.mktemp("table")
     table = TABLES[name]
-    rows, labels = table.data.data, table.data.target_names[table.data.target]
+    rows, labels = table.data.data, table.data.target
+    if "target_names" in table.data:
+        labels = table.data.target_names[labels]
     registered.use(tracking.url)
     uri = iris_api.log_model(table.estimator.fit(rows, labels), rows, labels, name=name)
     env = tracking.env | {"BENTOML_HOME": str(folder / "home"), "IRIS_MODEL_URI": uri}
@@ -93,10 +99,10 @@ def test_every_row(served: Served) -> None:
     for instances in (served.rows.to_numpy().tolist(), records, plain):
         answer = served.client.post("/predict", json={"instances": instances})
         assert answer.status_code == 200, answer.text
-        assert answer.json()["predictions"] == served.expected
+        assert answer.json()["predictions"] == pytest.approx(served.expected)
         assert answer.headers["X-Model-Version"] == "1"
     one = served.client.post("/predict", json=plain[0])
-    assert one.json()["predictions"] == served.expected[:1]
+    assert one.json()["predictions"] == pytest.approx(served.expected[:1])
 
 
 def test_document(served: Served) -> None:
@@ -132,19 +138,42 @@ def test_drift_is_counted(served: Served) -> None:
     """The training profile came with the model, so that each column has its bins in the metrics."""
     name = _plain(served)[0]
 
-    page = served.client.get("/metrics").text
+    page = served.client.get("/metrics").text.replace(" ", "")
 
-    assert f'iris_feature_rows_total{{bin="above",feature="{name}",' in page.replace(" ", "")
+    assert f'iris_feature_rows_total{{bin="above",feature="{name}",' in page
+    label = "25-60" if isinstance(served.expected[0], float) else served.expected[0]
+    assert f'iris_label_expected_ratio{{label="{label}",' in page
+    assert f'iris_predictions_total{{label="{label}",' in page
 
 
 def test_far_rows(served: Served) -> None:
-    """Without a range any finite number is accepted."""
-    row = np.full((1, served.rows.shape[1]), 1e6)
+    """Without a range any finite number is accepted, as far as the prediction is finite as well."""
+    instances = served.rows.to_numpy()[:1].tolist() + np.full((1, 30), 1e6).tolist()
+    instances = [row[: served.rows.shape[1]] for row in instances]
+    is_regressor = isinstance(served.expected[0], float)
 
-    answer = served.client.post("/predict_proba", json={"instances": row.tolist()})
+    answer = served.client.post("/predict", json={"instances": instances})
+    beyond = served.client.post("/predict", json={"instances": [instances[0], [1e308] * 10]})
 
     assert answer.status_code == 200
-    assert sum(answer.json()["probabilities"][0]) == pytest.approx(1)
+    if is_regressor:
+        assert beyond.status_code == 400
+        assert beyond.json()["error"].startswith("the model predicts no finite number for row 1,")
+
+
+def test_probabilities(served: Served) -> None:
+    """A classifier gives a probability for each class, and a regressor says that it has none."""
+    instances = served.rows.to_numpy()[:1].tolist()
+
+    answer = served.client.post("/predict_proba", json={"instances": instances})
+    document = served.client.get("/docs.json").json()
+
+    if isinstance(served.expected[0], float):
+        assert answer.status_code == 404
+        assert answer.json()["error"] == "this regressor gives no probabilities; use POST /predict"
+        assert "/predict_proba" not in document["paths"]
+    else:
+        assert sum(answer.json()["probabilities"][0]) == pytest.approx(1)
 
 
 X, Y = load_wine(return_X_y=True)
@@ -156,10 +185,10 @@ FITTED = LogisticRegression(max_iter=10_000).fit(X, Y)
     [
         (LogisticRegression(), X, {}, "LogisticRegression is not fitted; fit it first"),
         (
-            LinearRegression().fit(X, Y),
+            StandardScaler().fit(X),
             X,
             {},
-            "LinearRegression is no classifier, which an import rejects",
+            "StandardScaler is neither a classifier nor a regressor, which an import rejects",
         ),
         (FITTED, X[0], {}, "rows have the shape (13,) and there are 178 labels; give a table"),
         (FITTED, [["red"]] * 178, {}, "LogisticRegression does not answer the rows: dtype="),

@@ -1,4 +1,4 @@
-"""The conversion of a scikit-learn classifier to ONNX, with a proof that both answer the same."""
+"""The conversion of a scikit-learn estimator to ONNX, with a proof that both answer the same."""
 
 import contextlib
 import io
@@ -6,9 +6,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from threadpoolctl import threadpool_limits
 
 from iris_api.compiling.converters.lookup import convert
@@ -40,13 +40,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Compiled:
-    """A classifier as ONNX, with the proof that it answers as scikit-learn does.
+    """An estimator as ONNX, with the proof that it answers as scikit-learn does.
 
     Attributes:
         model: serialized ONNX without external data. Input "rows": float64 (n, columns) in the
-            estimator's order of features. Output "label": int64 (n,), indices into `classes_`.
-            Output "probabilities", if the estimator has `predict_proba`: float64 (n, k), in the
-            order of `classes_`.
+            estimator's order of features. Outputs as `convert` makes them.
         proof: what was compared with scikit-learn.
     """
 
@@ -55,7 +53,7 @@ class Compiled:
 
 
 def compile_model(vetted: Vetted) -> Compiled:
-    """Convert a classifier to ONNX, and prove that both answer the same.
+    """Convert an estimator to ONNX, and prove that both answer the same.
 
     The same estimator and package versions give the same bytes. The estimator is not changed.
 
@@ -108,7 +106,7 @@ def _limits(column: Column, profile: TrainingProfile) -> tuple[float, float]:
     return 0.0, column.domain[1]
 
 
-def convert_and_prove(estimator: ClassifierMixin, reference: Reference) -> Compiled:
+def convert_and_prove(estimator: Any, reference: Reference) -> Compiled:
     """Convert, load and prove, or raise a CompileError or NoConverterError."""
     try:
         with _errors_as(CompileError):

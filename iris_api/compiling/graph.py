@@ -96,6 +96,14 @@ class Graph:
         self._nodes.append(helper.make_node("Split", [values], results, axis=1, num_outputs=parts))
         return results
 
+    def sort(self, values: str, count: int) -> tuple[str, str]:
+        """Return the values of each row in ascending order, (n, count), and their places."""
+        results = [f"{part}/{len(self._nodes)}" for part in ("ordered", "places")]
+        node = helper.make_node("TopK", [values, self._constant(np.array([count]))], results)
+        node.attribute.extend([helper.make_attribute("largest", 0)])
+        self._nodes.append(node)
+        return results[0], results[1]
+
     def _constant(self, values: float | NDArray[Any]) -> str:
         array = np.asarray(values)
         key = (array.dtype.str, array.shape, array.tobytes())

@@ -45,8 +45,8 @@ class OnnxEngine:
 
     def __init__(self, model: bytes) -> None:
         self._session = open_session(model)
-        self.has_probabilities = len(self._session.get_outputs()) > 1
-        self._outputs = ["label", "probabilities"] if self.has_probabilities else ["label"]
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.has_probabilities = len(self._outputs) > 1
         kind = self._session.get_inputs()[0].type
         self._dtype = np.float32 if kind == "tensor(float)" else np.float64
 
@@ -77,6 +77,7 @@ class SklearnEngine:
         # because a block that ignores warnings is not safe beside the threads of long batches.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         self._estimator = estimator
+        self._classes = getattr(estimator, "classes_", None)
         self.has_probabilities = hasattr(estimator, "predict_proba")
         self._labels_by_probability = type(_last(estimator)).__name__ in LABELS_BY_PROBABILITY
 
@@ -92,9 +93,11 @@ class SklearnEngine:
         by_probability = self._labels_by_probability
         return Answer(found.argmax(axis=1) if by_probability else self._predict(rows), found)
 
-    def _predict(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
-        labels: NDArray[Any] = self._estimator.predict(rows)
-        return np.searchsorted(self._estimator.classes_, labels)
+    def _predict(self, rows: NDArray[np.float64]) -> NDArray[Any]:
+        found: NDArray[Any] = self._estimator.predict(rows)
+        if self._classes is None:
+            return found.astype(np.float64).ravel()
+        return np.searchsorted(self._classes, found)
 
 
 def _last(estimator: Any) -> Any:

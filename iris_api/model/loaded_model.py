@@ -26,9 +26,9 @@ class Model:
         self.metadata = entry.metadata
         self.version = entry.metadata.version
         self.schema = entry.metadata.contract
-        self.classes = entry.metadata.classes  # in the order of the probabilities' columns
+        self.classes = entry.metadata.classes  # as the probabilities; none of a regressor
         self.origin = origin  # the model store of BENTOML_HOME, or the served Bento
-        self._labels = np.array(self.classes, dtype=object)
+        self._labels = np.array(self.classes, dtype=object) if self.classes else None
         names = self.schema.names
         order = [names.index(feature) for feature in entry.metadata.features]
         self._order = None if order == sorted(order) else order
@@ -78,7 +78,8 @@ class Model:
 
     def predictions(self, answer: Answer) -> list[Label]:
         """Return the label of each row, or what a regressor predicts, as JSON has them."""
-        found: list[Label] = self._labels[answer.values].tolist()
+        values = answer.values
+        found: list[Label] = (values if self._labels is None else self._labels[values]).tolist()
         return found
 
 

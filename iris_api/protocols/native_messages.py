@@ -10,7 +10,7 @@ from iris_api.schema import RESERVED, Column, Label, Schema
 
 
 class Predictions(BaseModel):
-    """The predicted label of each row, in the order of the rows."""
+    """The predicted label of each row, in the order of the rows; of a regressor, a number."""
 
     predictions: list[Label]
 
@@ -20,6 +20,14 @@ class Probabilities(BaseModel):
 
     classes: list[Label]
     probabilities: list[list[float]]
+
+
+def predictions(schema: Schema | None) -> dict[str, Any]:
+    """Return the JSON Schema of predictions."""
+    found = Predictions.model_json_schema()
+    if schema and schema.task == "regressor":
+        found["properties"]["predictions"]["items"] = {"type": "number"}
+    return found
 
 
 def row(schema: Schema) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
+import numpy as np
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.calls import Call, Headers, header
 from iris_api.protocols.problems import InvalidRequestError, UnknownEncodingError
@@ -73,7 +75,8 @@ class Handlers:
             return error(404, reason)
         if kind.needs_probabilities and not served.model.has_probabilities:
             self._metrics.reject("no_probabilities")
-            return error(404, "this model gives no probabilities; use POST /predict")
+            what = "model" if served.model.classes else "regressor"
+            return error(404, f"this {what} gives no probabilities; use POST /predict")
         self._tracing.note_version(served.model.version)
         try:
             return await self._within_limits(served, request, kind)
@@ -117,6 +120,7 @@ class Handlers:
         query = self._parse(call, body, headers)
         start = perf_counter()
         answer = self._infer(model, query.rows, probabilities=query.probabilities)
+        _check_finite(answer)
         self._metrics.observe(model, query.rows, answer, perf_counter() - start)
         reply = self._write(call, query, answer)
         content, more = reply.content, {"X-Model-Version": str(model.version), **reply.headers}
@@ -166,6 +170,16 @@ class Handlers:
         if size > (limit := self._settings.max_body_bytes):
             text = f"the body has more than {limit} bytes; send several"
             raise InvalidRequestError(text, status=413)
+
+
+def _check_finite(answer: Answer) -> None:
+    """Reject rows for which a regressor overflows, because JSON has finite numbers alone."""
+    if answer.values.dtype == np.float64 and not np.isfinite(answer.values).all():
+        first = np.flatnonzero(~np.isfinite(answer.values))[0]
+        raise InvalidRequestError(
+            f"the model predicts no finite number for row {first}, counted from 0; "
+            "is it far outside of the training data?"
+        )
 
 
 def _close(request: Request) -> dict[str, str]:

@@ -10,7 +10,13 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from iris_api.protocols.native_messages import Predictions, Probabilities, examples, instances, row
+from iris_api.protocols.native_messages import (
+    Probabilities,
+    examples,
+    instances,
+    predictions,
+    row,
+)
 from iris_api.protocols.problems import INVOCATIONS
 from iris_api.schema import RESERVED, Schema
 from iris_api.serving.messages import ErrorBody, Health, ServedModel
@@ -129,9 +135,9 @@ def document(
         rows: Its examples, in the order of the schema's columns.
         has_keys: Whether predictions need an API key.
     """
-    bodies = (Predictions, Probabilities, Health, ServedModel, ErrorBody)
+    bodies = (Probabilities, Health, ServedModel, ErrorBody)
     _, schemas = models_json_schema([(each, "validation") for each in bodies], ref_template=REF)
-    schemas["$defs"] |= OTHER_SCHEMAS
+    schemas["$defs"] |= OTHER_SCHEMAS | {"Predictions": predictions(schema)}
     request: dict[str, Any] = {"schema": {"type": "object"}}
     many = request
     if schema:
@@ -147,6 +153,8 @@ def document(
         **_own_routes(),
         **_other_protocols(many),
     }
+    if schema and schema.task == "regressor":
+        del paths["/predict_proba"], schemas["$defs"]["Probabilities"]
     for path, operations in paths.items():
         for operation in operations.values():
             operation["operationId"] = re.sub(r"\W+", "_", path).strip("_")

@@ -91,7 +91,15 @@ class Proof(_Record):
     ties: int = Field(
         description="rows with another answer, because rounding alone decides between two labels"
     )
-    largest_difference: float = Field(description="largest, of a probability, or 0.0 without any")
+    largest_difference: float = Field(
+        description="of a probability, or 0.0 without any; of a prediction, relative to its size"
+    )
+    relative_tolerance: float | None = Field(
+        default=None, description="largest difference that is accepted, relative to a number"
+    )
+    absolute_tolerance: float | None = Field(
+        default=None, description="the same in absolute terms, which counts for smaller numbers"
+    )
     domain: list[list[float]] = Field(
         default=[], description="least and greatest number compared in each column"
     )
@@ -112,7 +120,10 @@ class Example(_Record):
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     rows: list[list[float]]
-    labels: list[int] = Field(description="indices into the classes")
+    values: list[int] | list[float] = Field(
+        alias="labels",
+        description="indices into the classes, or what a regressor predicts",
+    )
     probabilities: list[list[float]] | None = None
 
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -51,7 +52,8 @@ class VersionCounters:
 
     def __init__(self, model: Model, of: Instruments) -> None:
         version = str(model.version)
-        self._labels = [of.predictions.labels(version, str(label)) for label in model.classes]
+        self._bins = Bins.of_predictions(model)
+        self._predictions = [of.predictions.labels(version, name) for name in self._bins.names]
         self._seconds = BulkHistogram(of.inference.labels(version))
         self._rows = BulkHistogram(of.request_rows)
         self._confidence = (
@@ -59,7 +61,7 @@ class VersionCounters:
         )
         self._features: list[tuple[int, Bins, list[Counter]]] = []
         for name, profile in (model.profile.features if model.profile else {}).items():
-            bins = Bins(profile)
+            bins = Bins.of_feature(profile)
             series = [of.feature_rows.labels(version, name, text) for text in bins.names]
             self._features.append((model.schema.names.index(name), bins, series))
 
@@ -68,7 +70,8 @@ class VersionCounters:
         rows, answers, seconds = zip(*calls, strict=True)
         self._rows.observe([len(each) for each in rows])
         self._seconds.observe(seconds)
-        _add(self._labels, np.bincount(np.concatenate([each.values for each in answers])))
+        values = np.concatenate([each.values for each in answers])
+        _add(self._predictions, self._bins.count(values))
         found = [each.probabilities for each in answers if each.probabilities is not None]
         if self._confidence and found:
             # Column by column is 30 times as fast as max(axis=1).
@@ -81,30 +84,55 @@ class VersionCounters:
                 _add(series, bins.count(cells[:, column]))
 
 
+@dataclass(frozen=True)
 class Bins:
-    """The bins of a feature's training profile, with one below and one above.
+    """What numbers are counted by: the bins of a profile, or the classes of a classifier.
 
     Attributes:
+        limits: The smallest number of each bin but the first, ascending.
         names: The label of each bin, in ascending order.
-        expected: The share of the training rows in each bin, 0 to 1.
+        expected: The share of the training rows in each bin, 0 to 1; empty without a profile.
     """
 
-    def __init__(self, profile: FeatureProfile) -> None:
-        # numpy.histogram, which made the shares, counts the last edge in the last bin.
-        self._edges = np.array([*profile.edges[:-1], np.nextafter(profile.edges[-1], np.inf)])
-        texts = [f"{edge:g}" for edge in profile.edges]
-        if len(set(texts)) < len(texts):
-            texts = [repr(edge) for edge in profile.edges]
-        self.names = ["below", *(f"{low}-{high}" for low, high in pairwise(texts)), "above"]
-        self.expected = [0.0, *profile.shares, 0.0]
+    limits: NDArray[np.float64]
+    names: list[str]
+    expected: list[float]
 
-    def count(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+    @classmethod
+    def of_feature(cls, profile: FeatureProfile) -> "Bins":
+        """Return the bins of a column, with one below and one above."""
+        return cls._between(profile.edges, [0.0, *profile.shares, 0.0])
+
+    @classmethod
+    def of_predictions(cls, model: Model) -> "Bins":
+        """Return a bin for each class, or the bins of the target of a regressor."""
+        profile = model.profile
+        if model.classes:
+            names = list(map(str, model.classes))
+            shares = (profile.classes if profile else None) or {}
+            expected = [shares.get(name, 0.0) for name in names] if profile else []
+            return cls(np.arange(1.0, len(names)), names, expected)
+        if profile is None or profile.target is None:
+            return cls(np.array([]), ["any"], [])
+        return cls._between(profile.target.edges, profile.target.shares)
+
+    @classmethod
+    def _between(cls, edges: Sequence[float], expected: Sequence[float]) -> "Bins":
+        # numpy.histogram, which made the shares, counts the last edge in the last bin.
+        limits = np.array([*edges[:-1], np.nextafter(edges[-1], np.inf)])
+        texts = [f"{edge:g}" for edge in edges]
+        if len(set(texts)) < len(texts):
+            texts = [repr(edge) for edge in edges]
+        names = ["below", *(f"{low}-{high}" for low, high in pairwise(texts)), "above"]
+        return cls(limits, names, list(expected))
+
+    def count(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Return the number of values in each bin, up to the last one that has any.
 
         Missing values are left out, as in the training profile.
         """
         known = values[~np.isnan(values)]
-        return np.bincount(self._edges.searchsorted(known, side="right"))
+        return np.bincount(self.limits.searchsorted(known, side="right"))
 
 
 class BulkHistogram:

@@ -44,7 +44,7 @@ class Instrument(NamedTuple):
 PREDICTIONS = Instrument(
     "counter",
     "iris_predictions_total",
-    "Answered rows, by predicted label",
+    "Answered rows, by predicted label, or by the bin of a predicted number",
     ("model_version", "label"),
 )
 CONFIDENCE = Instrument(
@@ -69,7 +69,7 @@ FEATURE_EXPECTED = Instrument(
 LABEL_EXPECTED = Instrument(
     "gauge",
     "iris_label_expected_ratio",
-    "Share of the training rows with the label, 0 to 1",
+    "Share of the training rows with the label, or with a prediction in the bin, 0 to 1",
     ("model_version", "label"),
 )
 REQUEST_ROWS = Instrument(

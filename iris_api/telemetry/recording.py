@@ -128,11 +128,11 @@ def _describe(model: Model) -> Iterator[Sample]:
     yield instruments.MODEL_LOADED.name, version, time.time()
     if model.profile is None:
         return
-    for label in map(str, model.classes):
-        ratio = model.profile.classes.get(label, 0.0)
+    predicted = Bins.of_predictions(model)
+    for label, ratio in zip(predicted.names, predicted.expected, strict=True):
         yield instruments.LABEL_EXPECTED.name, version | {"label": label}, ratio
     for feature, profile in model.profile.features.items():
-        bins = Bins(profile)
+        bins = Bins.of_feature(profile)
         for name, ratio in zip(bins.names, bins.expected, strict=True):
             labels = version | {"feature": feature, "bin": name}
             yield instruments.FEATURE_EXPECTED.name, labels, ratio

@@ -118,7 +118,7 @@ NODE_TYPES: dict[str, frozenset[str] | None] = {
     **dict.fromkeys(("FunctionNode", "JsonNode", "LossNode", "MaskedArrayNode"), None),
     **dict.fromkeys(("NdArrayNode", "ObjectNode", "TypeNode"), None),
 }
-"""The kinds of skops nodes that a classifier needs, and the types that each may construct.
+"""The kinds of skops nodes that an estimator needs, and the types that each may construct.
 
 Left out: OperatorFuncNode, PartialNode, MethodNode and ConstructorFromReduceNode, which call or
 bind what the file names; SparseMatrixNode, an archive inside the archive, beyond the limits of

@@ -1,4 +1,4 @@
-"""The way from an untrusted model directory to a fitted classifier."""
+"""The way from an untrusted model directory to a fitted classifier or regressor."""
 
 import warnings
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from iris_api.errors import one_line
-from iris_api.schema import Schema, make_columns
+from iris_api.schema import Schema, Task, make_columns
 from iris_api.vetting import integrity
 from iris_api.vetting.archive import open_archive
 from iris_api.vetting.columns import add_categories, read_columns, read_examples
@@ -41,7 +41,7 @@ MAXIMUM_LABEL = 100
 class Vetted:
     """A model that can be used."""
 
-    estimator: ClassifierMixin  # fitted; its classes_ are sorted strings or integers
+    estimator: Any  # fitted; the classes_ of a classifier are sorted
     predictor: Any  # what answers rows as the estimator does: itself, or by data frames
     numeric: Any  # what should answer the same, and is made of parts that take numbers alone
     schema: Schema
@@ -67,14 +67,16 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     found = read_columns(flavor.signature, estimator)
     profile = TrainingProfile.read(directory)
     columns = make_columns(found, profile.ranges if profile else {})
+    task: Task = "classifier" if is_classifier(estimator) else "regressor"
+    labels = estimator.classes_.tolist() if task == "classifier" else None
+    schema = Schema(columns=columns, task=task, labels=labels)
     if profile:
-        profile.check(columns)
+        profile.check(schema)
     texts = {place: name for place, (name, type_, _) in enumerate(found) if type_ == "string"}
     numeric, known = make_numeric(estimator, texts)
-    columns = add_categories(columns, known.values())
+    schema = schema.model_copy(update={"columns": add_categories(columns, known.values())})
     plain_names = {column.name: column.plain_name for column in columns}
     features = tuple(plain_names[name] for name, _, _ in found)
-    schema = Schema(columns=columns, task="classifier", labels=estimator.classes_.tolist())
     ordered = schema.in_order(features)
     examples = read_examples(directory, ordered, profile)
     predictor = answer_rows(estimator, ordered)
@@ -93,7 +95,7 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     )
 
 
-def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) -> ClassifierMixin:
+def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) -> Any:
     """Open the skops file of a model directory, or the one that its pickle was converted to."""
     if skops is None and flavor.serialization_format != "skops":
         raise VettingError(
@@ -112,24 +114,35 @@ def open_estimator(directory: Path, flavor: Flavor, skops: bytes | None = None) 
         # MLmodel may claim any version; the estimators' own record decides.
         if isinstance(warning.message, InconsistentVersionWarning):
             check_version(str(warning.message.original_sklearn_version))
-    _check_classifier(estimator)
+    _check_estimator(estimator)
     return estimator
 
 
-def _check_classifier(estimator: Any) -> None:
+def _check_estimator(estimator: Any) -> None:
     name = type(estimator).__name__
     last = getattr(estimator, "steps", None)
     shown = f"{name} that ends in {type(last[-1][1]).__name__}" if last else name
     try:
-        if not (isinstance(estimator, BaseEstimator) and is_classifier(estimator)):
-            raise VettingError(f"the model is a {shown}, not a classifier; register a classifier")
+        predicts = isinstance(estimator, BaseEstimator) and (
+            is_classifier(estimator) or is_regressor(estimator)
+        )
+        if not predicts:
+            raise VettingError(
+                f"the model is a {shown}, neither a classifier nor a regressor; register one of "
+                "these"
+            )
         check_is_fitted(estimator)
-        classes = np.asarray(estimator.classes_)
+        classes = np.asarray(estimator.classes_) if is_classifier(estimator) else None
         # `read_columns` uses these; they are read here, because they may raise as well.
         estimator.n_features_in_, getattr(estimator, "feature_names_in_", None)
     except (NotFittedError, LookupError, TypeError, ValueError, AttributeError) as error:
         # A meta-estimator asks its parts, which a crafted one may lack.
         raise VettingError(f"the model is a {shown} that is not fitted; fit it first") from error
+    if classes is not None:
+        _check_classes(classes)
+
+
+def _check_classes(classes: NDArray[Any]) -> None:
     labels = classes.tolist() if classes.ndim == 1 else [None]
     if not 2 <= len(labels) <= MAXIMUM_CLASSES or not (
         all(type(label) is bool for label in labels)
@@ -152,11 +165,10 @@ def _check_classifier(estimator: Any) -> None:
 
 
 def _check_answers(estimator: Any, predictor: Any, rows: NDArray[np.float64]) -> None:
-    """Reject a classifier whose parts or answers do not fit its classes, by a few rows."""
+    """Reject an estimator whose parts or answers do not fit its task, by a few rows."""
     for part in integrity.reachable(estimator):
         if isinstance(part, LinearClassifierMixin) and "coef_" in vars(part):
             _check_coefficients(part)
-    classes = np.asarray(estimator.classes_)
     found: dict[str, NDArray[Any]] = {}
     try:
         with warnings.catch_warnings():
@@ -169,20 +181,35 @@ def _check_answers(estimator: Any, predictor: Any, rows: NDArray[np.float64]) ->
             f"the model does not answer a row of its example: {type(error).__name__}: "
             f"{one_line(error, 160)}; train one that does, on the columns of the signature alone"
         ) from error
+    if is_classifier(estimator):
+        _check_classes_of(np.asarray(estimator.classes_), found, rows)
+    else:
+        _check_numbers(found["predict"], "predictions", rows)
+        if found["predict"].size != len(rows):
+            raise VettingError(f"{integrity.SEVERAL_OUTPUTS}; train and register it again")
+
+
+def _check_classes_of(
+    classes: NDArray[Any], found: dict[str, NDArray[Any]], rows: NDArray[np.float64]
+) -> None:
+    """Reject labels, probabilities and scores, by their methods, that do not fit the classes."""
     if not np.isin(found["predict"], classes).all():
         raise VettingError("the model predicts labels that are not its classes; train it again")
     for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
-        numbers = found.get(method, np.zeros(()))
-        if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
-            raise VettingError(
-                f"the model gives {name} that are not finite numbers, for {rows[0].tolist()} or "
-                "another row of its example; train it again on data of this kind"
-            )
+        _check_numbers(found.get(method, np.zeros(())), name, rows)
     shape = found.get("predict_proba", np.zeros((len(rows), len(classes)))).shape
     if shape != (len(rows), len(classes)):
         raise VettingError(
             f"the model has {len(classes)} classes, and its probabilities for {len(rows)} rows "
             f"have the shape {shape}; train it again"
+        )
+
+
+def _check_numbers(numbers: NDArray[Any], name: str, rows: NDArray[np.float64]) -> None:
+    if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
+        raise VettingError(
+            f"the model gives {name} that are not finite numbers, for {rows[0].tolist()} or "
+            "another row of its example; train it again on data of this kind"
         )
 
 

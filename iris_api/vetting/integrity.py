@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 from scipy.interpolate import BSpline
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator, OutlierMixin, is_regressor
 from sklearn.cluster._kmeans import _BaseKMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
+from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import OneHotEncoder
-from sklearn.svm import SVC, NuSVC
 from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 
@@ -30,6 +30,8 @@ from iris_api.errors import one_line
 
 KERNELS = ("linear", "poly", "rbf", "sigmoid")
 """Kernels of support vector machines that need the rows alone."""
+
+SEVERAL_OUTPUTS = "the model predicts several outputs for a row, and one is served"
 
 METRICS = ("euclidean", "l2", "manhattan", "l1", "cityblock", "chebyshev", "minkowski")
 """Distances without a parameter per feature, whose length compiled code would trust."""
@@ -41,7 +43,8 @@ def check(estimator: Any) -> None:
     Side effects that change no prediction: every `n_jobs` becomes None and every `verbose` becomes
     0, because a model must not decide how many processes the service starts or what it prints;
     transformers return arrays, unless a later one selects columns by name: data frames need pandas;
-    and callbacks of the training are dropped.
+    callbacks of the training are dropped; and isotonic regression gets its number of columns, which
+    scikit-learn gives to all others.
 
     Raises:
         ValueError: Something is inconsistent or not served; the message names the class.
@@ -103,13 +106,15 @@ def _check_estimator(estimator: Any) -> None:
     state.pop("_skl_callbacks", None)
     if isinstance(estimator, OutlierMixin):
         # Some give rows to compiled code without a check of their width.
-        raise ValueError(f"{name} finds outliers, and is not a classifier")  # noqa: TRY004
+        raise ValueError(f"{name} finds outliers, and predicts no labels")  # noqa: TRY004
     if state.get("_sklearn_output_config", {}).get("transform") not in (None, "default", "pandas"):
         raise ValueError(f"{name} returns data frames of another library than pandas")
+    if isinstance(estimator, IsotonicRegression):
+        estimator.n_features_in_ = 1
     outputs = 1 if name == "MLPClassifier" else state.get("n_outputs_", 1)  # that of its neurons
     label_type = str(state.get("y_type_"))  # of a LabelBinarizer
     if isinstance(state.get("classes_"), list) or outputs != 1 or "multilabel" in label_type:
-        raise ValueError("the model predicts several outputs for a row, and one is served")
+        raise ValueError(SEVERAL_OUTPUTS)
 
 
 def _check_numbers(part: Any) -> None:
@@ -136,7 +141,8 @@ def _check_initial_scores(estimator: Any) -> None:
     except Exception as error:  # whatever the part raises
         raise ValueError(f"{name} begins with a {first} that answers with an error") from error
     if scores.shape != (1, estimator.estimators_.shape[1]):
-        raise ValueError(f"{name} begins with a {first} of other classes")
+        of_others = "several outputs" if is_regressor(estimator) else "other classes"
+        raise ValueError(f"{name} begins with a {first} of {of_others}")
 
 
 def _shown(parameter: Any) -> str:
@@ -166,6 +172,11 @@ def _decision_tree(estimator: Any) -> Iterator[bool]:
     yield _within(nodes["feature"][inner], tree.n_features)
 
 
+def _classes(estimator: Any) -> int:
+    """Return the number of classes; of a regressor, that of the classes it would have, 2."""
+    return 2 if is_regressor(estimator) else len(estimator.classes_)
+
+
 def _forest(estimator: Any) -> Iterator[bool]:
     # scikit-learn checks the width of a row with the first tree alone.
     yield len(estimator.estimators_) > 0
@@ -179,8 +190,8 @@ def _trees(estimator: Any, trees: Any) -> Iterator[bool]:
 
 
 def _gradient_boosting(estimator: Any) -> Iterator[bool]:
-    trees = estimator.estimators_
-    columns = 1 if len(estimator.classes_) == 2 else len(estimator.classes_)
+    trees, classes = estimator.estimators_, _classes(estimator)
+    columns = classes if classes > 2 else 1
     yield trees.shape[1:] == (columns,) == (estimator.n_trees_per_iteration_,)
     yield from _trees(estimator, trees.ravel())
     for tree in trees.ravel():
@@ -224,10 +235,7 @@ def _one_hot_encoder(estimator: Any) -> Iterator[bool]:
 
 
 def _libsvm(estimator: Any) -> Iterator[bool | str]:
-    if not isinstance(estimator, SVC | NuSVC):
-        yield "is not a classifier"
-    state = vars(estimator)
-    classes = len(estimator.classes_)
+    state, classes = vars(estimator), _classes(estimator)
     pairs = classes * (classes - 1) // 2
     count, width = state["support_vectors_"].shape
     yield "_impl" not in state
@@ -240,7 +248,8 @@ def _libsvm(estimator: Any) -> Iterator[bool | str]:
     yield state["support_"].shape == (count,)
     yield state["_n_support"].shape == (classes,)
     yield _within(state["_n_support"], count + 1)
-    yield int(state["_n_support"].sum(dtype=np.int64)) == count
+    if not is_regressor(estimator):  # where each number is the count
+        yield int(state["_n_support"].sum(dtype=np.int64)) == count
     yield state["_dual_coef_"].shape == (classes - 1, count)
     yield state["_intercept_"].shape == (pairs,)
     calibrated = pairs if state.get("_effective_probability", state["probability"]) is True else 0
@@ -262,8 +271,10 @@ def _neighbors(estimator: Any) -> Iterator[bool | str]:
         if estimator.weights not in (None, "uniform", "distance"):
             yield "has a function as its weights, and not uniform or distance"
         labels = estimator._y  # noqa: SLF001
+        if labels.ndim == 2:
+            yield "predicts several outputs for a row, and one is served"
         yield labels.shape == (len(data),)
-        yield _within(labels, len(estimator.classes_))
+        yield is_regressor(estimator) or _within(labels, len(estimator.classes_))
     if estimator._fit_method in ("kd_tree", "ball_tree"):  # noqa: SLF001
         yield all(_ball_or_kd_tree(estimator._tree, data.shape))  # noqa: SLF001
 

@@ -139,6 +139,8 @@ def _move_leaf(node: NodeProto, rng: np.random.Generator) -> Iterator[tuple[str,
 
 
 def _swap_classes(model: ModelProto, _: np.random.Generator) -> Iterator[ModelProto]:
+    if model.graph.output[0].name != "label":  # a regressor
+        return
     mutant = _copy(model)
     for node in mutant.graph.node:
         node.output[:] = ["right" if name == "label" else name for name in node.output]

@@ -222,9 +222,8 @@ def _read(output: str, env: dict[str, str], once: bool) -> None:
         for entry in [*active, *listed]:
             example = entry.metadata.example
             model = Model.load(entry, origin="store")
-            expected = [model.classes[index] for index in example.labels]
             answer = model.answer(np.array(example.rows), probabilities=False)
-            assert model.predictions(answer) == expected, entry
+            assert answer.values.tolist() == example.values, entry
             loads += 1
         rounds += 1
         if once:

@@ -1,10 +1,10 @@
-"""Converters of classifiers that ask several others of one kind, and of calibrated ones."""
+"""Converters of estimators that ask several others of one kind, and of calibrated ones."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import calibration, ensemble, multiclass
+from sklearn import calibration, ensemble, isotonic, multiclass
 
 from iris_api.compiling.converters import tree_ensembles
 from iris_api.compiling.converters.kernels import pair_sides, score_pairs
@@ -214,6 +214,34 @@ def _isotonic(graph: Graph, parts: list[Any], response: str) -> str:
     return graph.op("Reshape", found, np.array([0, len(parts), -1]))
 
 
+def _predict_isotonic(graph: Graph, regression: Any, rows: str) -> str:
+    places, bounds = regression.X_thresholds_, regression.out_of_bounds
+    if places.dtype != np.float64 or bounds == "raise":
+        raise NoConverterError("isotonic regression of float32 or that raises is not compiled")
+    low, high = float(regression.X_min_), float(regression.X_max_)
+    clipped = graph.op("Min", graph.op("Max", rows, low), high)
+    found = interpolate(graph, clipped, [(places, regression.y_thresholds_)])
+    if bounds == "clip":
+        return found
+    return graph.op("Where", graph.op("Equal", rows, clipped), found, np.nan)
+
+
+def _predict_boosted(graph: Graph, regressor: Any, rows: str) -> str:
+    """Convert AdaBoost, which predicts the median of its parts by their weights."""
+    parts = regressor.estimators_
+    if tree_ensembles.of_trees(regressor):
+        each = tree_ensembles.predict_each(graph, parts, rows)
+    else:
+        each = graph.beside(*(graph.predict(part, rows) for part in parts))
+    ordered, places = graph.sort(each, len(parts))
+    weights = graph.op("Gather", regressor.estimator_weights_[: len(parts)], places)
+    sums = graph.op("CumSum", weights, np.array(1))
+    half = graph.op("Mul", graph.columns(sums, [-1]), 0.5)
+    enough = graph.cast(graph.op("GreaterOrEqual", sums, half))
+    first = graph.op("ArgMax", enough, axis=1)
+    return graph.op("GatherElements", ordered, first, axis=1)
+
+
 CLASSIFIERS = {
     calibration.CalibratedClassifierCV: _calibrated,
     ensemble.AdaBoostClassifier: _ada_boost,
@@ -221,4 +249,9 @@ CLASSIFIERS = {
     multiclass.OneVsOneClassifier: _one_against_one,
     multiclass.OneVsRestClassifier: _one_against_rest,
     multiclass.OutputCodeClassifier: _output_code,
+}
+
+REGRESSORS = {
+    ensemble.AdaBoostRegressor: _predict_boosted,
+    isotonic.IsotonicRegression: _predict_isotonic,
 }

@@ -143,6 +143,8 @@ def _predict_transformed(graph: Graph, regressor: Any, rows: str) -> str:
         return graph.op("Sub", graph.op("Exp", prediction), 1.0)
     if function is np.exp:
         return graph.op("Exp", prediction)
+    if function is np.square:
+        return graph.op("Mul", prediction, prediction)
     raise NoConverterError("a target transformed by a function of its own cannot be compiled")
 
 

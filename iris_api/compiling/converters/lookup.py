@@ -30,6 +30,7 @@ CONVERTERS = Converters(
     },
     teams={**kernels.TEAMS, **linear.TEAMS},
     regressors={
+        **committees.REGRESSORS,
         **composed.REGRESSORS,
         **kernels.REGRESSORS,
         **likelihoods.REGRESSORS,

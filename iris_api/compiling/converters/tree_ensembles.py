@@ -151,6 +151,12 @@ def _predict_forest(graph: Graph, regressor: Any, rows: str) -> str:
     return graph.trees(rows, trees, 1, mean_of=len(parts))
 
 
+def predict_each(graph: Graph, parts: Sequence[Any], rows: str) -> str:
+    """Return what each of several trees predicts, (n, parts)."""
+    trees = (tree for place, each in enumerate(parts) for tree in _values(each, [place]))
+    return graph.trees(rows, trees, len(parts))
+
+
 def _predict_histogram_boosting(graph: Graph, regressor: Any, rows: str) -> str:
     scores = _boost_histograms(graph, regressor, rows)
     return graph.op("Exp", scores) if regressor.loss in ("poisson", "gamma") else scores

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 
 from iris_api.compiling.sampling.domain import Domain
 
@@ -65,13 +66,13 @@ def bisect(low: Rows, high: Rows, values: Values) -> tuple[Rows, Rows]:
 def step_rows(
     estimator: Any, pool: Rows, domain: Domain, rng: np.random.Generator
 ) -> tuple[Rows, Rows, Rows]:
-    """Return pairs of neighbours between which the label or a probability changes.
+    """Return pairs of neighbours between which an answer changes.
 
     Where an estimator adds up products, rounding decides about rows on a step. So the third result
     is rows that are as near as they can be without that.
 
     Args:
-        estimator: A fitted classifier.
+        estimator: A fitted estimator.
         pool: (m, n), rows to begin with.
         domain: Three of four lines along an axis are in its usual range, the others in all of it.
         rng: What chooses lines.
@@ -99,7 +100,7 @@ def _changing(change: NDArray[np.float64], most: int, rng: np.random.Generator) 
 
 
 def _answers(estimator: Any, domain: Domain) -> list[Values]:
-    """Return what is bisected: the place of the label, and the numbers behind it if there are.
+    """Return what is bisected: what a regressor predicts, or the places of labels and numbers.
 
     Between two whole numbers of a column of these, the answer is that of the nearer one.
     """
@@ -110,13 +111,12 @@ def _answers(estimator: Any, domain: Domain) -> list[Values]:
         return np.asarray(found.argmax(axis=1)[:, np.newaxis], dtype=np.float64)
 
     def numbers(rows: Rows) -> Rows:
-        rows = domain.round(rows.copy())
-        probable = hasattr(estimator, "predict_proba")
-        found = estimator.predict_proba(rows) if probable else estimator.decision_function(rows)
+        found = getattr(estimator, methods[0])(domain.round(rows.copy()))
         return np.asarray(found, dtype=np.float64).reshape(len(rows), -1)
 
-    known = hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
-    return [places, numbers] if known else [places]
+    known = ("predict_proba", "decision_function") if is_classifier(estimator) else ("predict",)
+    methods = [name for name in known if hasattr(estimator, name)]
+    return [*([places] if is_classifier(estimator) else []), *([numbers] if methods else [])]
 
 
 def _along_axes(pool: Rows, domain: Domain, rng: np.random.Generator) -> tuple[Rows, Rows]:

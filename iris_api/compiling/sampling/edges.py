@@ -33,7 +33,7 @@ def edge_rows(
     """Return rows on the edges of each part, and on their neighbours in float64 and float32.
 
     Args:
-        estimator: A fitted classifier.
+        estimator: A fitted estimator.
         pool: (n, columns), rows that are spread over those that edges are wanted for.
         missing: (columns,), the columns that may be missing, which they are beside an edge as well.
         rng: What chooses edges and the rest of a row.

@@ -16,8 +16,11 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     BaggingClassifier,
+    BaggingRegressor,
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     StackingClassifier,
+    StackingRegressor,
 )
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.feature_selection import SelectorMixin
@@ -136,15 +139,18 @@ def _to_children(part: Any, place: Place) -> Iterator[tuple[Any, Place]]:
 
 _WAYS: dict[type, Callable[[Any, Place], Iterator[tuple[Any, Place]]]] = {
     BaggingClassifier: _to_bagged,
+    BaggingRegressor: _to_bagged,
     ColumnTransformer: _to_columns,
     Pipeline: _to_steps,
     StackingClassifier: _to_stack,
+    StackingRegressor: _to_stack,
     _CalibratedClassifier: _to_calibrators,
 }
 """How rows come to the parts of an estimator, where it does not give them on as they are."""
 
 _FITTED_IN_PLACE = {
     HistGradientBoostingClassifier: ("_predictors",),
+    HistGradientBoostingRegressor: ("_predictors",),
     FeatureUnion: ("transformer_list",),
     FrozenEstimator: ("estimator",),
 }

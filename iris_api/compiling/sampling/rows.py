@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
-from sklearn.base import ClassifierMixin
 
 from iris_api.compiling.sampling.bisection import step_rows
 from iris_api.compiling.sampling.domain import Domain, Sample
@@ -34,11 +33,11 @@ def parts_of(estimator: object) -> Iterator[Any]:
     return (part for part in parts if hasattr(part, "__dict__") and not isinstance(part, type))
 
 
-def sample_rows(estimator: ClassifierMixin, domain: Domain, examples: Rows, seed: int) -> Sample:
+def sample_rows(estimator: Any, domain: Domain, examples: Rows, seed: int) -> Sample:
     """Choose the rows of the proof.
 
     Args:
-        estimator: A fitted classifier.
+        estimator: A fitted estimator.
         domain: The rows that it may be given.
         examples: (m, n), more rows.
         seed: The same seed gives the same rows.
