@@ -29,8 +29,14 @@ from sklearn.svm import SVC
 
 import iris_api
 from iris_api.errors import IrisError, one_line
-from iris_api.registry.logins import split_login
+from iris_api.model_uri import ModelURI
+from iris_api.registry import promotion
+from iris_api.registry.logins import Address, split_login
+from iris_api.registry.promotion import STAGE
+from iris_api.registry.servers import Servers
+from iris_api.registry.versions import current, resolve
 from iris_api.schema import FEATURES, IRIS_RANGE
+from iris_api.settings import settings
 
 SEED = 0
 FOLDS = 5
@@ -74,6 +80,8 @@ def main() -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("iris_api").setLevel(logging.INFO)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     _hide_login()
     try:
@@ -91,6 +99,7 @@ def main() -> int:
 
 def train(estimator: str, name: str, *, promote: bool) -> str:
     """Cross-validate an estimator, fit it on all rows, register it, and return its model URI."""
+    Address.parse(settings().tracking_uri)  # without one, MLflow would write files here
     _use_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "iris"))
     bunch = load_iris()
     rows = pd.DataFrame(bunch.data, columns=list(FEATURES))
@@ -118,14 +127,25 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
             model, rows, labels, name=name, ranges=dict.fromkeys(FEATURES, IRIS_RANGE)
         )
     if promote:
-        version = uri.rpartition("/")[2]
-        client = mlflow.MlflowClient()
-        # Stages are deprecated, but many registries still use them.
-        client.transition_model_version_stage(name, version, "Production", True)
-        client.set_registered_model_alias(name, "champion", version)
-        promoted = f"version {version} of {name} is in stage Production and has the alias champion"
-        print(promoted, file=sys.stderr)
+        servers, followed = Servers.read(settings()), ModelURI.parse(f"models:/{name}/{STAGE}")
+        former = current(servers, followed)
+        promotion.promote(servers, resolve(servers, ModelURI.parse(uri)), followed)
+        if former:
+            _compare(name, former, metrics["accuracy_mean"])
     return uri
+
+
+def _compare(name: str, former: int, accuracy: float) -> None:
+    """Say if the accuracy is lower than that of the version which is replaced."""
+    client = mlflow.MlflowClient()
+    run = client.get_model_version(name, str(former)).run_id
+    before = client.get_run(run).data.metrics.get("accuracy_mean") if run else None
+    if before is not None and accuracy < before:
+        print(
+            f"its accuracy is {before - accuracy:.3f} lower than that of version {former}, which "
+            "it replaces; to undo that, run python import_model.py rollback",
+            file=sys.stderr,
+        )
 
 
 def _hide_login() -> None:

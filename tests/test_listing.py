@@ -5,11 +5,13 @@ import re
 import shlex
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Tracking
+from support import servers
 from support.warm import Run, runner, snapshot, staged
 
 from iris_api.schema import FEATURES
@@ -51,11 +53,13 @@ def test_list(offline: Run, store: Path) -> None:
     assert done.status == 0
     assert done.stderr == ""
     assert header.split() == [
-        *("TAG", "VERSION", "STAGE", "ALIASES", "WORKSPACE", "ENGINE", "SIZE", "AGE")
+        *("TAG", "VERSION", "STAGE", "ALIASES", "AS", "OF", "REGISTRY", "ENGINE", "SIZE", "AGE")
     ]
     assert len(lines) == 2
     one, two = sorted(lines, key=lambda line: line[2:])
-    rest = r" +(\d+) +Production +(\w+) +- +onnx +\d+ KiB +\d+ (s|min|h|d)"
+    since = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    size = r"\d+\.\d\d KiB"  # as `bentoml models list` has it
+    rest = rf" +(\d+) +Production +(\w+) +{since} +http://\S+ +onnx +{size} +\d+ (s|min|h|d)"
     assert re.fullmatch(re.escape(f"* {_tag(store)}") + rest, one)
     assert re.fullmatch(re.escape(f"  {added}") + rest, two)
     assert " champion " in one
@@ -85,7 +89,8 @@ def test_list_as_json(offline: Run, store: Path) -> None:
     assert done.status == 0, done.stderr
     assert isinstance(age, int)
     assert 0 <= age < 10**6
-    assert first.pop("imported_at").endswith("+00:00")
+    assert first.pop("imported_at") == first.pop("as_of")
+    assert first.pop("tracking_uri").startswith("http://127.0.0.1:")
     assert first == {
         "tag": _tag(store),
         "active": True,
@@ -93,6 +98,7 @@ def test_list_as_json(offline: Run, store: Path) -> None:
         "version": 1,
         "stage": "Production",
         "aliases": ["champion"],
+        "registry_uri": None,
         "workspace": None,
         "engine": "onnx",
         "estimator": "LogisticRegression",
@@ -100,6 +106,30 @@ def test_list_as_json(offline: Run, store: Path) -> None:
         "problem": None,
     }
     assert sorted(row["active"] for row in rows) == [False, True]
+
+
+def test_list_asks_the_registry(run: Run, tracking: Tracking, store: Path) -> None:
+    """Stages and aliases are those of now, of entries of this registry, where it answers."""
+    (entry,) = store.glob("models/irismodel/v1-*/model.yaml")
+    text = re.sub("tracking_uri: .*", f"tracking_uri: {tracking.url}", entry.read_text("utf-8"))
+    entry.write_text(text.replace("stage: Production", "stage: Staging"), "utf-8")
+    added = _add_version(store)
+    other = store / "models" / added.replace(":", "/") / "model.yaml"
+    other.write_text(other.read_text("utf-8").replace(tracking.url, "http://other:1"), "utf-8")
+    (row, of_other) = sorted(json.loads(run("--list", "--json").stdout), key=lambda row: row["tag"])
+    port = servers.free_port()
+    entry.write_text(entry.read_text("utf-8").replace(tracking.url, f"http://127.0.0.1:{port}"))
+    away = run("--list", "--json", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+
+    age = datetime.now(UTC) - datetime.fromisoformat(row["as_of"])
+    assert (row["stage"], row["aliases"]) == ("Production", ["champion"])
+    assert age < timedelta(minutes=1)
+    assert (of_other["stage"], of_other["aliases"]) == ("Staging", ["rival"])
+    assert of_other["as_of"] == of_other["imported_at"]
+    assert json.loads(away.stdout)[0]["stage"] == "Staging"
+    assert away.stderr.startswith(
+        f"stages and aliases are not those of now: http://127.0.0.1:{port} refuses the connection"
+    )
 
 
 def test_list_after_a_rollback(run: Run, store: Path) -> None:
@@ -169,7 +199,7 @@ def test_list_without_a_store(offline: Run, tmp_path: Path) -> None:
 
     assert (table.status, rows.status) == (0, 0)
     assert table.stderr == rows.stderr == f"nothing is imported in the model store {home}/models\n"
-    assert table.stdout == "  TAG VERSION STAGE ALIASES WORKSPACE ENGINE SIZE AGE\n"
+    assert table.stdout == "  TAG VERSION STAGE ALIASES AS OF REGISTRY ENGINE SIZE AGE\n"
     assert json.loads(rows.stdout) == []
     assert not home.exists()
 

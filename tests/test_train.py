@@ -1,6 +1,7 @@
 """What train_model.py leaves in the registry."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,31 @@ def test_without_promotion(tracking: Tracking, client: mlflow.MlflowClient, tmp_
     version = client.get_model_version("Unpromoted", "1")
     assert version.current_stage == "None"
     assert version.aliases == []
+
+
+@pytest.mark.thorough
+def test_lower_accuracy(tracking: Tracking, tmp_path: Path) -> None:
+    """A promotion of a version with a lower accuracy than the one before says by how much."""
+    better, worse = (
+        warm.train(tmp_path, "--estimator", name, "--name", "Worse", env=tracking.env)
+        for name in ("discriminant", "bayes")
+    )
+
+    assert "lower than" not in better.stderr
+    assert re.search(
+        r"its accuracy is 0\.0\d\d lower than that of version 1, which it replaces; "
+        r"to undo that, run python import_model\.py rollback\n$",
+        worse.stderr,
+    )
+
+
+def test_without_a_server(plain_env: dict[str, str], tmp_path: Path) -> None:
+    """Without a tracking server it says what import_model.py says, and leaves no file."""
+    done = warm.train(tmp_path, env=plain_env)
+
+    assert done.status == 1
+    assert done.stderr == "error: MLFLOW_TRACKING_URI is not set; set it to http://HOST:5000\n"
+    assert not list(Path.cwd().glob("ml*"))  # mlflow.db or mlruns
 
 
 @pytest.mark.thorough

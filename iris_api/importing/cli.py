@@ -93,7 +93,13 @@ def _list(arguments: argparse.Namespace) -> str:
     from iris_api.importing.listing import list_entries, to_table  # noqa: PLC0415
 
     _quiet()
-    rows = list_entries()
+    servers = None
+    if settings().tracking_uri:
+        from iris_api.registry.servers import Servers  # noqa: PLC0415
+
+        servers = Servers.read(settings())
+        servers.registry.retry_seconds = 0  # the list is of use without it
+    rows = list_entries(servers)
     if not rows:
         logger.info("nothing is imported in the model store %s", model_store())
     for problem in [row["problem"] for row in rows if row["problem"]]:

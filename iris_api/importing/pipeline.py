@@ -91,7 +91,7 @@ class Importer:
         card, _, _ = self._vet_and_compile(version, digest, model)
         tag = store.tag_of(version.name, version.version, digest)
         first = {"tag": str(tag), "in_store": known, "files": len(sizes), "bytes": sum(sizes)}
-        excluded = {"metrics", "imported_at"}
+        excluded = {"metrics", "imported_at", "as_of"}
         return first | card.model_dump(mode="json", exclude=excluded, exclude_none=True)
 
     def check_schema(self, name: str, schema: Schema) -> None:
@@ -189,8 +189,9 @@ class Importer:
             else:
                 files[store.ONNX_FILE], proof = compiled.model, compiled.proof
                 logger.info("compiled to ONNX and proved on %d rows", proof.rows)
+        now = datetime.now(UTC).replace(microsecond=0)
         card = ModelCard(
-            **dict(provenance_of(version)),
+            **dict(provenance_of(version)) | {"as_of": now},
             digest=digest,
             features=list(vetted.features),
             classes=vetted.schema.labels or [],
@@ -201,7 +202,7 @@ class Importer:
             engine="sklearn" if isinstance(proof, NotCompiled) else "onnx",
             proof=proof,
             metrics=read_metrics(self.servers.tracking, version),
-            imported_at=datetime.now(UTC).replace(microsecond=0),
+            imported_at=now,
         )
         return card, files, record_example(vetted.predictor, vetted.examples)
 

@@ -3,9 +3,10 @@
 import logging
 import math
 import re
+from collections import defaultdict
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, AliasPath, BaseModel, Field
 
@@ -51,6 +52,13 @@ class ModelVersion:
     """Path of the model's folder in the artifact proxy."""
 
 
+class Place(NamedTuple):
+    """Where a registered model has a version now."""
+
+    stage: str
+    aliases: list[str]
+
+
 class NoVersionError(IrisError):
     """A stage without a version, or a registered model without any."""
 
@@ -65,6 +73,15 @@ class _Version(BaseModel):
     run_id: Line = ""
     source: Line = ""
     status: Line = "READY"
+
+
+class _Alias(BaseModel):
+    alias: Line
+    version: Annotated[Whole, Field(ge=1)]
+
+
+class _Model(BaseModel):
+    aliases: list[_Alias] = []
 
 
 class _Metric(BaseModel):
@@ -146,19 +163,35 @@ def versions_in(server: MlflowServer, name: str, stages: AbstractSet[str]) -> li
 
     A server that cannot say it, or may not say it to this login, gives an empty list.
     """
+    try:
+        found = _list(server, name)
+    except (NotFoundError, NoEndpointError, DeniedError):
+        return []
+    return sorted((each.version for each in found if each.stage in stages), reverse=True)
+
+
+def places(server: MlflowServer, name: str) -> dict[int, Place]:
+    """Return stage and aliases of the last MAXIMUM_LISTED versions of a registered model."""
+    query = {"name": name}
+    model = server.get_json(f"{API}/registered-models/get", query, "registered_model", _Model)
+    aliases: defaultdict[int, list[str]] = defaultdict(list)
+    for each in model.aliases:
+        aliases[each.version].append(each.alias)
+    return {
+        each.version: Place(each.stage or "None", sorted(aliases[each.version]))
+        for each in _list(server, name)
+    }
+
+
+def _list(server: MlflowServer, name: str) -> list[_Version]:
     quote = '"' if "'" in name else "'"
     query = {
         "filter": f"name={quote}{name}{quote}",
         "order_by": "version_number DESC",
         "max_results": MAXIMUM_LISTED,
     }
-    try:
-        found = server.get_json(
-            f"{API}/model-versions/search", query, "model_versions", list[_Version]
-        )
-    except (NotFoundError, NoEndpointError, DeniedError):
-        return []
-    return sorted((each.version for each in found if each.stage in stages), reverse=True)
+    endpoint = f"{API}/model-versions/search"
+    return server.get_json(endpoint, query, "model_versions", list[_Version])
 
 
 def current(servers: Servers, uri: ModelURI) -> int | None:

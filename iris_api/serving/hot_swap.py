@@ -115,8 +115,11 @@ class HotSwap:
         if (model := self.model) is None:
             return None
         status = registry_status.read(self.name) if self._follows else None
+        known = dict(model.metadata)
+        if status and status.checked_at and status.version == model.version:
+            known["as_of"] = status.checked_at
         return ServedModel(
-            **dict(model.metadata),
+            **known,
             tag=model.tag,
             origin=model.origin,
             degraded=self.degraded,

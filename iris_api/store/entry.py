@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import bentoml
@@ -92,9 +92,11 @@ def stage(
 
 def update(entry: Entry, provenance: Provenance) -> bool:
     """Change the provenance of an entry where it differs, and return whether it did."""
-    metadata = entry.metadata.model_copy(update=dict(provenance))
-    if metadata == entry.metadata:
+    known = entry.metadata
+    metadata = known.model_copy(update=dict(provenance) | {"as_of": known.as_of})
+    if metadata == known:
         return False
+    metadata = metadata.model_copy(update={"as_of": datetime.now(UTC).replace(microsecond=0)})
     info = _read(entry.path / _INFO_FILE)
     for key in Provenance.model_fields:  # what is absent now must not stay
         info.metadata.pop(key, None)

@@ -147,6 +147,9 @@ class Provenance(_Record):
     )
     workspace: Absent = Field(default=None, description="workspace of the registry, if any")
     model_uri: str = Field(default="", description="model URI that was imported")
+    as_of: Timestamp | None = Field(
+        default=None, description="when the registry had this stage and these aliases"
+    )
 
 
 class ModelCard(Provenance):
