@@ -393,7 +393,9 @@ def _polled(
     """Give the store this status of the registry, with a time as earlier versions wrote it."""
     file = server.log.parent / "home/registry/irismodel.json"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(f'{{"checked_at": 1700000000.5, "version": {version}, "error": {error}}}')
+    file.write_text(
+        f'{{"checked_at": 1700000000.5, "version": {version}, "error": {error}, "in_stage": [7]}}'
+    )
     yield
     file.unlink()
 
@@ -435,6 +437,7 @@ def test_the_registry(observed: servers.Server) -> None:
         assert page.series("iris_registry_up") == {(): up}
         assert page.series("iris_registry_version") == {(): 7}
         assert page.series("iris_registry_version_found") == {(): 1}
+        assert page.series("iris_registry_stage_versions") == {(): 1}
         assert page.series("iris_registry_last_check_timestamp_seconds") == {(): 1700000000.5}
 
 
