@@ -53,6 +53,7 @@ container: $(BIN)/.installed ## build the image iris-api with the active model; 
 	$(BIN)/bentoml build --bentofile $(BENTOFILE)
 	labels=$$(PYTHONPATH=. $(BIN)/python deploy/labels.py) && \
 		$(BIN)/bentoml containerize iris_api:latest --image-tag $(IMAGE) $$labels
+	@echo '==> to run it, as BentoML does not know its port: docker run -p 8000:8000 $(IMAGE)'
 
 .PHONY: bench
 bench: $(BIN)/.installed ## measure this service and its peers side by side; needs wrk
@@ -83,6 +84,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 
 # uv takes seconds where pip takes a minute; its version is in the lock as well.
 $(BIN)/.installed: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python " + sys.version.split()[0] + " is too old; install 3.11 or later and run make PYTHON=python3.11 ...")'
 	@echo '==> installing the locked packages into .venv'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements-dev.txt)"

@@ -1,5 +1,6 @@
 """The settings: environment variables, read once."""
 
+import logging
 import os
 import re
 from functools import cache
@@ -18,6 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from iris_api.errors import IrisError
+
+logger = logging.getLogger(__name__)
 
 DURATION_BUCKETS = [
     *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -101,6 +104,12 @@ class Settings(BaseModel):
 @cache
 def settings() -> Settings:
     """Return the settings of this process, or raise a SettingsError for the first wrong one."""
+    for name in ("IRIS_PORT", "IRIS_MLFLOW_PORT"):
+        # Kubernetes and Docker's links set it in each container beside a service named iris.
+        if os.environ.get(name, "").startswith("tcp://"):
+            # Removed, so that the processes started from here do not log it again.
+            address = os.environ.pop(name)
+            logger.warning("%s=%s is of a service named iris; ignoring it", name, address)
     try:
         # An empty variable counts as unset.
         return Settings.model_validate({name: text for name, text in os.environ.items() if text})

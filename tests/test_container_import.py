@@ -17,7 +17,7 @@ pytestmark = pytest.mark.thorough
 PASSWORD = "hidden-pass-0123456789"
 TOKEN = "hidden-token-0123456789"
 IMAGE = f"iris-api:test-{os.getpid()}-without-model"
-PLAIN, LOCKED, _, POINTED = containers.documented_commands("docker run")
+PLAIN, LOCKED, _, POINTED, _ = containers.documented_commands("docker run")
 _, MAKE = containers.documented_commands("make container")
 BODY = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]}
 

@@ -40,12 +40,18 @@ def proxy(proxied: Proxy) -> Proxy:
     return proxied
 
 
-def test_connection_refused(fails: Fails) -> None:
+@pytest.mark.parametrize(
+    ("env", "hint"),
+    [({}, ""), ({"BENTO_PATH": "/"}, " In a container this address is the container itself.")],
+    ids=["here", "container"],
+)
+def test_connection_refused(fails: Fails, env: dict[str, str], hint: str) -> None:
     """Without a server, each of the three retries is logged."""
     url = f"http://127.0.0.1:{servers.free_port()}"
-    done = fails(MLFLOW_TRACKING_URI=url)
+    done = fails(MLFLOW_TRACKING_URI=url, **env)
 
     line = f"{url} refuses the connection; is the server running, and MLFLOW_TRACKING_URI right?"
+    line += hint
     assert done.error == line
     assert done.stderr.count(f"\n{line}; trying again in 0.") == 3
 

@@ -16,6 +16,8 @@ import pytest
 from conftest import Tracking
 from support import servers
 
+from iris_api.settings import settings
+
 START_SECONDS = 240
 
 
@@ -109,6 +111,19 @@ def test_port_that_is_no_port(plain_env: dict[str, str]) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: IRIS_PORT: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_port_of_a_service_named_iris(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The address that Kubernetes sets beside a Service named iris is no port, and is ignored."""
+    monkeypatch.setenv("IRIS_PORT", "tcp://10.0.0.1:80")
+    found = settings.__wrapped__()
+
+    assert found.port == 8000
+    assert caplog.messages == [
+        "IRIS_PORT=tcp://10.0.0.1:80 is of a service named iris; ignoring it"
+    ]
 
 
 @pytest.mark.thorough

@@ -1,6 +1,7 @@
 """Explanations of a server's errors and of its silence: one line each, with the fix."""
 
 import json
+import os
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ STAYS = (PROXY_IS_OFF, ONLY_ARTIFACTS, NO_WORKSPACES)
 
 HUNG_UP = ("certificate required", "handshake failure", "eof occurred", "unknown ca")
 """OpenSSL's words for a server that ends the handshake, because it trusts no client certificate."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 NO_CERTIFICATE = (
     "{} asks for a client certificate, or broke the connection; "
@@ -173,9 +176,12 @@ def explain_no_answer(
             f"the host of {address} is unknown; is {variables.address} spelled right?"
         )
     if _has(chain, ConnectionRefusedError):
+        # BentoML's images have this variable.
+        is_own = "BENTO_PATH" in os.environ and urlsplit(address).hostname in LOOPBACK
+        itself = " In a container this address is the container itself." if is_own else ""
         return TrackingError(
             f"{address} refuses the connection; is the server running, "
-            f"and {variables.address} right?"
+            f"and {variables.address} right?{itself}"
         )
     return BrokenAnswerError(
         f"the connection to {address} broke ({one_line(chain[-1])}); "
