@@ -82,13 +82,17 @@ class IrisClassifier:
         """Set up the server of this worker, and start its background tasks."""
         from iris_api.bentoml_server import balancing, connections, shutdown  # noqa: PLC0415
         from iris_api.bentoml_server.request_metrics import RequestMetrics  # noqa: PLC0415
+        from iris_api.bentoml_server.straight_path import StraightPath  # noqa: PLC0415
 
+        requests = RequestMetrics.of_worker
         tasks = [shutdown.end_with_parent()]
         if (server := shutdown.running_server()) is not None:
             shutdown.drain_on_sigterm(server, SETTINGS.drain_seconds)
-            guard = connections.guard_connections(
-                server, self.handlers.admission, SETTINGS.keep_alive_seconds
-            )
+            straight_path = None
+            if requests is not None and _service().only_counts:
+                straight_path = StraightPath(self.handlers, requests)
+            guard = connections.Guard(server, self.handlers.admission, straight_path)
+            connections.guard_connections(server, guard, SETTINGS.keep_alive_seconds)
             balancing.balance_connections(guard)
             tasks.append(guard.watch())
         if self._reload_seconds:
@@ -97,8 +101,8 @@ class IrisClassifier:
         for task in self._tasks:
             task.add_done_callback(_log_error)
         await self.models.wait(lambda: server is not None and server.should_exit)
-        if RequestMetrics.of_worker is not None:
-            RequestMetrics.of_worker.begin(self._metrics)
+        if requests is not None:
+            requests.begin(self._metrics)
         WorkerFiles().mark_ready()
 
     @bentoml.on_shutdown

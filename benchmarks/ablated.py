@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from iris_api.bentoml_server import balancing, connections
 from iris_api.bentoml_server.application import DirectCalls, LeanService
+from iris_api.bentoml_server.straight_path import StraightPath
 from iris_api.serving import admission
 from iris_api.serving.responses import SECURITY
 from iris_api.telemetry.recording import Metrics
@@ -44,16 +45,16 @@ def _keep_connections() -> None:
     """Keep uvicorn's connections."""
 
     class NoGuard:
-        def __init__(self, server: uvicorn.Server) -> None:
+        def __init__(self, server: uvicorn.Server, *_parts: Any) -> None:
             self.connections = server.server_state.connections
 
         async def watch(self) -> None:
             await asyncio.Event().wait()
 
-    def guard(server: uvicorn.Server, *_arguments: Any) -> NoGuard:
+    def guard(server: uvicorn.Server, *_arguments: Any) -> None:
         server.config.encoded_headers += SECURITY
-        return NoGuard(server)
 
+    _replace(connections, "Guard", NoGuard)
     _replace(connections, "guard_connections", guard)
 
 
@@ -93,9 +94,9 @@ def _observe_nothing() -> None:
     _replace(Metrics, "observe", lambda *_call: None)
 
 
-def _write_twice() -> None:
-    """Write the head of an answer and its body one after the other, as uvicorn does."""
-    _replace(connections, "OneWrite", lambda transport: transport)
+def _keep_layers() -> None:
+    """Start a task for each request, which goes through the layers of uvicorn and starlette."""
+    _replace(StraightPath, "answer", lambda _path, cycle, start, app: start(cycle, app))
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
@@ -106,7 +107,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "": lambda: None,
     "the short request path": _keep_request_path,
     "the connection class": _keep_connections,
-    "the answer in one write": _write_twice,
+    "the straight path": _keep_layers,
     "deferred counting": _count_at_once,
     "what is observed of the model": _observe_nothing,
     "balanced connections": _keep_listening,

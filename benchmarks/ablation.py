@@ -71,7 +71,7 @@ GROUPS = (
             _whole("this service, once more"),
             _without("the short request path"),
             _without("the connection class"),
-            _without("the answer in one write"),
+            _without("the straight path"),
             _without("deferred counting"),
             _without("what is observed of the model"),
             BENTOML,

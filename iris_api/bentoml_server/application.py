@@ -51,6 +51,9 @@ class LeanService(bentoml.Service):
         # calls any hook.
         NvidiaGpuResource.from_system = list  # type: ignore[method-assign, assignment]
 
+        # Whether the middleware of a worker only counts requests, or traces or logs them as well.
+        self.only_counts = False
+
     def carried_model(self) -> entry.Entry | None:
         """Return the model that a Bento carries, if this is a Bento and carries one."""
         carried = [model.tag for model in self.bento.info.all_models] if self.bento else []
@@ -67,8 +70,10 @@ class LeanService(bentoml.Service):
         app: Starlette = super().to_asgi(is_main)
         # Starlette would redirect a path with a trailing slash to the host that its request names.
         app.router.redirect_slashes = False
+        chosen = self._middleware(app)
+        self.only_counts = len(chosen) == 1
         app.user_middleware = [
-            *self._middleware(app),
+            *chosen,
             Middleware(DirectCalls),
             Middleware(GZipMiddleware, minimum_size=SHORT_BYTES, compresslevel=LEVEL),
         ]

@@ -40,8 +40,10 @@ NAMES = {
         "on_message_complete parser pipeline scope send_400_response shutdown "
         "timeout_keep_alive timeout_keep_alive_handler timeout_keep_alive_task transport "
         "url",
-        _CYCLE: "body default_headers keep_alive more_body response_complete response_started "
-        "scope transport waiting_for_100_continue",
+        _CYCLE: "body default_headers disconnected flow keep_alive more_body on_response "
+        "response_complete response_started scope transport waiting_for_100_continue",
+        "uvicorn.protocols.http.httptools_impl:STATUS_LINE": "",
+        "uvicorn.protocols.http.flow_control:FlowControl": "write_paused",
     },
     "kantoku": {
         "circus.watcher:Watcher": "_stop get_active_processes initialize is_stopped is_stopping "

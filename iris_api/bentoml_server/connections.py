@@ -1,8 +1,7 @@
 """Connections that are safe without a proxy in front, and that reject requests under overload.
 
 Buys: slow and hostile clients, idle connections and too many requests cost the others nothing
-(tests: test_abuse.py, test_overload.py), and 1.2 times the requests/s, 7 % of them by `OneWrite`
-(`benchmarks/ABLATION.md`).
+(tests: test_abuse.py, test_overload.py).
 No supported way: uvicorn limits neither the time of a client nor the size of a request's head, and
 its `limit_concurrency` counts idle connections, too.
 Relies on: `HttpToolsProtocol` and `RequestResponseCycle` of uvicorn, and their attributes.
@@ -21,8 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.bentoml_server.shutdown import POLL_SECONDS
+from iris_api.bentoml_server.straight_path import StraightPath
 from iris_api.serving.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
-from iris_api.serving.responses import CLOSE, SECURITY, STRICT_TRANSPORT, OneWrite, error_response
+from iris_api.serving.responses import CLOSE, SECURITY, STRICT_TRANSPORT, error_response
 
 STALL_SECONDS = 10
 """Time for a client to send a request or the rest of its body, or to read some of an answer."""
@@ -43,8 +43,11 @@ OTHER_FILES = 256
 class Guard:
     """The limits that all connections of a worker share."""
 
-    def __init__(self, server: uvicorn.Server, admission: Admission) -> None:
+    def __init__(
+        self, server: uvicorn.Server, admission: Admission, straight_path: StraightPath | None
+    ) -> None:
         self.admission = admission
+        self.straight_path = straight_path
         self.app = admission.releasing(server.config.loaded_app)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # supervision.py raises it
         self.max_connections = sys.maxsize if files < 0 else max(files - OTHER_FILES, 1)
@@ -175,14 +178,17 @@ class Connection(HttpToolsProtocol):
         super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if cycle.scope["method"] == "POST":
-            if self._guard.admission.is_full:
-                app = self._guard.reject
-            else:
-                self._guard.admission.held += 1
-                app = self._guard.app
-            if not cycle.waiting_for_100_continue:
-                cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]
+        guard = self._guard
+        if cycle.scope["method"] == "POST" and guard.admission.is_full:
+            app = guard.reject
+        elif cycle.scope["method"] == "POST":
+            guard.admission.held += 1
+            app = guard.app
+            if guard.straight_path and cycle.scope["path"] in guard.straight_path.paths:
+                # Not now: its body is parsed after its head, and other requests count first.
+                start = super()._start_asgi_task
+                self.loop.call_soon(guard.straight_path.answer, cycle, start, app)
+                return
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
@@ -234,15 +240,11 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
 
-def guard_connections(
-    server: uvicorn.Server, admission: Admission, keep_alive_seconds: float
-) -> Guard:
+def guard_connections(server: uvicorn.Server, guard: Guard, keep_alive_seconds: float) -> None:
     """Replace the connections of a server that does not listen yet."""
     config = server.config
     if "--timeout-keep-alive" not in sys.argv:  # BentoML passes it on, or else sets 5 s
         config.timeout_keep_alive = keep_alive_seconds  # type: ignore[assignment]
     config.encoded_headers += SECURITY + [STRICT_TRANSPORT] * config.is_ssl
     config.ws_protocol_class = None  # there are no WebSockets here
-    guard = Guard(server, admission)
     config.http_protocol_class = functools.partial(Connection, guard)  # type: ignore[assignment]
-    return guard

@@ -92,6 +92,12 @@ class RequestMetrics(RunnerTrafficMetricsMiddleware):
         if self._last_request:
             self.metrics_last_request_timestamp.labels(**self._fixed).set(self._last_request)
 
+    def count_answered(self, path: str, status: int, seconds: float) -> None:
+        """Collect a prediction call that was answered without coming here."""
+        self._last_request = time()
+        self._answered.append((self._label(path), status, seconds))
+        self._metrics.count_soon()
+
     def count_rejected(self, path: str) -> None:
         """Count a request that was answered with 429 before it came here."""
         label = self._label(path)

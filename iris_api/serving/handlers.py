@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
@@ -16,7 +17,7 @@ from iris_api.protocols.problems import InvalidRequestError, UnknownEncodingErro
 from iris_api.serving.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.api_keys import ApiKeys
 from iris_api.serving.compression import PACKED, SHORT_BYTES, accepts, pack, unpack
-from iris_api.serving.hot_swap import KINDS, HotSwap, Served
+from iris_api.serving.hot_swap import KINDS, HotSwap
 from iris_api.serving.openapi import V2_VERSION
 from iris_api.serving.responses import CLOSE, JSONResponse, error_response
 from iris_api.settings import Settings
@@ -47,6 +48,7 @@ class Handlers:
         self.kinds = {path.replace("{name}", models.name): direct[path] for path in direct}
         self._metrics = metrics
         self._settings = settings
+        self.short_bytes = min(LONG_BODY_BYTES, settings.max_body_bytes)
         self.admission = Admission(settings.max_concurrency, settings.max_body_bytes)
         self._keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self._tracing = Tracing()
@@ -58,31 +60,31 @@ class Handlers:
         """Answer a prediction call that came by the router to one of `KINDS`."""
         return await self.answer(request, KINDS[path])
 
-    async def answer(self, request: Request, kind: type[Call]) -> Response:
-        """Answer a prediction call of a kind."""
-        error = partial(error_response, path=request.scope["path"])
-        if self._keys is not None and not self._keys.allow(request.scope["headers"]):
-            self._metrics.reject("unauthorized")
-            text = "send the header Authorization: Bearer, with one of the keys of this service"
-            return error(401, text, headers={"WWW-Authenticate": "Bearer"})
-        served = self.models.served
-        if served is None:
-            self._metrics.reject("no_model")
-            return error(503, self.models.reason)
-        place = request.scope.get("path_params")
-        if place and (reason := self.models.lacks(**place)):
-            self._metrics.reject("unknown_model")
-            return error(404, reason)
-        if kind.needs_probabilities and not served.model.has_probabilities:
-            self._metrics.reject("no_probabilities")
-            what = "model" if served.model.classes else "regressor"
-            return error(404, f"this {what} gives no probabilities; use POST /predict")
-        self._tracing.note_version(served.model.version)
+    def answer_whole(self, scope: Scope, kind: type[Call], body: bytes) -> Response | None:
+        """Answer a prediction call whose body is complete and short, at once.
+
+        None means that the body is compressed: it may be long.
+        """
+        call = self._admit(scope, kind)
+        if isinstance(call, Response):
+            return call
+        headers = scope["headers"]
         try:
-            return await self._within_limits(served, request, kind)
+            packed = self._check_head(headers, call)
+            return None if packed else self._compute(call, body, headers)
         except InvalidRequestError as wrong:
-            self._metrics.reject(REASON_OF_STATUS[wrong.status])
-            return error(wrong.status, str(wrong), wrong.detail, wrong.headers)
+            return self._reject_body(scope, wrong)
+
+    async def answer(self, request: Request, kind: type[Call]) -> Response:
+        """Answer a prediction call whose body may still be uploading, or be long."""
+        call = self._admit(request.scope, kind)
+        if isinstance(call, Response):
+            return call
+        error = partial(error_response, path=request.scope["path"])
+        try:
+            return await self._within_limits(call, request)
+        except InvalidRequestError as wrong:
+            return self._reject_body(request.scope, wrong)
         except ClientDisconnect:
             self._metrics.reject("disconnected")
             return error(400, "the client left before the end of its body")
@@ -96,16 +98,44 @@ class Handlers:
             text = f"the {what} within {self._settings.timeout_seconds:g} s"
             return error(504, text, headers=_close(request))
 
-    async def _within_limits(self, served: Served, request: Request, kind: type[Call]) -> Response:
+    def _admit(self, scope: Scope, kind: type[Call]) -> Call | Response:
+        """Return the call to the model that answers now, or the rejection of the request."""
+        error = partial(error_response, path=scope["path"])
+        if self._keys is not None and not self._keys.allow(scope["headers"]):
+            self._metrics.reject("unauthorized")
+            text = "send the header Authorization: Bearer, with one of the keys of this service"
+            return error(401, text, headers={"WWW-Authenticate": "Bearer"})
+        served = self.models.served
+        if served is None:
+            self._metrics.reject("no_model")
+            return error(503, self.models.reason)
+        place = scope.get("path_params")
+        if place and (reason := self.models.lacks(**place)):
+            self._metrics.reject("unknown_model")
+            return error(404, reason)
+        if kind.needs_probabilities and not served.model.has_probabilities:
+            self._metrics.reject("no_probabilities")
+            what = "model" if served.model.classes else "regressor"
+            return error(404, f"this {what} gives no probabilities; use POST /predict")
+        self._tracing.note_version(served.model.version)
+        return served.calls[kind]
+
+    def _reject_body(self, scope: Scope, wrong: InvalidRequestError) -> Response:
+        self._metrics.reject(REASON_OF_STATUS[wrong.status])
+        return error_response(
+            wrong.status, str(wrong), wrong.detail, wrong.headers, path=scope["path"]
+        )
+
+    async def _within_limits(self, call: Call, request: Request) -> Response:
         # Only uploads and long bodies need a timer, which takes time itself.
         until = asyncio.get_running_loop().time() + self._settings.timeout_seconds
         if WHOLE_BODY in request.scope:
-            body, packed = await self._read(request, kind)
+            body, packed = await self._read(request, call)
         else:
             uploading = self.admission.uploading(request.scope)
             async with asyncio.timeout_at(until), uploading as received:
-                body, packed = await self._read(request, kind, received)
-        call, headers = served.calls[kind], request.scope["headers"]
+                body, packed = await self._read(request, call, received)
+        headers = request.scope["headers"]
         if len(body) <= LONG_BODY_BYTES and not packed:
             return self._compute(call, body, headers)
         compute = self._unpack_and_compute if packed else self._compute
@@ -129,30 +159,19 @@ class Handlers:
         return JSONResponse(content, 200, more, reply.media_type)
 
     async def _read(
-        self, request: Request, kind: type[Call], received: Callable[[int], None] | None = None
+        self, request: Request, call: Call, received: Callable[[int], None] | None = None
     ) -> tuple[bytes, bool]:
-        """Read the body of a request whose content type is one of its kind, or is missing.
+        """Read the body of a request.
 
         Returns:
             The body as it was sent, and whether it is compressed with gzip.
 
         Raises:
-            InvalidRequestError: The content type is another one, or the body is too large, in
-                which case the rest of it is not read.
+            InvalidRequestError: The head is wrong, or the body too large, the rest of which is not
+                read then.
             ClientDisconnect: The client closed the connection before the end of the body.
         """
-        packed = False
-        # The raw list: starlette's object for the headers takes as long as reading the body.
-        for name, value in request.scope["headers"]:
-            if name == b"content-type":
-                if value.partition(b";")[0].strip().lower() not in kind.media_types:
-                    raise InvalidRequestError(kind.media_types_text, status=415)
-            elif name == b"content-length":
-                self._check_size(int(value))
-            elif name == b"content-encoding":
-                packed = value.lower() == b"gzip"
-                if not packed and value.lower() != b"identity":
-                    raise UnknownEncodingError
+        packed = self._check_head(request.scope["headers"], call)
         body = bytearray()
         more = True
         while more:
@@ -165,6 +184,25 @@ class Handlers:
                 received(len(message["body"]))
             more = message["more_body"]
         return bytes(body), packed
+
+    def _check_head(self, headers: Headers, call: Call) -> bool:
+        """Return whether a body is compressed, or raise an InvalidRequestError.
+
+        Rejected are other media types and encodings than those of a call, and too many bytes.
+        """
+        packed = False
+        # The raw list: starlette's object for the headers takes as long as reading the body.
+        for name, value in headers:
+            if name == b"content-type":
+                if value.partition(b";")[0].strip().lower() not in call.media_types:
+                    raise InvalidRequestError(call.media_types_text, status=415)
+            elif name == b"content-length":
+                self._check_size(int(value))
+            elif name == b"content-encoding":
+                packed = value.lower() == b"gzip"
+                if not packed and value.lower() != b"identity":
+                    raise UnknownEncodingError
+        return packed
 
     def _check_size(self, size: int) -> None:
         if size > (limit := self._settings.max_body_bytes):

@@ -1,6 +1,5 @@
 """Responses: JSON for every answer and every error, and the headers that each of them has."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -40,23 +39,6 @@ class JSONResponse(Response):
             (b"content-length", b"%d" % len(self.body)),
             (b"content-type", (self.media_type or "application/json").encode()),
         ]
-
-
-class OneWrite:
-    """The transport of one answer; sends its head and its body with one system call."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-        self.close = transport.close
-
-    def write(self, data: bytes) -> None:
-        """Keep the head until the first part of the body comes, which may be empty."""
-        if self._head is None:
-            self._head = data
-        else:
-            self._transport.write(self._head + data)
-            self._head = b""
 
 
 def json_response(
