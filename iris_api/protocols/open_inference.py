@@ -25,6 +25,8 @@ BINARY = b"application/octet-stream"
 LENGTH = "Inference-Header-Content-Length"
 """The header with the size of the JSON before the binary tensors, in bytes."""
 
+_LENGTH = LENGTH.lower().encode()
+
 DATATYPES: dict[ColumnType, str] = {
     "number": "FP64",
     "integer": "INT64",
@@ -72,11 +74,12 @@ class Infer(Call):
         self._columns = model.schema.columns
         self._outputs = ["predict"] + ["predict_proba"] * model.has_probabilities
         self._datatype = _label_datatype(model)
+        self._numeric = all(column.type in {"number", "integer"} for column in self._columns)
         self._packed = {label: _pack(str(label)) for label in model.schema.labels or []}
 
     def parse(self, body: bytes, headers: Headers) -> Query:
         """Parse JSON, and the binary tensors after it."""
-        size = _json_size(header(headers, LENGTH.lower().encode()), len(body))
+        size = _json_size(header(headers, _LENGTH), len(body))
         head = body if size is None else body[:size]
         self.native.check_values(head)
         try:
@@ -84,8 +87,10 @@ class Infer(Call):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(f"not a request of this protocol: {error}") from None
         wanted = self._wanted(request)
-        tensors = TensorReader(b"" if size is None else memoryview(body)[size:])
-        rows = self._rows(request.inputs, tensors)
+        rows = self._decode(request.inputs) if size is None else None
+        if rows is None:
+            binary = b"" if size is None else memoryview(body)[size:]
+            rows = self._rows(request.inputs, TensorReader(binary))
         probabilities = any(name == "predict_proba" for name, _ in wanted.outputs)
         return Query(rows, probabilities, wanted)
 
@@ -101,6 +106,23 @@ class Infer(Call):
             own = output.parameters.binary_data if output.parameters else None
             outputs.append((output.name, binary if own is None else own))
         return _Wanted(request.id, outputs)
+
+    def _decode(self, inputs: Sequence[Tensor]) -> NDArray[np.float64] | None:
+        """Return the rows of a tensor in a common form, as the native protocol decodes them.
+
+        None means that it is wrong, or right in an uncommon form.
+        """
+        tensor = inputs[0] if len(inputs) == 1 else None
+        if tensor is None or not self._numeric or tensor.datatype not in {"FP64", "FP32"}:
+            return None
+        data, shape = bytes(tensor.data), tensor.shape
+        if b":" in data or shape[:1] > [self.native.max_rows]:
+            return None
+        is_row = shape[:1] == [1] and not data.startswith(b"[[")
+        rows = self.native.decoder.decode(
+            b'{"instances":%b}' % (b"[%b]" % data if is_row else data)
+        )
+        return rows if rows is not None and list(rows.shape) == shape else None
 
     def _rows(self, inputs: Sequence[Tensor], tensors: "TensorReader") -> NDArray[np.float64]:
         if not inputs:
