@@ -23,9 +23,9 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 from support import registered, servers, warm
 from support.programs import program
@@ -324,7 +324,7 @@ def swapped(
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:Hint. Inferred schema contains integer:UserWarning")
 def test_swaps(swapped: Swapped) -> None:
-    """An open page follows swaps: to no probabilities, a mixed table, 64 columns."""
+    """An open page follows swaps: to no probabilities, a mixed table, a regressor, 64 columns."""
     page = swapped.page
     page.get_by_label("petal length", exact=True).fill("1.8")
     registered.log("PageModel", LinearSVC(), serialization_format="skops")
@@ -340,8 +340,8 @@ def test_swaps(swapped: Swapped) -> None:
     swapped.activate(3)
     names = ["purpose", "home city", "owner", "children", "income", "debt"]
     expect(page.locator(".field label")).to_have_text(names)
-    page.get_by_label("purpose").select_option("travel")
-    page.get_by_label("home city").fill("Paris")
+    page.get_by_label("purpose", exact=True).select_option("travel")
+    page.get_by_label("home city", exact=True).fill("Paris")
     page.get_by_role("switch", name="owner").focus()
     owner = _row(page)["owner"]
     page.keyboard.press("Space")
@@ -352,11 +352,18 @@ def test_swaps(swapped: Swapped) -> None:
     swapped.expect_answer()
     expect(page.locator("#place")).to_have_text("1 value lies outside the training data: home city")
 
+    table = load_diabetes(as_frame=True, scaled=False)
+    model = Ridge().fit(table.data, table.target)
+    iris_api.log_model(model, table.data, table.target, name="PageModel")
+    swapped.activate(4)
+    swapped.expect_answer()
+    expect(page.locator("#bars")).to_contain_text("of the training targets, 25 to 346")
+
     digits = load_digits(as_frame=True)
     forest = RandomForestClassifier(5, max_depth=5, random_state=0)
     forest.fit(digits.data, digits.target)
     iris_api.log_model(forest, digits.data, digits.target, name="PageModel")
-    swapped.activate(4)
+    swapped.activate(5)
     swapped.expect_answer()
     expect(page.locator(".compact .field")).to_have_count(64)
 
