@@ -148,6 +148,8 @@ function place(profile, value) {
   const range = `${show(profile.minimum)} to ${show(profile.maximum)}`;
   if (value < profile.minimum) return [`below the training data, ${range}`, true];
   if (value > profile.maximum) return [`above the training data, ${range}`, true];
+  if (value === profile.maximum) return ["the highest of the training rows", false];
+  if (value === profile.minimum) return ["the lowest of the training rows", false];
   return [`higher than ${percent(rank(profile, value), 0)} of the training rows`, false];
 }
 
