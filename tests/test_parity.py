@@ -1,13 +1,16 @@
 """Every kind of estimator compiles to scikit-learn's own answers, on the rows where it is hard."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import skops.io
+from conftest import Tracking
 from numpy.typing import NDArray
+from support import registered, warm
 from support.estimators import ESTIMATORS, FOR_TWO_CLASSES
 from support.hostile_rows import hostile_rows
 from support.irises import IRIS, SPECIES, fit
@@ -18,7 +21,10 @@ from iris_api.compiling.converters.lookup import convert
 from iris_api.compiling.proof import LIMIT
 from iris_api.compiling.ties import find_tied_votes, find_ties
 from iris_api.model.engines import open_session
-from iris_api.vetting.estimator import vet
+from iris_api.store.entry import ONNX_FILE
+from iris_api.vetting.archive import TRUSTED_TYPES
+from iris_api.vetting.estimator import open_estimator, vet
+from iris_api.vetting.mlmodel import read_flavor
 
 TWO = np.where(IRIS.target == 1, "versicolor", "other")
 
@@ -91,3 +97,35 @@ def test_twenty_thousand_hostile_rows_get_the_same_answers(
 
     record_property("ties", assert_parity(vetted.estimator, compiled.model, 20_000))
     assert compiled.proof.rows > 10_000
+
+
+REGISTERED = {
+    "forest": SPECIES,
+    "histogram boosting": TWO,
+    "soft voting": TWO,
+    "sigmoid of svc, many": SPECIES,
+    "tuned threshold": TWO,
+}
+"""A few kinds, and their labels of two or three classes."""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", REGISTERED)
+def test_registered_models_get_the_same_answers(
+    name: str, tracking: Tracking, tmp_path: Path
+) -> None:
+    """What is registered, and imported from the registry into a store, answers the same."""
+    registered.use(tracking.url)
+    kind = name.title().replace(" ", "").replace(",", "")
+    estimator = (ESTIMATORS | FOR_TWO_CLASSES)[name]
+    trusted = sorted(TRUSTED_TYPES)
+    registered.log(kind, estimator, labels=REGISTERED[name], skops_trusted_types=trusted)
+
+    done = warm.run(
+        tmp_path, f"models:/{kind}/1", env=tracking.env | {"BENTOML_HOME": str(tmp_path)}
+    )
+
+    entry = tmp_path / "models" / done.stdout.strip().replace(":", "/")
+    model = entry / "mlflow_model"
+    fitted = open_estimator(model, read_flavor(model))
+    assert_parity(fitted, (entry / ONNX_FILE).read_bytes(), 20_000)

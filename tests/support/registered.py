@@ -39,7 +39,8 @@ def log(
         signed: The rows that the signature is made of, if not `rows`.
         options: More arguments of `mlflow.sklearn.log_model`.
     """
-    estimator = estimator or LogisticRegression(max_iter=1000)
+    if estimator is None:  # an ensemble that is not fitted has no length
+        estimator = LogisticRegression(max_iter=1000)
     with mlflow.start_run():
         mlflow.sklearn.log_model(
             estimator.fit(rows, labels),
