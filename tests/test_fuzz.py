@@ -1,8 +1,5 @@
 """Generated requests: from the OpenAPI document, and rows compared with scikit-learn."""
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import servers
+from support import programs, servers
 
 from iris_api.schema import FEATURES
 
@@ -41,18 +38,7 @@ LOOSE = "/(invocations|v2/.*infer)$"
 )
 def test_openapi_document(service: servers.Server, options: tuple[str, ...], tested: int) -> None:
     """No generated request is answered with a status from 500 on, or unlike the document."""
-    done = subprocess.run(
-        [
-            *(str(Path(sys.executable).with_name("schemathesis")), "run"),
-            *(f"{service.url}/docs.json", "--checks", "all"),
-            *("--generation-database", "none", "--no-color", *options),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        cwd=service.log.parent,
-    )
+    done = programs.schemathesis(service.url, service.log.parent, *options)
 
     assert done.returncode == 0, done.stdout
     assert f"Tested: {tested}" in done.stdout

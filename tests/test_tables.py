@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from support import registered, servers, warm
+from support import programs, registered, servers, warm
 
 import iris_api
 from iris_api.errors import IrisError
@@ -116,6 +117,16 @@ def test_document(served: Served) -> None:
         root = request["schema"] | {"components": document["components"]}
         jsonschema.Draft202012Validator(root).validate(example["value"])
         assert served.client.post("/predict", json=example["value"]).status_code == 200
+
+
+@pytest.mark.thorough
+def test_generated_requests(served: Served, tmp_path: Path) -> None:
+    """No generated request is answered with a status from 500 on, or unlike the document."""
+    url, paths = str(served.client.base_url).rstrip("/"), "^/(predict|predict_proba|model)$"
+    options = ("--include-path-regex", paths, "--max-examples", "20")
+    done = programs.schemathesis(url, tmp_path, *options)
+
+    assert done.returncode == 0, done.stdout
 
 
 def test_wrong_bodies(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -28,3 +29,25 @@ def lacks(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def schemathesis(url: str, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Ask a service what its OpenAPI document allows, and compare the answers with it.
+
+    Args:
+        url: address of the service.
+        folder: working folder of the program.
+        options: which operations, how many requests, and which checks are left out.
+    """
+    return subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("schemathesis")), "run"),
+            *(f"{url}/docs.json", "--checks", "all"),
+            *("--generation-database", "none", "--no-color", *options),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        cwd=folder,
+    )
