@@ -217,7 +217,7 @@ def test_rows_that_scikit_learn_cannot_answer(fails: Fails) -> None:
         "ValueError: No neighbors found"
     )
     assert line.endswith(
-        "; train an estimator that does, and fit it on the columns of the signature alone"
+        "; train an estimator that does, or give iris_api.log_model the ranges in which it does"
     )
 
 

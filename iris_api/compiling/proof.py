@@ -48,7 +48,7 @@ class UnansweredError(IrisError):
     def __init__(self, why: str) -> None:
         super().__init__(
             f"scikit-learn itself does not answer every row that the service accepts: {why}; "
-            "train an estimator that does, and fit it on the columns of the signature alone"
+            "train an estimator that does, or give iris_api.log_model the ranges in which it does"
         )
 
 
