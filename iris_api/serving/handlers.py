@@ -1,6 +1,7 @@
 """Handlers of prediction calls: a request comes in, its response goes out."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -211,13 +212,16 @@ class Handlers:
 
 
 def _check_finite(answer: Answer) -> None:
-    """Reject rows for which a regressor overflows, because JSON has finite numbers alone."""
-    if answer.values.dtype == np.float64 and not np.isfinite(answer.values).all():
-        first = np.flatnonzero(~np.isfinite(answer.values))[0]
-        raise InvalidRequestError(
-            f"the model predicts no finite number for row {first}, counted from 0; "
-            "is it far outside of the training data?"
-        )
+    """Reject rows for which the model overflows, because JSON has finite numbers alone."""
+    numbers = answer.values if answer.probabilities is None else answer.probabilities
+    # The sum of squares is found fastest, in 1 µs. It may overflow where no number does.
+    if numbers.dtype.kind == "f" and not math.isfinite(np.vdot(numbers, numbers)):
+        unsound = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
+        if unsound.any():
+            raise InvalidRequestError(
+                f"the model gives no finite number for row {unsound.argmax()}, counted from 0; "
+                "is it far outside of the training data?"
+            )
 
 
 def _close(request: Request) -> dict[str, str]:
