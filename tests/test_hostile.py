@@ -37,9 +37,9 @@ AS_SKOPS = (
     "(MLflow 3.9 or later; autolog, too, writes cloudpickle unless it is given this)"
 )
 OWN = (
-    "train it with scikit-learn's own estimators, without own functions, unusual metrics, "
-    "sparse matrices or categorical features, and log only what predicts: of a search its "
-    "best_estimator_, without callbacks"
+    "train it with scikit-learn's own estimators, without own functions, unusual metrics "
+    "or sparse matrices, and log only what predicts: of a search its best_estimator_, without "
+    "callbacks"
 )
 CODE = (
     "the model brings its own Python code, which is never run here; log it again without code_paths"

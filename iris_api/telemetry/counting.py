@@ -13,10 +13,14 @@ from prometheus_client import Counter, Histogram
 
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
+from iris_api.schema import Column
 from iris_api.telemetry import instruments
-from iris_api.vetting.training_profile import FeatureProfile
+from iris_api.vetting.training_profile import CategoryProfile, FeatureProfile
 
 Item = TypeVar("Item")
+
+OTHER = "other"
+"""The bin of the texts that are not counted one by one."""
 
 
 class AnsweredCall(NamedTuple):
@@ -59,11 +63,10 @@ class VersionCounters:
         self._confidence = (
             BulkHistogram(of.confidence.labels(version)) if model.has_probabilities else None
         )
-        self._features: list[tuple[int, Bins, list[Counter]]] = []
-        for name, profile in (model.profile.features if model.profile else {}).items():
-            bins = Bins.of_feature(profile)
-            series = [of.feature_rows.labels(version, name, text) for text in bins.names]
-            self._features.append((model.schema.names.index(name), bins, series))
+        self._features = [
+            (column, bins, [of.feature_rows.labels(version, name, text) for text in bins.names])
+            for column, (name, bins) in enumerate(bins_of(model).items())
+        ]
 
     def add(self, calls: Sequence[AnsweredCall]) -> None:
         """Count calls, without a loop over their rows."""
@@ -82,6 +85,39 @@ class VersionCounters:
             cells = np.concatenate(rows)
             for column, bins, series in self._features:
                 _add(series, bins.count(cells[:, column]))
+
+
+def bins_of(model: Model) -> "dict[str, Bins | Categories]":
+    """Return the bins of each column by its plain name; none without a training profile."""
+    if (profile := model.profile) is None:
+        return {}
+    return {
+        column.plain_name: Bins.of_feature(profile.features[column.plain_name])
+        if column.plain_name in profile.features
+        else Categories(profile.categories[column.plain_name], column)
+        for column in model.schema.columns
+    }
+
+
+class Categories:
+    """The categories of a column of texts or booleans, as `Bins` has those of numbers.
+
+    A text that is not in the training profile is counted as `other`.
+    """
+
+    def __init__(self, profile: CategoryProfile, column: Column) -> None:
+        counted = profile.categories | {OTHER: profile.other + profile.categories.get(OTHER, 0.0)}
+        self.names = list(counted)
+        self.expected = list(counted.values())
+        codes = {"false": 0.0, "true": 1.0} if column.type == "boolean" else column.codes
+        # The bin of each code, and last that of an unknown text, whose code is -1.
+        bins = dict(zip(self.names, range(len(counted)), strict=True))
+        self._bins = np.array([bins.get(name, bins[OTHER]) for name in [*codes, OTHER]])
+
+    def count(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the number of values of each category; missing ones are left out."""
+        known = values[~np.isnan(values)].astype(np.int64)
+        return np.bincount(self._bins[known])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.telemetry import instruments
-from iris_api.telemetry.counting import AnsweredCall, Bins, Instruments, VersionCounters, take_all
+from iris_api.telemetry.counting import (
+    AnsweredCall,
+    Instruments,
+    VersionCounters,
+    bins_of,
+    take_all,
+)
 from iris_api.telemetry.instruments import Reason, Result
 from iris_api.telemetry.metrics_page import MetricsPage
 from iris_api.telemetry.processes import ServiceProcesses
@@ -131,8 +137,7 @@ def _describe(model: Model) -> Iterator[Sample]:
     predicted = Bins.of_predictions(model)
     for label, ratio in zip(predicted.names, predicted.expected, strict=True):
         yield instruments.LABEL_EXPECTED.name, version | {"label": label}, ratio
-    for feature, profile in model.profile.features.items():
-        bins = Bins.of_feature(profile)
+    for feature, bins in bins_of(model).items():
         for name, ratio in zip(bins.names, bins.expected, strict=True):
             labels = version | {"feature": feature, "bin": name}
             yield instruments.FEATURE_EXPECTED.name, labels, ratio

@@ -41,6 +41,9 @@ _REVIEWED = {
     # A dict whose __setstate__ does nothing and whose __setattr__ sets an item. Deprecated keys
     # only print the warnings that the file itself contains.
     "sklearn.utils._bunch": "Bunch",
+    # A function with arguments, which histogram boosting of categories has; `integrity.check`
+    # accepts no other than that.
+    "functools": "partial",
     # Plain objects without __setstate__ or __setattr__, so that opening them fills __dict__. Their
     # methods compute with numpy, and call fitted estimators of the same archive, which are checked
     # against the same list.
@@ -74,6 +77,7 @@ _REVIEWED = {
     # Functions, which skops looks up and does not call. Each is arithmetic on arrays, wherever it
     # may be called, such as in a FunctionTransformer, and writes into no array of the model.
     "scipy._lib.array_api_compat.numpy._aliases": "asarray",
+    "sklearn.utils.validation": "check_array",
     "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
     "sklearn.feature_selection._univariate_selection": "chi2 f_classif f_regression r_regression",
     "sklearn.metrics._classification": "accuracy_score balanced_accuracy_score brier_score_loss "
@@ -108,6 +112,7 @@ NODE_TYPES: dict[str, frozenset[str] | None] = {
     ),
     "ListNode": frozenset({"builtins.list"}),
     "DTypeNode": frozenset({"numpy.dtype"}),
+    "PartialNode": frozenset({"functools.partial"}),
     "TupleNode": frozenset({"builtins.tuple", "sklearn.impute._iterative._ImputerTriplet"}),
     "SetNode": frozenset({"builtins.set"}),
     "SliceNode": frozenset({"builtins.slice"}),
@@ -120,8 +125,8 @@ NODE_TYPES: dict[str, frozenset[str] | None] = {
 }
 """The kinds of skops nodes that an estimator needs, and the types that each may construct.
 
-Left out: OperatorFuncNode, PartialNode, MethodNode and ConstructorFromReduceNode, which call or
-bind what the file names; SparseMatrixNode, an archive inside the archive, beyond the limits of
+Left out: OperatorFuncNode, MethodNode and ConstructorFromReduceNode, which call or bind what the
+file names; SparseMatrixNode, an archive inside the archive, beyond the limits of
 size; CachedNode, which skops does not write.
 """
 
@@ -168,8 +173,8 @@ def _check_types(untrusted: set[str]) -> None:
     if untrusted:
         raise VettingError(
             f"the model asks for types that are not trusted: {shorten(sorted(untrusted), 200)}; "
-            "train it with scikit-learn's own estimators, without own functions, unusual metrics, "
-            "sparse matrices or categorical features, and log only what predicts: of a search its "
+            "train it with scikit-learn's own estimators, without own functions, unusual metrics "
+            "or sparse matrices, and log only what predicts: of a search its "
             "best_estimator_, without callbacks"
         )
 

@@ -7,6 +7,7 @@ here, once, before the first prediction.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -22,9 +23,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
+from sklearn.utils.validation import check_array
 
 from iris_api.errors import one_line
 
@@ -49,7 +51,10 @@ def check(estimator: Any) -> None:
     Raises:
         ValueError: Something is inconsistent or not served; the message names the class.
     """
-    parts = [part for part in reachable(estimator) if isinstance(part, BaseEstimator | BSpline)]
+    found = list(reachable(estimator))
+    if any(isinstance(part, partial) and not _checks_numbers(part) for part in found):
+        raise ValueError("the model has a function with arguments, which is not served")
+    parts = [part for part in found if isinstance(part, BaseEstimator | BSpline)]
     if not any(map(selects_by_name, parts)):
         for part in parts:
             vars(part).pop("_sklearn_output_config", None)  # of set_output
@@ -88,6 +93,13 @@ def reachable(root: Any) -> Iterator[Any]:
             raise ValueError("an archive stands in the place of an array")  # noqa: TRY004
         elif not isinstance(part, type | FunctionType | np.ufunc):
             stack += getattr(part, "__dict__", {}).values()
+
+
+def _checks_numbers(function: Any) -> bool:
+    """Return whether a function is the one that histogram boosting gives numbers to."""
+    known = partial(check_array, dtype=[np.float64], ensure_all_finite=False)
+    both = [(each.func, each.args, each.keywords, vars(each)) for each in (function, known)]
+    return bool(both[0] == both[1])
 
 
 def selects_by_name(part: Any) -> bool:
@@ -200,17 +212,38 @@ def _gradient_boosting(estimator: Any) -> Iterator[bool]:
 
 
 def _hist_gradient_boosting(estimator: Any) -> Iterator[bool]:
-    # Categories would be indices into bit sets; columns are numbers.
-    yield estimator._preprocessor is None  # noqa: SLF001
-    yield not np.any(estimator._bin_mapper.is_categorical_)  # noqa: SLF001
+    categorical = np.asarray(estimator._bin_mapper.is_categorical_)  # noqa: SLF001
+    yield categorical.shape == (estimator.n_features_in_,)
+    if estimator._preprocessor is not None:  # noqa: SLF001
+        yield from _encoded_columns(estimator, estimator._preprocessor)  # noqa: SLF001
     for predictor in [tree for row in estimator._predictors for tree in row]:  # noqa: SLF001
-        nodes = predictor.nodes
+        nodes, categories = predictor.nodes, predictor.raw_left_cat_bitsets
         inner = nodes["is_leaf"] == 0
         yield nodes.ndim == 1
         yield len(nodes) > 0
-        yield not nodes["is_categorical"].any()
-        yield _children_follow(nodes, "left", "right", inner)
+        by_category = inner & (nodes["is_categorical"] != 0)
         yield _within(nodes["feature_idx"][inner], estimator.n_features_in_)
+        yield bool(categorical[nodes["feature_idx"][by_category]].all())
+        yield categories.shape[1:] == (8,)  # 256 bits
+        yield _within(nodes["bitset_idx"][by_category], len(categories))
+        yield _children_follow(nodes, "left", "right", inner)
+
+
+def _encoded_columns(estimator: Any, first: Any) -> Iterator[bool]:
+    """Check that the first step returns as many columns as compiled code reads."""
+    yield isinstance(first, ColumnTransformer)
+    (_, encoder, some), (_, numbers, others) = first.transformers_[:2]
+    places = first._transformer_to_input_indices  # noqa: SLF001
+    yield [name for name, _, _ in first.transformers_[:2]] == ["encoder", "numerical"]
+    yield sum(map(len, places.values())) == estimator.n_features_in_
+    yield isinstance(encoder, OrdinalEncoder)
+    yield isinstance(numbers, FunctionTransformer)
+    yield isinstance(numbers.func, partial)
+    width = estimator.n_features_in_
+    yield np.array_equal(np.flatnonzero(some), places["encoder"])
+    yield np.array_equal(np.flatnonzero(others), places["numerical"])
+    yield np.array_equal(np.sort([*places["encoder"], *places["numerical"]]), np.arange(width))
+    yield len(encoder.categories_) == len(places["encoder"]) == encoder.n_features_in_
 
 
 def _one_hot_encoder(estimator: Any) -> Iterator[bool]:

@@ -91,9 +91,9 @@ def untrusted(names: str) -> str:
     """Return the reason why a model of types that are not trusted is rejected."""
     return (
         f"the model asks for types that are not trusted: {names}; "
-        "train it with scikit-learn's own estimators, without own functions, unusual metrics, "
-        "sparse matrices or categorical features, and log only what predicts: of a search its "
-        "best_estimator_, without callbacks"
+        "train it with scikit-learn's own estimators, without own functions, unusual metrics "
+        "or sparse matrices, and log only what predicts: of a search its best_estimator_, without "
+        "callbacks"
     )
 
 

@@ -5,6 +5,7 @@ order of operations, and the label by the same comparison, so that ties go the s
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,18 +121,58 @@ def _convert_gradient_boosting(graph: Graph, classifier: Any, rows: str) -> Answ
 
 def _boost_histograms(graph: Graph, estimator: Any, rows: str) -> str:
     """Return the scores of histogram boosting, which compares in float64."""
-    if estimator.is_categorical_ is not None:
-        raise NoConverterError(
-            "histogram boosting with categorical features has no exact compiled form"
-        )
     start = estimator._baseline_prediction.ravel()  # noqa: SLF001 (no public name)
+    stages = estimator._predictors  # noqa: SLF001 (no public name)
+    trees = [Tree.constant(place, value) for place, value in enumerate(start)]
+    trees += [
+        Tree.of_predictor(each, place) for stage in stages for place, each in enumerate(stage)
+    ]
+    if estimator.is_categorical_ is not None:
+        rows = graph.transform(estimator._preprocessor, rows)  # noqa: SLF001 (no public name)
+        sides = _Sides(estimator.n_features_in_)
+        predictors = [None] * len(start) + [each for stage in stages for each in stage]
+        trees = [
+            tree if predictor is None else sides.replace_categories(tree, predictor)
+            for tree, predictor in zip(trees, predictors, strict=True)
+        ]
+        rows = graph.beside(rows, *([graph.look_up(rows, sides.tables)] if sides.tables else []))
+    return graph.trees(rows, trees, len(start))
 
-    def trees() -> Iterator[Tree]:
-        yield from (Tree.constant(place, value) for place, value in enumerate(start))
-        for stage in estimator._predictors:  # noqa: SLF001 (no public name)
-            yield from (Tree.of_predictor(each, place) for place, each in enumerate(stage))
 
-    return graph.trees(rows, trees(), len(start))
+class _Sides:
+    """Columns that say to which side of a split each category goes: 0 to the left, 1 to the right.
+
+    Attributes:
+        tables: What looks up these columns, in encoded rows.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.tables: list[tuple[int, NDArray[np.float64], NDArray[np.float64]]] = []
+        self._width = width
+        self._places: dict[tuple[int, bytes, bool], int] = {}
+
+    def replace_categories(self, tree: Tree, predictor: Any) -> Tree:
+        """Return a tree whose splits of categories compare such columns."""
+        feature, threshold = tree.feature.copy(), tree.threshold.copy()
+        splits = np.flatnonzero((tree.left >= 0) & (predictor.nodes["is_categorical"] != 0))
+        for node in splits.tolist():
+            bits = predictor.raw_left_cat_bitsets[predictor.nodes["bitset_idx"][node]]
+            feature[node] = self._width + self._place(
+                int(tree.feature[node]), bits, bool(tree.missing_left[node])
+            )
+            threshold[node] = 0.5
+        return replace(tree, feature=feature, threshold=threshold)
+
+    def _place(self, column: int, bits: NDArray[np.uint32], missing_left: bool) -> int:
+        key = column, bits.tobytes(), missing_left
+        if key not in self._places:
+            self._places[key] = len(self.tables)
+            left = np.unpackbits(bits.astype("<u4").view(np.uint8), bitorder="little")
+            # Below the first category is none, and above infinity is a missing number.
+            missing = 0.0 if missing_left else 1.0
+            values = np.concatenate([[missing], 1.0 - left, [missing]])
+            self.tables.append((column, np.append(np.arange(256.0), np.inf), values))
+        return self._places[key]
 
 
 def _convert_histogram_boosting(graph: Graph, classifier: Any, rows: str) -> Answer:

@@ -118,6 +118,13 @@ def _to_bagged(ensemble: Any, place: Place) -> Iterator[tuple[Any, Place]]:
         yield part, place if whole else place.columns(columns)
 
 
+def _to_boosted(boosting: Any, place: Place) -> Iterator[tuple[Any, Place]]:
+    if boosting._preprocessor is not None:  # noqa: SLF001 (no public name)
+        yield boosting._preprocessor, place  # noqa: SLF001
+        place = place.behind(boosting._preprocessor)  # noqa: SLF001
+    yield from ((part, place) for part in _parts_in(boosting._predictors))  # noqa: SLF001
+
+
 def _to_stack(stack: Any, place: Place) -> Iterator[tuple[Any, Place]]:
     yield from ((part, place) for part in stack.estimators_)
     yield stack.final_estimator_, place.behind(stack)
@@ -141,6 +148,7 @@ _WAYS: dict[type, Callable[[Any, Place], Iterator[tuple[Any, Place]]]] = {
     BaggingClassifier: _to_bagged,
     BaggingRegressor: _to_bagged,
     ColumnTransformer: _to_columns,
+    **dict.fromkeys((HistGradientBoostingClassifier, HistGradientBoostingRegressor), _to_boosted),
     Pipeline: _to_steps,
     StackingClassifier: _to_stack,
     StackingRegressor: _to_stack,
@@ -149,8 +157,6 @@ _WAYS: dict[type, Callable[[Any, Place], Iterator[tuple[Any, Place]]]] = {
 """How rows come to the parts of an estimator, where it does not give them on as they are."""
 
 _FITTED_IN_PLACE = {
-    HistGradientBoostingClassifier: ("_predictors",),
-    HistGradientBoostingRegressor: ("_predictors",),
     FeatureUnion: ("transformer_list",),
     FrozenEstimator: ("estimator",),
 }
