@@ -1,6 +1,7 @@
 """The registration of a fitted estimator with all that an import uses."""
 
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def register(
         info = mlflow.sklearn.log_model(
             estimator,
             name="model",
-            signature=infer_signature(rows, answers),
+            signature=_sign(rows, answers),
             input_example=rows.iloc[chosen] if hasattr(rows, "iloc") else rows[chosen],
             serialization_format="skops",
             skops_trusted_types=sorted(TRUSTED_TYPES),
@@ -63,6 +64,13 @@ def _predict(estimator: Any, rows: Any) -> NDArray[Any]:
         raise IrisError(
             f"{type(estimator).__name__} does not answer the rows: {one_line(error, 160)}"
         ) from error
+
+
+def _sign(rows: Any, answers: Any) -> Any:
+    """Return the signature, without MLflow's hint that integers cannot be missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return infer_signature(rows, answers)
 
 
 def _describe(

@@ -22,6 +22,7 @@ from iris_api.model.loaded_model import Model
 from iris_api.telemetry import instruments
 from iris_api.telemetry.counting import (
     AnsweredCall,
+    Bins,
     Instruments,
     VersionCounters,
     bins_of,

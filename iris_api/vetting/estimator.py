@@ -73,7 +73,15 @@ def vet(directory: Path, *, trust_pickle: bool) -> Vetted:
     if profile:
         profile.check(schema)
     texts = {place: name for place, (name, type_, _) in enumerate(found) if type_ == "string"}
-    numeric, known = make_numeric(estimator, texts)
+    try:
+        numeric, known = make_numeric(estimator, texts)
+    except VettingError:
+        raise
+    except Exception as error:  # a crafted part raises anything
+        raise VettingError(
+            f"the model's parts do not fit each other ({type(error).__name__}: "
+            f"{one_line(error, 160)}); train and register it again"
+        ) from error
     schema = schema.model_copy(update={"columns": add_categories(columns, known.values())})
     plain_names = {column.name: column.plain_name for column in columns}
     features = tuple(plain_names[name] for name, _, _ in found)
