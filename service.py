@@ -47,7 +47,7 @@ class IrisClassifier:
         name, carried = _model_name(), _service().carried_model()
         # A Bento serves the model that it carries. With a registry it serves, as the source tree
         # does, the active version of the store.
-        follows = carried is None or bool(SETTINGS.tracking_uri)
+        follows = carried is None or SETTINGS.imports_at_start
         self._reload_seconds = SETTINGS.reload_seconds if follows else 0
         self._metrics = Metrics(name, follows=follows)
         self.models = HotSwap(

@@ -63,6 +63,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=lambda name: f"IRIS_{name}".upper())
 
     model_uri: str = "models:/IrisModel/Production"
+    model_folder: Path | None = None
     port: int = Field(default=8000, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     workers: int | None = Field(default=None, ge=1, le=1024)  # BentoML builds a list this long
@@ -92,6 +93,11 @@ class Settings(BaseModel):
     import_memory_bytes: ByteSize = Field(default=ByteSize(1280 * 1024**2), ge=256 * 1024**2)
     import_cpu_seconds: float = Field(default=120, gt=0, allow_inf_nan=False)
     keep_versions: int = Field(default=5, ge=1)
+
+    @property
+    def imports_at_start(self) -> bool:
+        """Whether a served Bento imports a model before it answers."""
+        return bool(self.tracking_uri or self.model_folder)
 
     @property
     def traced(self) -> bool:

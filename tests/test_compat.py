@@ -8,20 +8,18 @@ import contextlib
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 from support import servers, warm
+from support.environments import CACHE, UV, environment
 
 from iris_api.vetting.mlmodel import AS_SKOPS
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(900)]
 
-UV = (sys.executable, "-m", "uv", "--quiet")
-CACHE = servers.ROOT / ".compat"
 OLD = ("2.22.5", "3.1.4")
 SKLEARN = "scikit-learn==1.9.1"
 SQLALCHEMY = "sqlalchemy<2.1"  # later ones lack what these servers import
@@ -56,17 +54,6 @@ for name, serialization_format in zip(sys.argv[1::2], sys.argv[2::2]):
     client.transition_model_version_stage(name, "1", "Production")
     client.set_registered_model_alias(name, "champion", "1")
 """
-
-
-def _environment(*requirements: str) -> Path:
-    """Make an environment, or find the one of an earlier run, and return its Python."""
-    folder = CACHE / re.sub(r"[^a-z0-9.]+", "-", "_".join(requirements))
-    python = folder / "bin" / "python"
-    if not (folder / ".installed").exists():
-        subprocess.run([*UV, "venv", "--clear", "--python", sys.executable, folder], check=True)
-        subprocess.run([*UV, "pip", "install", "--python", python, *requirements], check=True)
-        (folder / ".installed").touch()
-    return python
 
 
 @contextlib.contextmanager
@@ -109,7 +96,7 @@ def old(
     plain_env: dict[str, str],
 ) -> Iterator[dict[str, str]]:
     """Run an old server, with models that the client of the same version logged."""
-    python = _environment(f"mlflow=={request.param}", SKLEARN, SQLALCHEMY)
+    python = environment(f"mlflow=={request.param}", SKLEARN, SQLALCHEMY)
     with _mlflow_server(python, tmp_path_factory.mktemp("old"), plain_env) as url:
         env = plain_env | {"MLFLOW_TRACKING_URI": url}
         _log(python, env, Iris_pickle="pickle", Iris_cloudpickle="cloudpickle")
@@ -150,7 +137,7 @@ def test_old_registry(old: dict[str, str], tmp_path: Path, serialization_format:
 @pytest.mark.parametrize("old", OLD[:1], indirect=True)
 def test_older_scikit_learn(old: dict[str, str], tmp_path: Path) -> None:
     """An estimator that another scikit-learn made is rejected, even where its pickle is trusted."""
-    python = _environment(f"mlflow=={OLD[0]}", SKLEARN, SQLALCHEMY)
+    python = environment(f"mlflow=={OLD[0]}", SKLEARN, SQLALCHEMY)
     older = tmp_path / "older"  # in front of the environment's own
     where = ["--python", str(python), "--target", str(older)]
     install = [*UV, "pip", "install", "--no-deps", *where, "scikit-learn==1.6.1"]
@@ -169,7 +156,7 @@ def test_older_scikit_learn(old: dict[str, str], tmp_path: Path) -> None:
 
 def test_file_that_the_server_cannot_send(tmp_path: Path, plain_env: dict[str, str]) -> None:
     """A file that breaks each connection is named, and is no reason to import again."""
-    python = _environment(f"mlflow=={OLD[1]}", SKLEARN, SQLALCHEMY)
+    python = environment(f"mlflow=={OLD[1]}", SKLEARN, SQLALCHEMY)
     with _mlflow_server(python, tmp_path, plain_env) as url:
         env = plain_env | {"MLFLOW_TRACKING_URI": url}
         _log(python, env, Iris="pickle")
@@ -186,7 +173,7 @@ def test_file_that_the_server_cannot_send(tmp_path: Path, plain_env: dict[str, s
 def test_bucket(tmp_path: Path, plain_env: dict[str, str]) -> None:
     """Artifacts in an S3 bucket come through the proxy; the import knows nothing of the bucket."""
     # Today's server with boto3 beside it, which is only the server's business; moto brings it.
-    python = _environment("mlflow==3.17.2", SKLEARN, "skops", "moto[server]")
+    python = environment("mlflow==3.17.2", SKLEARN, "skops", "moto[server]")
     port = servers.free_port()
     s3 = f"http://127.0.0.1:{port}"
     login = {

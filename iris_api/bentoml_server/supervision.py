@@ -66,7 +66,7 @@ def prepare(service: LeanService, name: str, settings: Settings) -> None:
         return
     from iris_api.importing.cli import import_at_start  # noqa: PLC0415 (no worker needs it)
 
-    imported = not settings.tracking_uri or import_at_start()
+    imported = not settings.imports_at_start or import_at_start()
     if service.carried_model() is None and active_version.pointer(name) is None:
         raise IrisError(
             "there is no model: set MLFLOW_TRACKING_URI to a reachable tracking server, "

@@ -160,11 +160,13 @@ def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importe
     logger.info("%s", line.format(uri.text))
     # mlflow takes seconds to import: --help and a typing error need not wait.
     from iris_api.importing.pipeline import Importer  # noqa: PLC0415
+    from iris_api.importing.sources import Folder, Registry  # noqa: PLC0415
     from iris_api.registry.servers import Servers  # noqa: PLC0415
 
     _quiet()
+    folder = current.model_folder
     return uri, Importer(
-        Servers.read(current),
+        Folder(folder) if folder else Registry(Servers.read(current)),
         arguments.engine,
         arguments.trust_pickle,
         current.import_max_bytes,

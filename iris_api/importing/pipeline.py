@@ -11,11 +11,10 @@ from typing import Any, Literal
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
 from iris_api.importing.outcome import Done, Failed, Outcome, explain
+from iris_api.importing.sources import Folder, Registry
 from iris_api.model.self_check import record_example
 from iris_api.model_uri import ModelURI
-from iris_api.registry import artifacts
-from iris_api.registry.servers import Servers
-from iris_api.registry.versions import ModelVersion, read_metrics, resolve
+from iris_api.registry.versions import ModelVersion
 from iris_api.schema import IncompatibleError, Schema, changes
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
@@ -37,16 +36,17 @@ SHOWN_CHANGES = 5
 
 @dataclass(frozen=True)
 class Importer:
-    """Imports models from one registry.
+    """Imports models from one registry, or the one of a folder.
 
     Attributes:
+        source: Where the model comes from.
         engine: `onnx` fails if the model cannot be compiled, `auto` falls back to `sklearn`.
         trust_pickle: Convert a pickled model in a process of its own, instead of rejecting it.
         max_bytes: Limit of all files of a model together.
         allow_schema_change: Activate a version although requests or answers change their meaning.
     """
 
-    servers: Servers
+    source: Registry | Folder
     engine: Literal["auto", "onnx", "sklearn"]
     trust_pickle: bool
     max_bytes: int
@@ -83,7 +83,7 @@ class Importer:
     def dry_run(self, uri: ModelURI, folder: Path) -> dict[str, Any]:
         """Resolve, fetch, vet and compile a model below a folder; return what would be stored."""
         check_name(uri.name)
-        version = resolve(self.servers, uri)
+        version = self.source.resolve(uri)
         model = folder / "fetched"
         digest = self._fetch(version, model)
         sizes = [path.stat().st_size for path in model.rglob("*") if path.is_file()]
@@ -111,8 +111,10 @@ class Importer:
     def _resolve(self, uri: ModelURI) -> ModelVersion:
         """Find the version, and record for the service what the registry answered."""
         check_name(uri.name)  # before anything is recorded under it
+        if isinstance(self.source, Folder):
+            return self.source.resolve(uri)
         try:
-            version = resolve(self.servers, uri)
+            version = self.source.resolve(uri)
         except IrisError as error:
             record(uri.name, Failed(str(error), transient=error.transient), warn=logger.warning)
             raise
@@ -122,22 +124,7 @@ class Importer:
     def _fetch(self, version: ModelVersion, model: Path) -> str:
         """Download the files of a version into a folder, and return their digest."""
         logger.info("%s is version %d, stage %s", version.model_uri, version.version, version.stage)
-        server = self.servers.with_files(version.host)
-        files = artifacts.list_files(server, version.root)
-        if not files:
-            raise IrisError(
-                f"the proxy lists no file for {version.name} version {version.version}; "
-                "was its run or its artifact folder deleted? log and register the model again"
-            )
-        total = sum(file.size for file in files)
-        if total > self.max_bytes:
-            raise IrisError(
-                f"the model has {total} bytes and IRIS_IMPORT_MAX_BYTES allows {self.max_bytes}; "
-                "raise it if the model is meant to be this large"
-            )
-        logger.info("fetching %d files, %d bytes, through %s", len(files), total, server.address)
-        model.mkdir()
-        artifacts.fetch(server, version.root, files, model)
+        self.source.fetch(version, model, self.max_bytes)
         return digest_directory(model)
 
     def _find(self, version: ModelVersion, digest: str) -> store.Entry | None:
@@ -201,7 +188,7 @@ class Importer:
             estimator=type(vetted.estimator).__name__,
             engine="sklearn" if isinstance(proof, NotCompiled) else "onnx",
             proof=proof,
-            metrics=read_metrics(self.servers.tracking, version),
+            metrics=self.source.metrics(version),
             imported_at=now,
         )
         return card, files, record_example(vetted.predictor, vetted.examples)

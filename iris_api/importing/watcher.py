@@ -12,9 +12,9 @@ from multiprocessing.connection import wait
 from iris_api.importing import child
 from iris_api.importing.outcome import Done, Failed, Outcome, T, attempt, explain
 from iris_api.importing.pipeline import IDENTITY, Importer, check_name, provenance_of, record
+from iris_api.importing.sources import Folder, Registry
 from iris_api.model_uri import ModelURI
-from iris_api.registry.servers import Servers
-from iris_api.registry.versions import ModelVersion, log_stage, resolve
+from iris_api.registry.versions import ModelVersion, log_stage
 from iris_api.store import active_version, registry_status
 from iris_api.store import entry as store
 from iris_api.store.metadata import Provenance
@@ -72,7 +72,7 @@ class Watcher:
         named = attempt(partial(check_name, self.uri.name))
         if isinstance(named, Failed):
             return self._failed(named.error)
-        found = self._in_child(partial(_resolve, self.importer.servers, self.uri))
+        found = self._in_child(partial(_resolve, self.importer.source, self.uri))
         if self.signals.received:
             return True
         record(self.uri.name, found, warn=self._log_once)
@@ -174,11 +174,12 @@ class Watcher:
         return str(entry.tag)
 
 
-def _resolve(servers: Servers, uri: ModelURI) -> ModelVersion:
+def _resolve(source: Registry | Folder, uri: ModelURI) -> ModelVersion:
     # The watch itself says when the registry goes away, and not each retry.
     logging.getLogger("iris_api.registry").setLevel(logging.ERROR)
-    servers.registry.retry_seconds = RETRY_SECONDS
-    return resolve(servers, uri)
+    if isinstance(source, Registry):
+        source.servers.registry.retry_seconds = RETRY_SECONDS
+    return source.resolve(uri)
 
 
 def _import(importer: Importer, uri: ModelURI, *, quiet: bool) -> str | None:
