@@ -5,6 +5,7 @@ was started here; the registry's data stays in .quickstart for the next time.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from iris_api import terminal
 from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURI
 from iris_api.settings import settings
@@ -24,6 +26,8 @@ STATE = Path(__file__).resolve().parent / ".quickstart"
 FOLLOWED = "models:/IrisModel@champion"
 """The model URI with a registry of its own, whose versions train_model.py gives both an alias and a
 stage: MLflow's page shows aliases, and stages only on request."""
+
+logger = logging.getLogger("iris_api.quickstart")
 
 START_SECONDS = 120
 """Time for a server to answer."""
@@ -50,16 +54,18 @@ Ctrl-C stops it."""
 
 def main() -> int:
     """Start everything, and keep it running until a signal or the end of the service."""
+    terminal.configure()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as started:
             return _run(started)
     except KeyboardInterrupt:
-        print("\nstopped", flush=True)
+        logger.debug("interrupted", extra=terminal.ENDED)
+        logger.info("everything that was started here has stopped")
         return 0
     except IrisError as error:
-        print(f"error: {error}", file=sys.stderr)
+        logger.error("error: %s", error)  # noqa: TRY400 (no traceback)
         return 1
 
 
@@ -79,7 +85,8 @@ def _run(started: contextlib.ExitStack) -> int:
         for foreign in ("MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE"):
             os.environ.pop(foreign, None)
         settings.cache_clear()
-        _step(f"starting an MLflow server on port {mlflow_port}, with its data in {STATE.name}/")
+        line = f"starting an MLflow server on port {mlflow_port}, with its data in {STATE.name}/"
+        _step(line, waits=True)
         _start_mlflow(started, mlflow_port)
     # mlflow takes seconds to import: a taken port is reported before.
     from iris_api.registry.servers import Servers  # noqa: PLC0415
@@ -92,17 +99,20 @@ def _run(started: contextlib.ExitStack) -> int:
     _step(f"importing {uri.text} into the BentoML model store")
     tag = _run_script("import_model.py")
     started.enter_context(_process("import_model.py", "--watch", str(POLL_SECONDS)))
-    _step(f"serving {tag} on port {port}")
+    _step(f"serving {tag} on port {port}", waits=True)
+    if sys.stdout.isatty():
+        os.environ["BENTOML_VERBOSITY"] = "-1"  # our own lines, and errors
     bentoml = ("-m", "bentoml", "serve", "service:IrisClassifier")
     service = started.enter_context(_process(*bentoml, "--host", "127.0.0.1", "--port", str(port)))
     _wait_for(f"http://127.0.0.1:{port}/readyz", service)
     mlflow = servers.tracking.address
-    print(READY.format(port=port, mlflow=mlflow, name=uri.name, uri=uri.text), flush=True)
+    logger.info("%s", READY.format(port=port, mlflow=mlflow, name=uri.name, uri=uri.text))
     return service.wait()
 
 
-def _step(line: str) -> None:
-    print(f"==> {line}", flush=True)
+def _step(line: str, *, waits: bool = False) -> None:
+    """Log what begins; the other programs show themselves what they wait for."""
+    logger.info("==> %s", line, extra=terminal.STEP if waits else None)
 
 
 def _check_free(port: int, variable: str) -> None:
@@ -153,7 +163,7 @@ def _process(*arguments: str, log: Path | None = None) -> Iterator["subprocess.P
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            print(f"process {process.pid} does not stop; killing it", file=sys.stderr)
+            logger.warning("process %d does not stop; killing it", process.pid)
         # Also what the server itself started and left.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

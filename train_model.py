@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import iris_api
+from iris_api import terminal
 from iris_api.errors import IrisError, one_line
 from iris_api.model_uri import ModelURI
 from iris_api.registry import promotion
@@ -80,8 +81,7 @@ def main() -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("iris_api").setLevel(logging.INFO)
+    terminal.configure()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     _hide_login()
     try:

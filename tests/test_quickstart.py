@@ -78,7 +78,7 @@ def test_up_and_down(clone: Path, plain_env: dict[str, str], tmp_path: Path) -> 
         f"==> serving {model.json()['tag']} on port {httpx.URL(first.url).port}",
     ]
     assert first.process.returncode == 0
-    assert first.log.read_text("utf-8").endswith("stopped\n")
+    assert first.log.read_text("utf-8").endswith("everything that was started here has stopped\n")
     assert "Traceback" not in first.log.read_text("utf-8")
     assert len(children) > 3
     assert not [child for child in children if child.is_running()]

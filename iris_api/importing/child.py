@@ -11,6 +11,7 @@ start or an allocation that fails ends in a crash, an exit or a false reason, by
 import contextlib
 import ctypes
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -23,10 +24,13 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from iris_api import terminal
 from iris_api.importing.outcome import Failed, Outcome, T, attempt
 
 if TYPE_CHECKING:
     import psutil
+
+logger = logging.getLogger(__name__)
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what an orchestrator sends."""
@@ -190,7 +194,10 @@ def _main(work: Callable[[], T], sender: Connection, parent: int) -> None:
     if os.getppid() != parent:
         os._exit(1)  # it ended before this was set
     sys.stdout = sys.stderr
-    sender.send(attempt(work))
+    outcome = attempt(work)
+    if isinstance(outcome, Failed):
+        logger.debug("failed", extra=terminal.ENDED)
+    sender.send(outcome)
 
 
 def _kill_all_that_it_started(process: BaseProcess) -> None:

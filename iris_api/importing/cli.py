@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from iris_api import terminal
 from iris_api.importing import child
 from iris_api.importing.arguments import parse
 from iris_api.importing.outcome import Done, Failed, Outcome, attempt
@@ -33,10 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries; ours are lines on standard error
-    ours = logging.getLogger("iris_api")
-    ours.handlers = [logging.StreamHandler()]  # our own lines go to standard error as they are
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
+    terminal.configure()
     limits = attempt(partial(_limits, arguments))
     outcome = limits if isinstance(limits, Failed) else _run(arguments, limits.result)
     if isinstance(outcome, Failed):
@@ -114,7 +112,7 @@ def _quiet() -> None:
 
 
 def _import(arguments: argparse.Namespace) -> str:
-    uri, importer = _begin(arguments, "importing {}")
+    uri, importer = _begin(arguments, "importing {}", step=True)
     tag, model = importer.run(uri), f"models:/{uri.name}"
     if not settings().model_uri.startswith((f"{model}/", f"{model}@")):
         logger.info("the service answers with it when IRIS_MODEL_URI=%s", shlex.quote(uri.text))
@@ -135,7 +133,7 @@ def _promote(arguments: argparse.Namespace) -> str:
 
 
 def _dry_run(arguments: argparse.Namespace, folder: Path) -> str:
-    uri, importer = _begin(arguments, "importing {}, as a dry run")
+    uri, importer = _begin(arguments, "importing {}, as a dry run", step=True)
     from iris_api.importing.listing import to_lines  # noqa: PLC0415
 
     found = importer.dry_run(uri, folder)
@@ -153,11 +151,13 @@ def _watch(arguments: argparse.Namespace, limits: child.Limits, signals: child.S
     return ""  # each tag was printed when it was activated
 
 
-def _begin(arguments: argparse.Namespace, line: str) -> "tuple[ModelURI, Importer]":
+def _begin(
+    arguments: argparse.Namespace, line: str, *, step: bool = False
+) -> "tuple[ModelURI, Importer]":
     """Check what can be checked at once, log a line with the model URI, and import the rest."""
     current = settings()
     uri = ModelURI.parse(arguments.model_uri or current.model_uri)
-    logger.info("%s", line.format(uri.text))
+    logger.info("%s", line.format(uri.text), extra=terminal.STEP if step else None)
     # mlflow takes seconds to import: --help and a typing error need not wait.
     from iris_api.importing.pipeline import Importer  # noqa: PLC0415
     from iris_api.importing.sources import Folder, Registry  # noqa: PLC0415

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from iris_api import terminal
 from iris_api.errors import IrisError, one_line
 from iris_api.home import staging
 from iris_api.importing.outcome import Done, Failed, Outcome, explain
@@ -159,6 +160,7 @@ class Importer:
         from iris_api.compiling.proof import CompileError  # noqa: PLC0415
         from iris_api.vetting.estimator import vet  # noqa: PLC0415
 
+        logger.debug("opening the estimator", extra=terminal.STEP)
         vetted = vet(model, trust_pickle=self.trust_pickle)
         self.check_schema(version.name, vetted.schema)
         files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
@@ -166,6 +168,7 @@ class Importer:
         if self.engine == "sklearn":
             ask_scikit_learn(vetted)
         else:
+            logger.debug("compiling and proving", extra=terminal.STEP)
             try:
                 compiled = compile_model(vetted)
             except CompileError as error:

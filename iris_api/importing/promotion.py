@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 
+from iris_api import terminal
 from iris_api.errors import IrisError, one_line
 from iris_api.model_uri import ModelURI
 from iris_api.registry import promotion
@@ -48,6 +49,7 @@ class Service:
 
     def wait(self, version: ModelVersion) -> None:
         """Wait until all answers name a version."""
+        logger.debug("waiting for %s", self.url, extra=terminal.STEP)
         began = time.monotonic()
         same = 0
         while same < ANSWERS:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from iris_api import terminal
 from iris_api.errors import IrisError
 from iris_api.model_uri import ModelURI
 from iris_api.registry import artifacts
@@ -39,7 +40,8 @@ class Registry:
             )
         total = sum(file.size for file in files)
         check_size(total, max_bytes)
-        logger.info("fetching %d files, %d bytes, through %s", len(files), total, server.address)
+        fetching = "fetching %d files, %d bytes, through %s"
+        logger.info(fetching, len(files), total, server.address, extra=terminal.STEP)
         model.mkdir()
         artifacts.fetch(server, version.root, files, model)
 

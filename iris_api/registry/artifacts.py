@@ -4,7 +4,6 @@ import contextlib
 import logging
 import posixpath
 import re
-import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from urllib.parse import quote, unquote, urlparse, urlunparse
 import requests
 from pydantic import BaseModel, BeforeValidator
 
+from iris_api import terminal
 from iris_api.errors import IrisError, one_line
 from iris_api.registry.client import FILE_SECONDS, MlflowServer
 from iris_api.registry.error_messages import BrokenAnswerError, DeniedError, TrackingError
@@ -166,9 +166,7 @@ def _blame(server: MlflowServer, path: str, ask: Callable[[], None], file: Remot
 
 def _show_progress(before: int, total: int, size: int) -> None:
     """Show on a terminal, and not in a log, how many bytes of all files have arrived."""
-    if sys.stderr.isatty():
-        end = "\n" if before + size == total else "\r"
-        print(f"{(before + size) / total:4.0%} of {total} bytes", end=end, file=sys.stderr)
+    logger.debug("%.0f %%", 100 * (before + size) / total, extra=terminal.PROGRESS)
 
 
 def _write(
