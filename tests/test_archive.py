@@ -198,7 +198,7 @@ KD_TREE = "sklearn.neighbors._kd_tree.KDTree"
         (node("MethodNode", "builtins.str", content=BOUND), "builtins.str as MethodNode"),
         (
             node("PartialNode", "functools.partial", content=PARTIAL),
-            "functools.partial as PartialNode",
+            "os.system",
         ),
         # A trusted class is not a container: skops would call it with arguments from the file.
         (node("ListNode", KD_TREE, content=[TOUCH]), f"{KD_TREE} as ListNode"),
