@@ -18,6 +18,7 @@ KEY, OTHER_KEY, NEW_KEY = "first-key-hunter2", "other-key-hunter3", "new-key-hun
 WRONG_KEY = "wrong-key-hunter5"
 
 CALLS = ("/predict", "/predict_proba")
+PAGE = "https://page.example"
 PAGES = ("/health", "/model", "/metrics", "/docs.json", "/", "/livez", "/readyz")
 
 
@@ -49,7 +50,11 @@ def guarded(serve: servers.Serve, tmp_path_factory: pytest.TempPathFactory) -> I
     """Run a service with two keys, a log of all requests, and connections that end soon."""
     keys = tmp_path_factory.mktemp("guarded") / "keys"
     keys.write_text(f"# of the laboratory\n{KEY}\n\n  {OTHER_KEY}\t\n")
-    others = {"IRIS_ACCESS_LOG": "true", "IRIS_KEEP_ALIVE_SECONDS": "0.5"}
+    others = {
+        "IRIS_ACCESS_LOG": "true",
+        "IRIS_KEEP_ALIVE_SECONDS": "0.5",
+        "IRIS_CORS_ORIGINS": PAGE,
+    }
     with serve(IRIS_API_KEYS_FILE=str(keys), **others) as server:
         yield Guarded(server, keys)
 
@@ -61,6 +66,27 @@ def changing(guarded: Guarded) -> Iterator[Guarded]:
     yield guarded
     guarded.write(before)
     guarded.wait_for(OTHER_KEY, 200)
+
+
+@pytest.mark.parametrize(("origin", "status"), [(PAGE, 200), ("https://other.example", 400)])
+def test_page_of_another_origin(guarded: Guarded, origin: str, status: int) -> None:
+    """A preflight needs no key, and is granted to allowed origins alone."""
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    preflight = httpx.options(f"{guarded.server.url}/predict", headers=asked)
+    answer = httpx.post(f"{guarded.server.url}/invocations", headers={"Origin": origin}, json={})
+
+    allowed = PAGE if status == 200 else None
+    assert preflight.status_code == status
+    assert preflight.headers.get("Access-Control-Allow-Origin") == allowed
+    assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+    assert (
+        "X-Model-Version" in answer.headers.get("Access-Control-Expose-Headers", "") or not allowed
+    )
+    assert (answer.status_code, answer.json()["error_code"]) == (401, "UNAUTHENTICATED")
 
 
 @pytest.mark.parametrize("call", CALLS)
