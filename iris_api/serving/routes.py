@@ -13,7 +13,7 @@ from starlette.routing import Route
 from iris_api import __version__
 from iris_api.protocols.problems import INVOCATIONS
 from iris_api.serving import openapi
-from iris_api.serving.pages import page_routes
+from iris_api.serving.page.routes import page_routes
 from iris_api.serving.responses import error_page, error_response, json_response
 
 if TYPE_CHECKING:  # the process that starts the workers must not load numpy

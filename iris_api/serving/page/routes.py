@@ -24,7 +24,7 @@ from iris_api.store.entry import entries, store_name
 if TYPE_CHECKING:  # the process that starts the workers must not load numpy
     from iris_api.serving.hot_swap import HotSwap
 
-FOLDER = Path(__file__).with_name("page")
+FOLDER = Path(__file__).parent
 
 STYLES = ("page", "docs")
 SCRIPTS = ("page", "form", "answer", "card", "elements", "docs")
