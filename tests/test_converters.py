@@ -206,12 +206,6 @@ def test_interpolation_is_numpys() -> None:
             "begins with another estimator",
         ),
         (
-            ensemble.HistGradientBoostingClassifier(categorical_features=[3], max_iter=2).fit(
-                ROWS.round(), SPECIES
-            ),
-            "categorical features",
-        ),
-        (
             fit(make_pipeline(preprocessing.FunctionTransformer(np.sinh), logistic())),
             "a function of its own cannot be compiled",
         ),

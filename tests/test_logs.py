@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Span
 
-SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.8, 2.2]
+SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.512345, 3.0, 5.8, 2.2]
 PARENT_SPAN = "00f067aa0ba902b7"
 TRACE_ID = "bf92f3577b34da6a3ce929d0e0e"
 """The middle of each test's trace id."""
@@ -218,7 +218,7 @@ def test_a_fault(traced: Traced) -> None:
     assert "in write_answer" in line["exception"]
     assert line["trace_id"] == trace_id
     assert line["model_version"] == 1
-    assert "6.5" not in traced.content()
+    assert "6.512345" not in traced.content()
 
 
 def test_lines_on_a_terminal(plain_env: dict[str, str], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from iris_api.bentoml_server.request_metrics import RequestMetrics
 from iris_api.bentoml_server.shutdown import POLL_SECONDS
-from iris_api.bentoml_server.straight_path import StraightPath
+from iris_api.bentoml_server.straight_path import OneWrite, StraightPath
 from iris_api.serving.admission import RETRY, WHOLE_BODY, Admission, OverloadedError
 from iris_api.serving.responses import CLOSE, SECURITY, STRICT_TRANSPORT, error_response
 
@@ -179,16 +179,22 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         guard = self._guard
-        if cycle.scope["method"] == "POST" and guard.admission.is_full:
-            app = guard.reject
-        elif cycle.scope["method"] == "POST":
+        if cycle.scope["method"] != "POST":
+            super()._start_asgi_task(cycle, app)
+        elif guard.admission.is_full:
+            self._start_post(cycle, guard.reject)
+        else:
             guard.admission.held += 1
-            app = guard.app
             if guard.straight_path and cycle.scope["path"] in guard.straight_path.paths:
                 # Not now: its body is parsed after its head, and other requests count first.
-                start = super()._start_asgi_task
-                self.loop.call_soon(guard.straight_path.answer, cycle, start, app)
-                return
+                start = self._start_post
+                self.loop.call_soon(guard.straight_path.answer, cycle, start, guard.app)
+            else:
+                self._start_post(cycle, guard.app)
+
+    def _start_post(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.waiting_for_100_continue:
+            cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:

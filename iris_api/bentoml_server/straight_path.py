@@ -7,6 +7,7 @@ No supported way: an ASGI server calls its application in a task.
 Relies on: uvicorn's `STATUS_LINE` and `RequestResponseCycle`, the request of a connection.
 """
 
+import asyncio
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
@@ -66,3 +67,20 @@ def _write(cycle: RequestResponseCycle, response: Response) -> None:
         cycle.transport.close()
     cycle.on_response()
     cycle.on_response = lambda: None  # it and the connection refer to each other
+
+
+class OneWrite:
+    """The transport of an answer on the ordinary path; sends head and body with one system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.close = transport.close
+
+    def write(self, data: bytes) -> None:
+        """Keep the head until the first part of the body comes, which may be empty."""
+        if self._head is None:
+            self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = b""
