@@ -191,6 +191,10 @@ SIXTEEN = np.array(ROW).tobytes()
             infer(tensor("x", "FP64", [1, 4], ROW), outputs=[{"name": "predict_proba"}]),
             "outputs[0].name: must be one of predict",
         ),
+        (
+            infer(tensor("x", "FP64", [1, 4], ROW), outputs=[{"name": "predict"}] * 2),
+            "outputs[1].name: is given twice",
+        ),
         (Message(b"{", {}), "not a request of this protocol: Input data was truncated"),
         (Message(b"[]", {}), "not a request of this protocol: Expected `object`, got `array`"),
         (Message(b'{"inputs":[{}]}', {}), "not a request of this protocol: Object missing requ"),

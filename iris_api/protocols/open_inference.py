@@ -98,11 +98,13 @@ class Infer(Call):
         binary = bool(request.parameters and request.parameters.binary_data_output)
         if request.outputs is None:
             return _Wanted(request.id, [(name, binary) for name in self._outputs])
-        outputs = []
+        outputs: list[tuple[str, bool]] = []
         for place, output in enumerate(request.outputs):
             if output.name not in self._outputs:
                 text = f"must be one of {', '.join(self._outputs)}"
                 raise explain([Problem(["outputs", place, "name"], text)])
+            if output.name in dict(outputs):  # an answer with each of them would have no limit
+                raise explain([Problem(["outputs", place, "name"], "is given twice")])
             own = output.parameters.binary_data if output.parameters else None
             outputs.append((output.name, binary if own is None else own))
         return _Wanted(request.id, outputs)
