@@ -24,8 +24,8 @@ from iris_api.settings import settings
 STATE = Path(__file__).resolve().parent / ".quickstart"
 
 FOLLOWED = "models:/IrisModel@champion"
-"""The model URI with a registry of its own, whose versions train_model.py gives both an alias and a
-stage: MLflow's page shows aliases, and stages only on request."""
+"""The model URI for a registry that is started here. train_model.py gives its versions an alias and
+a stage, and MLflow's page shows stages only on request."""
 
 logger = logging.getLogger("iris_api.quickstart")
 
@@ -111,7 +111,7 @@ def _run(started: contextlib.ExitStack) -> int:
 
 
 def _step(line: str, *, waits: bool = False) -> None:
-    """Log what begins; the other programs show themselves what they wait for."""
+    """Log the step that begins; the programs that it starts log their own."""
     logger.info("==> %s", line, extra=terminal.STEP if waits else None)
 
 

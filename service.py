@@ -35,7 +35,7 @@ except SettingsError as error:
     )
 )
 class IrisClassifier:
-    """Classifies irises with the active version of a registered scikit-learn model."""
+    """Serves the active version of a registered scikit-learn model."""
 
     # Imports are in the methods where the process that starts the workers does not need them.
 
@@ -114,7 +114,7 @@ class IrisClassifier:
 
     @bentoml.api(input_spec=PredictRequest, output_spec=Predictions)
     async def predict(self, request: Request) -> Response:
-        """Predict the label of each row."""
+        """Predict the label of each row, or its number for a regressor."""
         return await self.handlers.answer(request, self.handlers.kinds["/predict"])
 
     @bentoml.api(input_spec=PredictRequest, output_spec=Probabilities)

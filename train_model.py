@@ -136,7 +136,7 @@ def train(estimator: str, name: str, *, promote: bool) -> str:
 
 
 def _compare(name: str, former: int, accuracy: float) -> None:
-    """Say if the accuracy is lower than that of the version which is replaced."""
+    """Print a line if the accuracy is lower than that of the version that is replaced."""
     client = mlflow.MlflowClient()
     run = client.get_model_version(name, str(former)).run_id
     before = client.get_run(run).data.metrics.get("accuracy_mean") if run else None

@@ -26,7 +26,7 @@ EXAMPLE_ROWS = 3
 def register(
     estimator: Any, rows: Any, labels: Any, *, name: str, ranges: Mapping[str, tuple[float, float]]
 ) -> str:
-    """Register an estimator; `iris_api.log_model` describes it."""
+    """Register an estimator, as `iris_api.log_model` documents."""
     try:
         check_is_fitted(estimator)
     except NotFittedError as error:

@@ -137,8 +137,8 @@ CORS = {
     ],
     "access_control_max_age": 600,
 }
-"""What pages of other origins may send and read, and for how many seconds a browser may keep that;
-600 is starlette's own."""
+"""The requests and headers that pages of other origins may send and read, and the seconds for which
+a browser may keep this permission; 600 is starlette's default."""
 
 
 def bentoml_config() -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_no_secret() -> None:
     history = containers.docker("history", "--no-trunc", IMAGE)
     described = containers.docker("inspect", IMAGE)
     known = (
-        "Classifies irises with the active version"  # of service.py: proves that the search works
+        "Serves the active version of a registered"  # of service.py: proves that the search works
     )
     with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
         assert saved.stdout

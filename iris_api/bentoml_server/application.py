@@ -1,6 +1,6 @@
 """BentoML's application without the work per request that this service does not need.
 
-Buys: 4.8 times the requests/s (`benchmarks/ABLATION.md`). For each request BentoML opens a trace
+Gains: 4.8 times the requests/s (`benchmarks/ABLATION.md`). For each request BentoML opens a trace
 that is not exported, starts a task and a timer, keeps a request context, inspects the method's
 signature and resolves dependency injection for the headers of the answer.
 No supported way: middleware can be added to a service, and none of BentoML's own removed.

@@ -1,6 +1,6 @@
 """The balance of connections: a new one goes to the worker that has the fewest.
 
-Buys: workers that share the clients who keep their connections (test_balance.py). Left to the
+Gains: workers that share the clients who keep their connections (test_balance.py). Left to the
 kernel, the worker that wakes up first takes nearly all: 63 of 64 that were opened one by one, and
 the replacement of a killed worker gets none of those that are kept.
 Clients that connect for each request need no balance, and would pay for it with 14 % of their

@@ -1,6 +1,6 @@
 """Connections that are safe without a proxy in front, and that reject requests under overload.
 
-Buys: slow and hostile clients, idle connections and too many requests cost the others nothing
+Gains: slow and hostile clients, idle connections and too many requests cost the others nothing
 (tests: test_abuse.py, test_overload.py).
 No supported way: uvicorn limits neither the time of a client nor the size of a request's head, and
 its `limit_concurrency` counts idle connections, too.

@@ -1,6 +1,6 @@
 """The container image; `bentoml containerize` makes a Dockerfile of its description.
 
-Buys: 175 MB of 620, and 590 MB of system packages (tests: test_container.py).
+Gains: 175 MB of 620, and 590 MB of system packages (tests: test_container.py).
 No supported way: BentoML offers commands before and after the step that installs the packages, and
 a later step cannot reduce the layer of an earlier one.
 Relies on: BentoML's Dockerfile calling `uv` to create `/app/.venv` and to install the packages.

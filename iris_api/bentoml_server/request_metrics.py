@@ -1,6 +1,6 @@
 """BentoML's request metrics with bounded labels, counted for many requests at once.
 
-Buys: memory that does not grow with the paths that clients invent (5 000 random ones: 110 MB and a
+Gains: memory that does not grow with the paths that clients invent (5 000 random ones: 110 MB and a
 page of 17 MB), and 1.4 times the requests/s (`benchmarks/ABLATION.md`: deferred counting).
 No supported way: BentoML labels a request by its raw path, and counts it before the next one.
 Relies on: `RunnerTrafficMetricsMiddleware`, its `_setup` and the metrics that this makes, and

@@ -1,6 +1,6 @@
 """How a worker stops: after the requests that it accepted, in limited time, with its parent.
 
-Buys: a stop loses no request (tests: test_stop.py, 20 stops under load), and none of the workers
+Gains: a stop loses no request (tests: test_stop.py, 20 stops under load), and none of the workers
 outlives a parent that was killed.
 No supported way: BentoML makes the uvicorn server itself and gives no access to it, and uvicorn
 closes kept connections at once, on which clients may just be sending.

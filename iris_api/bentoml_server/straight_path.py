@@ -1,6 +1,6 @@
-"""The straight path: a prediction call that came whole is answered in one function.
+"""The straight path: a prediction call that has arrived whole is answered in one function.
 
-Buys: 1.4 times the requests/s (`benchmarks/ABLATION.md`: the straight path). The ordinary path
+Gains: 1.4 times the requests/s (`benchmarks/ABLATION.md`: the straight path). The ordinary path
 starts a task for each request, which goes through uvicorn's and starlette's layers, and sends the
 answer back through them in two messages.
 No supported way: an ASGI server calls its application in a task.
@@ -29,10 +29,10 @@ class StraightPath:
         self.paths = handlers.kinds
 
     def answer(self, cycle: RequestResponseCycle, start: Callable[..., None], app: Any) -> None:
-        """Answer a request, or start the task that does, as for all other requests.
+        """Answer a request, or start the task of the ordinary path.
 
-        Key, model, parsing, inference and writing are those of the ordinary path. It answers what
-        is still uploading, or is long, and clients that do not read.
+        Key, model, parsing, inference and writing are those of the ordinary path, which answers
+        requests that are long or still uploading, and clients that do not read.
         """
         is_whole = not (cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected)
         is_short = len(cycle.body) <= self._handlers.short_bytes

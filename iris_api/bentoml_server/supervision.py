@@ -1,6 +1,6 @@
 """The process that starts the workers: replaces those that die, and stops them in limited time.
 
-Buys: a killed worker is replaced within a second or two instead of ten, a stop is over within
+Gains: a killed worker is replaced within a second or two instead of ten, a stop is over within
 IRIS_DRAIN_SECONDS and two seconds instead of a day, and loses no connection; in a container a dead
 worker ends the service, where BentoML goes on with those that are left (tests: test_stop.py).
 No supported way: BentoML sets all of this when it makes its watcher.

@@ -113,8 +113,8 @@ def convert_and_prove(estimator: Any, reference: Reference) -> Compiled:
             model = convert(estimator).SerializeToString(deterministic=True)
             return Compiled(model, prove(open_session(model), reference))
     except CompileError as error:
-        # onnx and onnxruntime share no base class of errors, and their messages are for those who
-        # write graphs. The estimator itself can still be served.
+        # onnx and onnxruntime share no base class of errors, and their messages are for authors of
+        # graphs. The estimator itself can still be served.
         if error.__cause__ is None:
             raise
         logger.info("the compiled form does not run: %s", error)

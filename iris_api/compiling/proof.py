@@ -22,7 +22,7 @@ LIMIT = 1e-9
 nine of ten predictions exceed."""
 
 HUGE = 1e300
-"""Size from which on two predictions count as the same, as those that are no finite number do.
+"""Two predictions beyond this size count as equal, as two that are not finite numbers do.
 
 One program may overflow just before the other one; the service rejects such rows."""
 

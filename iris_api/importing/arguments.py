@@ -90,7 +90,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     modes.add_argument(
         "--list",
         action="store_true",
-        help="print what the store has, without asking a server; * marks the active version",
+        help="print what the store has, with the present stages and aliases if the registry "
+        "answers; * marks the active version",
     )
     modes.add_argument(
         "--watch",

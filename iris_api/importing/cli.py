@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from iris_api.importing.pipeline import Importer
 
 SPARE_SECONDS = 60
-"""Time of a promotion beside that of its wait for the service."""
+"""Seconds that a promotion may take beside its wait for the service."""
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ SHOWN_CHANGES = 5
 
 @dataclass(frozen=True)
 class Importer:
-    """Imports models from one registry, or the one of a folder.
+    """Imports models from one registry, or the one model of a folder.
 
     Attributes:
         source: Where the model comes from.

@@ -15,11 +15,11 @@ from iris_api.registry.servers import Servers
 from iris_api.registry.versions import ModelVersion, current, resolve
 
 POLL_SECONDS = 0.5
-"""Pause between two requests to the service while it answers with another version."""
+"""Seconds between two requests to the service while it answers with another version."""
 
 ANSWERS = 20
-"""Answers in a row that must name the version. Each is of a new connection, so that one of two
-workers is missed once in a million times."""
+"""Consecutive answers that must name the version. Each has a new connection, so that one of two
+workers is missed once in a million promotions."""
 
 ANSWER_SECONDS = 10
 
@@ -90,7 +90,7 @@ class Service:
 def promote(
     servers: Servers, uri: ModelURI | None, followed: ModelURI, service: Service | None
 ) -> str:
-    """Promote a version, or without a URI roll back to the one before; return from and to."""
+    """Promote a version, or roll back if no URI is given; return one line, `former -> new`."""
     name = uri.name if uri else followed.name
     if followed.name != name or followed.version:
         followed = ModelURI.parse(f"models:/{name}/{promotion.STAGE}")

@@ -1,4 +1,4 @@
-"""Where an import gets a model from: a registry, or a folder that something else has filled."""
+"""The sources of an import: a registry, or a folder that another program has filled."""
 
 import logging
 import shutil
@@ -77,7 +77,7 @@ class Folder:
         )
 
     def metrics(self, _version: ModelVersion) -> dict[str, float]:
-        """Return none: the folder does not have those of the run."""
+        """Return no metrics: the folder does not have those of the run."""
         return {}
 
     def fetch(self, _version: ModelVersion, model: Path, max_bytes: int) -> None:

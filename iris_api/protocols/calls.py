@@ -25,7 +25,7 @@ class Query(NamedTuple):
 
     rows: NDArray[np.float64]
     probabilities: bool = False
-    details: Any = None  # of the protocol that reads the request, for itself as it writes the reply
+    details: Any = None  # what the protocol keeps from the request for its reply
 
 
 class Reply(NamedTuple):

@@ -89,7 +89,7 @@ class RowReader:
         return self._places.get(name)
 
     def by_name(self, make: Callable[[Column], T]) -> dict[str, T]:
-        """Return what a function makes of each column, by each of its names."""
+        """Return the result of a function for each column, by both names of the column."""
         return {name: make(self._columns[place]) for name, place in self._places.items()}
 
     def knows(self, name: str) -> bool:

@@ -1,8 +1,8 @@
 """MLflow's scoring server: `POST /invocations` with a data frame, tensors or CSV.
 
-Anchor: `mlflow/pyfunc/scoring_server`. Unlike there, wrong types are never cast, and a column that
-the model does not have is ignored only where every column of the model is there: a misspelled
-optional column would otherwise count as a missing value.
+It follows `mlflow.pyfunc.scoring_server`, but wrong types are never cast, and a column that the
+model does not have is ignored only where every column of the model is there: a misspelled optional
+column would otherwise count as a missing value.
 """
 
 import csv
@@ -146,7 +146,7 @@ def _read_columns(columns: Mapping[str, Any]) -> Any:
 
 
 _READERS = {SPLIT: _read_split, "inputs": _read_columns}
-"""What makes rows of the forms that are objects."""
+"""The functions that make rows of the forms that are objects."""
 
 
 def _only_form(content: Any) -> tuple[str, Any]:

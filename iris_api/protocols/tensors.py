@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from iris_api.protocols.problems import InvalidRequestError, Problem, explain
 
 EXACT = 2**53
-"""Largest size of an integer up to which float64 has each of them."""
+"""The integer up to which float64 represents each integer exactly."""
 
 NUMBERS = {
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
@@ -26,7 +26,7 @@ Data = NDArray[Any] | list[str | None]
 
 
 class Parameters(msgspec.Struct):
-    """The parameters of a request, a tensor or an output, as far as they mean anything here."""
+    """The supported parameters of a request, a tensor or an output."""
 
     binary_data_size: int | None = None
     binary_data: bool | None = None

@@ -8,9 +8,8 @@ from iris_api.registry.error_messages import DeniedError, NoEndpointError
 from iris_api.registry.servers import Servers
 from iris_api.registry.versions import API, ModelVersion, versions_in
 
-STAGE = "Production"
-ALIAS = "champion"
-"""What moves unless the followed model URI names another stage or alias."""
+STAGE, ALIAS = "Production", "champion"
+"""The stage and the alias that move, unless the followed model URI names another one."""
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from iris_api.registry.servers import Servers
 API = "/api/2.0/mlflow"
 
 MAXIMUM_LISTED = 1000
-"""Versions that are asked for their stage; a listing has about 1 kB for each."""
+"""Most versions of a registered model that are listed; each takes about 1 kB."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class ModelVersion:
 
 
 class Place(NamedTuple):
-    """Where a registered model has a version now."""
+    """The stage and the aliases that a version has now."""
 
     stage: str
     aliases: list[str]
@@ -149,7 +149,7 @@ def resolve(servers: Servers, uri: ModelURI) -> ModelVersion:
 
 
 def log_stage(version: ModelVersion) -> None:
-    """Log that several versions are in the stage, which is a mistake mostly."""
+    """Log that several versions are in the stage, which is usually a mistake."""
     if len(version.in_stage) > 1:
         logger.warning(
             "%d versions of %s are in stage %s, and the highest, %d, is meant; to archive the "

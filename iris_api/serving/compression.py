@@ -7,7 +7,7 @@ import zlib
 from iris_api.protocols.problems import InvalidRequestError
 
 SHORT_BYTES = 1024
-"""Size from which on an answer is compressed; a shorter one fits in one packet as it is."""
+"""Smallest answer that is compressed, in bytes; a shorter one fits in one packet as it is."""
 
 LEVEL = 1
 """The level of zlib: 1.4 ms for 120 kB of probabilities, where 6 takes 23 ms and saves 5 %."""
@@ -16,14 +16,14 @@ PACKED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 """The headers of a compressed answer."""
 
 MAXIMUM_PARTS = 100
-"""Parts that a body may have one after the other, each with a header of its own."""
+"""Most gzip members that may follow each other in a body, each with a header of its own."""
 
 _ACCEPTED = re.compile(
     rb"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[^,]*)?(?:,|$)", re.IGNORECASE
 )
 
 _GZIP = 16 + zlib.MAX_WBITS
-"""The format with a header and a checksum, in zlib's own words."""
+"""The window size of zlib that stands for the format of gzip."""
 
 
 def unpack(body: bytes, limit: int) -> bytes:

@@ -168,8 +168,7 @@ class Handlers:
             The body as it was sent, and whether it is compressed with gzip.
 
         Raises:
-            InvalidRequestError: The head is wrong, or the body too large, the rest of which is not
-                read then.
+            InvalidRequestError: The head is wrong, or the body is too large. Its rest is not read.
             ClientDisconnect: The client closed the connection before the end of the body.
         """
         packed = self._check_head(request.scope["headers"], call)
@@ -189,7 +188,7 @@ class Handlers:
     def _check_head(self, headers: Headers, call: Call) -> bool:
         """Return whether a body is compressed, or raise an InvalidRequestError.
 
-        Rejected are other media types and encodings than those of a call, and too many bytes.
+        It rejects media types and encodings that the call does not accept, and too many bytes.
         """
         packed = False
         # The raw list: starlette's object for the headers takes as long as reading the body.

@@ -210,7 +210,7 @@ class HotSwap:
         return self.model
 
     def _check_fallback(self, entry: Entry) -> None:
-        """Reject an entry to which the requests of the active version mean something else."""
+        """Reject an entry with another schema: the requests of the active version do not fit it."""
         with contextlib.suppress(StoreError, OSError):
             active = active_version.active(self.name)
             if found := changes(entry.metadata.contract, active.metadata.contract):

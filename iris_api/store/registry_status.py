@@ -89,7 +89,7 @@ def record_rejection(name: str, reason: str, *, incompatible: bool) -> None:
 
 
 def _rewrite(name: str, known: RegistryStatus, rejected: Rejected | None) -> None:
-    # Where it cannot be written, the record of the answer has said so.
+    # If it cannot be written, the warning about the record of the answer has said so.
     with contextlib.suppress(OSError):
         _write(name, known.model_copy(update={"rejected": rejected}))
 

@@ -20,7 +20,7 @@ from iris_api.vetting.training_profile import CategoryProfile, FeatureProfile
 Item = TypeVar("Item")
 
 OTHER = "other"
-"""The bin of the texts that are not counted one by one."""
+"""The bin of the texts that have no bin of their own."""
 
 
 class AnsweredCall(NamedTuple):
@@ -122,7 +122,7 @@ class Categories:
 
 @dataclass(frozen=True)
 class Bins:
-    """What numbers are counted by: the bins of a profile, or the classes of a classifier.
+    """The bins of numbers: those of a training profile, or one for each class of a classifier.
 
     Attributes:
         limits: The smallest number of each bin but the first, ascending.
@@ -136,7 +136,7 @@ class Bins:
 
     @classmethod
     def of_feature(cls, profile: FeatureProfile) -> "Bins":
-        """Return the bins of a column, with one below and one above."""
+        """Return the bins of a column, with one below and one above the training rows."""
         return cls._between(profile.edges, [0.0, *profile.shares, 0.0])
 
     @classmethod

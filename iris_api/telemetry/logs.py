@@ -15,7 +15,7 @@ from iris_api.telemetry import traces
 
 def configure() -> None:
     """Change the format of BentoML's server log, unless it goes to a terminal."""
-    # Of BentoML's quiet mode only its own lines are meant.
+    # BentoML's quiet mode is meant for BentoML's own lines alone.
     logging.getLogger("bentoml.service").setLevel(logging.INFO)
     # BentoML gives them a handler and also passes them to the root: each line came twice.
     for name in ("circus", "uvicorn.error"):

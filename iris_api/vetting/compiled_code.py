@@ -60,7 +60,7 @@ def _decision_tree(estimator: Any) -> Iterator[bool]:
 
 
 def _classes(estimator: Any) -> int:
-    """Return the number of classes; of a regressor, that of the classes it would have, 2."""
+    """Return the number of classes; a regressor has the arrays of a classifier of two."""
     return 2 if is_regressor(estimator) else len(estimator.classes_)
 
 
@@ -231,5 +231,6 @@ CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool | str]]
 )
 """A family, the fitted attributes that its compiled code reads, and the requirements on them.
 
-What is sound and not served is yielded as a reason, which continues the estimator's name.
+A model that is sound and cannot be served yields the reason, which continues the
+estimator's name.
 """

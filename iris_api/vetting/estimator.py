@@ -200,7 +200,7 @@ def _check_answers(estimator: Any, predictor: Any, rows: NDArray[np.float64]) ->
 def _check_classes_of(
     classes: NDArray[Any], found: dict[str, NDArray[Any]], rows: NDArray[np.float64]
 ) -> None:
-    """Reject labels, probabilities and scores, by their methods, that do not fit the classes."""
+    """Reject answers, by their methods, that do not fit the classes."""
     if not np.isin(found["predict"], classes).all():
         raise VettingError("the model predicts labels that are not its classes; train it again")
     for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):

@@ -1,4 +1,4 @@
-"""Checks of the numbers that scikit-learn's compiled code trusts, and of what is not served.
+"""The check of each object in an estimator: numbers that compiled code trusts, and unserved kinds.
 
 A trusted type can still contain numbers that make a prediction read or write beyond an array. So
 they are checked here, once, before the first prediction.

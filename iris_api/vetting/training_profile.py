@@ -145,7 +145,7 @@ class TrainingProfile(BaseModel):
                 "log the model again with a right one, or without"
             )
         for column in schema.columns:
-            # Booleans were described as numbers once.
+            # Earlier profiles describe booleans as numbers.
             counted = column.plain_name in self.categories
             if counted != (column.type == "string") and column.type != "boolean":
                 raise VettingError(
@@ -233,7 +233,7 @@ def _describe(values: NDArray[np.float64], accepted: tuple[float, float] | None)
 
 
 def category_name(value: bool | str) -> str:
-    """Return the name of a category, which JSON has for booleans as well."""
+    """Return the name of a category; a boolean has the one that JSON has for it."""
     return value if isinstance(value, str) else str(value).lower()
 
 

@@ -1,4 +1,4 @@
-"""Which converter is for which estimator."""
+"""The converter of each type of estimator."""
 
 from typing import Any
 

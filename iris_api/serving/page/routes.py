@@ -35,8 +35,8 @@ FILES = {
     **{f"/page/{name}.css": f"{name}.css" for name in STYLES},
     **{f"/page/{name}.js": f"{name}.js" for name in SCRIPTS},
 }
-"""The file that answers each path. They load each other by relative paths: a proxy may add a prefix
-to them."""
+"""The file at each path. The files load each other by relative paths, because a proxy may add a
+prefix."""
 
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
@@ -44,7 +44,7 @@ POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
-"""Swagger has inline styles, and icons in its style sheet."""
+"""The content security policy. Swagger has inline styles, and icons in its style sheet."""
 
 VERSION_KEYS = {"version", "estimator", "engine", "imported_at", "metrics"}
 """The metadata of a stored version that the page shows."""
@@ -61,7 +61,7 @@ def page_routes(models: "Callable[[], HotSwap]", *, has_keys: bool) -> list[Rout
     async def data(_request: Request) -> Response:
         if (model := models().model) is None:
             return error_response(503, models().reason)
-        # In a thread: an entry takes 20 ms to 200 ms, which its YAML does.
+        # In a thread: parsing the YAML of an entry takes 20 ms to 200 ms.
         versions = await anyio.to_thread.run_sync(_versions, model.metadata.name)
         served, known = models().served, models().provenance()
         if served is None or known is None:
@@ -104,7 +104,7 @@ def _versions(name: str) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=1)
 def _read_versions(name: str, _changed: int) -> list[dict[str, Any]]:
-    """Return them once for each change of their folder: of an entry, or of the active version."""
+    """Return the versions; the folder's time of change makes the cache forget older ones."""
     return [
         {"tag": str(entry.tag)} | entry.metadata.model_dump(mode="json", include=VERSION_KEYS)
         for entry in reversed(entries(name))

@@ -1,6 +1,6 @@
-"""Encoders of categories as tables: what each cell becomes, found by asking the encoder itself.
+"""Encoders of categories as tables of what each cell becomes, made by calling the encoder itself.
 
-So each option of an encoder (dropped, rare, missing and unknown categories) has one form.
+A table covers every option of an encoder: dropped, rare, missing and unknown categories.
 """
 
 import math
@@ -113,7 +113,7 @@ def ask_encoder(encoder: Any, place: int, points: Sequence[float], missing: Any)
     block = found[:, first : first + _width(encoder, place)]
     values = np.asarray(block.toarray() if hasattr(block, "toarray") else block, np.float64)
     order = np.argsort(points)
-    # What is not accepted is never looked up.
+    # Cells that are not accepted are never looked up.
     rest = np.zeros((2, values.shape[1]))
     rest[0] = values[len(known)] if tolerant else 0.0
     rest[1] = values[-1] if takes_missing else 0.0

@@ -1,7 +1,7 @@
 """The numeric form of an estimator of data frames: the same answers from a matrix of numbers.
 
 Names of columns become places, and a text becomes its code: its place among the texts that the
-encoders of its column know. A converter and a proof's sampling need not know of either.
+encoders of its column know. So converters and the sampling of a proof need neither.
 """
 
 import functools
@@ -41,12 +41,12 @@ ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
 
 @dataclass
 class Text:
-    """A column of texts, and what the parts know that it reaches.
+    """A column of texts, and what the parts that it reaches know of it.
 
     Attributes:
         name: The column's name.
         known: The texts that an encoder knows, in its order.
-        accepted: The texts that each encoder knows which rejects others; None without such.
+        accepted: The texts known to every encoder that rejects others; None if none rejects any.
         fills: The texts that imputers fill in.
         nullable: Whether a missing text is accepted.
         missing: What stands for a missing text, NaN or None.
