@@ -114,7 +114,7 @@ class IrisClassifier:
 
     @bentoml.api(input_spec=PredictRequest, output_spec=Predictions)
     async def predict(self, request: Request) -> Response:
-        """Predict the label of each row, or its number for a regressor."""
+        """Predict the label or number of each row."""
         return await self.handlers.answer(request, self.handlers.kinds["/predict"])
 
     @bentoml.api(input_spec=PredictRequest, output_spec=Probabilities)

@@ -19,12 +19,12 @@ def log_model(
     """Register a fitted estimator with all that an import uses, and return its model URI.
 
     It is saved as skops with a signature, an example and a training profile. Within an active run
-    it belongs to that run. mlflow.sklearn.log_model does as well, without the training profile.
+    it belongs to that run. mlflow.sklearn.log_model registers models as well, but without profile.
 
     Args:
         estimator: A fitted classifier or regressor.
-        rows: The rows that it was fitted on, a data frame or an array of numbers, (n, columns).
-        labels: Their labels, (n,); of a regressor, the numbers that it was fitted to.
+        rows: Its training rows or others like them, a data frame or an array, (n, columns).
+        labels: Their labels, (n,), or for a regressor the numbers of the target.
         name: The name of the registered model.
         ranges: The smallest and the largest number that requests may have, by the names of columns.
 

@@ -146,7 +146,7 @@ def document(
         request = {"schema": {"oneOf": [_ref("Row"), _ref("Instances")]}, "examples": found}
         many = {"schema": _ref("Instances"), "examples": {"instances": found["instances"]}}
     paths = {
-        "/predict": _prediction("Predict the label of each row.", request, "Predictions"),
+        "/predict": _prediction("Predict the label or number of each row.", request, "Predictions"),
         "/predict_proba": _prediction(
             "Give each class's probability for each row.", request, "Probabilities"
         ),
