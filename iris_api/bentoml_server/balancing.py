@@ -37,7 +37,7 @@ SLACK = 4
 
 
 class Counts:
-    """How many connections each worker has, in a file that the workers map to their memory."""
+    """The connections of each worker, counted in a file that the workers map to their memory."""
 
     def __init__(self, file: Path, worker: int, workers: int) -> None:
         # Workers are numbered from 1, up to twice as high while they are replaced.

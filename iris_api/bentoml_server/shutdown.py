@@ -1,4 +1,4 @@
-"""How a worker stops: after the requests that it accepted, in limited time, with its parent.
+"""The stop of a worker: after the requests that it accepted, in limited time, with its parent.
 
 Gains: a stop loses no request (tests: test_stop.py, 20 stops under load), and none of the workers
 outlives a parent that was killed.

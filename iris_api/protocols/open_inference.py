@@ -51,7 +51,7 @@ class _Request(msgspec.Struct):
 
 
 class _Wanted(NamedTuple):
-    """What an answer must have: an id, and outputs, each in JSON or in binary."""
+    """The parts that an answer must have: an id, and outputs, each in JSON or in binary."""
 
     id: str | None
     outputs: list[tuple[str, bool]]

@@ -1,4 +1,4 @@
-"""Where the servers of an import are, and the login that each of them gets."""
+"""The addresses of the servers of an import, and the login that each of them gets."""
 
 import configparser
 import os

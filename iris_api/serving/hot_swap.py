@@ -107,7 +107,7 @@ class HotSwap:
 
     @property
     def degraded(self) -> str | None:
-        """Why the active version cannot be loaded by a worker of this service, if so."""
+        """The reason why a worker of this service cannot load the active version, or None."""
         return record.reason if (record := degraded.read()) else None
 
     def provenance(self) -> ServedModel | None:

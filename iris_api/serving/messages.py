@@ -15,7 +15,7 @@ from iris_api.store.registry_status import RegistryStatus
 
 
 class Health(BaseModel):
-    """Whether all workers can answer with the active version, and if not, why.
+    """The health of the service: whether all workers can answer with the active version.
 
     A degraded service answers with the version before it.
     """

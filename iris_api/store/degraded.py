@@ -1,4 +1,4 @@
-"""Whether the active version cannot be loaded, which all workers of a service share.
+"""The record that the active version cannot be loaded, which all workers of a service share.
 
 A file may be damaged after one worker loaded it and before another one does. Because of the shared
 record, both then answer with the same version.

@@ -107,7 +107,7 @@ class Proof(_Record):
 
 
 class NotCompiled(_Record):
-    """Why a model is served by scikit-learn."""
+    """The reason why a model is served by scikit-learn."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -132,7 +132,7 @@ Absent = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 
 
 class Provenance(_Record):
-    """Where a model version comes from, as the registry had it at the last import or activation."""
+    """The origin of a model version, as the registry had it at the last import or activation."""
 
     name: str = Field(description="name of the registered model")
     stage: str = "None"
@@ -170,7 +170,7 @@ class ModelCard(Provenance):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Give the schema of entries that earlier versions wrote, which were of irises alone."""
+        """Add the schema to entries that earlier versions wrote, all of which are of irises."""
         if {"schema", "contract"} & data.keys() or not {"features", "classes"} <= data.keys():
             return data
         columns = make_columns([(name, "number", True) for name in data["features"]])

@@ -73,7 +73,7 @@ class CategoryProfile(BaseModel):
 
 
 class TargetProfile(BaseModel):
-    """What a regressor predicts for the training rows, between the deciles of their target.
+    """The predictions of a regressor for the training rows, between the deciles of their target.
 
     Predictions spread less than the target. With the shares of the target itself, a regressor would
     seem to drift from its first row: linear regression of the diabetes table has a population

@@ -21,7 +21,7 @@ UNKNOWN = "\0"
 
 @dataclass(frozen=True)
 class Table:
-    """What the cells of one column become.
+    """The values that the cells of one column become.
 
     Attributes:
         points: float64 (m,), ascending: the cells that the encoder knows.
