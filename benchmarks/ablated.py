@@ -115,7 +115,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "rejections in turn": _reject_at_once,
     "load shedding": _accept_all,
 }
-"""By its name in the table: what removes a part."""
+"""The function that removes a part, by the name of the part in the table."""
 
 PARTS[os.environ.get(VARIABLE, "")]()
 

@@ -106,7 +106,7 @@ MEASURES = {
 }
 
 Values = dict[tuple[str, int], dict[str, list[float]]]
-"""By server and number of connections, the values of each turn by measure."""
+"""The values of each turn by measure, by server and number of connections."""
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ Values = dict[str, list[float]]
 """The values of each round, by measure."""
 
 Results = dict[str, dict[str, Values]]
-"""By model and peer."""
+"""The values of each peer, by model and peer."""
 
 CONNECTIONS = 16
 
