@@ -123,7 +123,7 @@ def main() -> int:
     head = f"""\
 # Ablation
 
-What each part that reaches into BentoML or uvicorn buys. Written by `make ablation`; not edited by
+What each part that reaches into BentoML or uvicorn gains. Written by `make ablation`; not edited by
 hand. {datetime.now(UTC):%Y-%m-%d}, {wrk}, {len(os.sched_getaffinity(0))} cores, bodies of one row,
 {arguments.rounds} starts with {arguments.turns} turns of {SECONDS} s each. In parentheses: the
 median ratio to the first row in the same turn. The row of this service once more shows what
