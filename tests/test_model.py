@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from support import servers
 
-from iris_api.model.engines import SklearnEngine
+from iris_api.model.engines import RowsError, SklearnEngine
 from iris_api.model.loaded_model import Model
 from iris_api.store import entry as store
 
@@ -139,3 +139,13 @@ def test_labels_beside_probabilities(
     assert np.array_equal(answer.values, expected)
     assert answer.probabilities is not None
     assert len(calls) == runs - 1
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_rows_that_an_estimator_does_not_accept() -> None:
+    """Numbers that scikit-learn's trees cannot hold are an error of the rows."""
+    rows, labels = load_iris(return_X_y=True)
+    forest = RandomForestClassifier(n_estimators=2).fit(rows, labels)
+
+    with pytest.raises(RowsError, match=r"does not accept these rows: .*too large"):
+        SklearnEngine(forest).answer(rows * 1e40, probabilities=False)

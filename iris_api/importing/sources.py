@@ -67,7 +67,7 @@ class Folder:
             aliases=[],
             run_id=None,
             model_id=None,
-            source=self.path.as_uri(),
+            source=self.path.resolve().as_uri(),
             tracking_uri="",
             registry_uri=None,
             workspace=None,

@@ -7,6 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from iris_api.errors import IrisError, one_line
+
+
+class RowsError(IrisError):
+    """Rows that an estimator does not accept, such as numbers that float32 cannot hold."""
+
 
 class Answer(NamedTuple):
     """The answer of a model to n rows.
@@ -85,7 +91,17 @@ class SklearnEngine:
         """Run the estimator for labels, and for probabilities if they are asked for.
 
         A threshold, for example, can make `predict` return another class than the most probable.
+
+        Raises:
+            RowsError: The estimator does not accept the rows.
         """
+        try:
+            return self._answer(rows, probabilities=probabilities)
+        except ValueError as error:
+            text = f"the model does not accept these rows: {one_line(error, 160)}"
+            raise RowsError(text) from error
+
+    def _answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> Answer:
         if not probabilities:
             return Answer(self._predict(rows), None)
         # Some estimators return a transposed view, which cannot be written as JSON.

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from iris_api.model.engines import Answer
+from iris_api.model.engines import Answer, RowsError
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.calls import Call, Headers, header
 from iris_api.protocols.problems import InvalidRequestError, UnknownEncodingError
@@ -150,7 +150,10 @@ class Handlers:
         model = call.model
         query = self._parse(call, body, headers)
         start = perf_counter()
-        answer = self._infer(model, query.rows, probabilities=query.probabilities)
+        try:
+            answer = self._infer(model, query.rows, probabilities=query.probabilities)
+        except RowsError as error:
+            raise InvalidRequestError(str(error)) from error
         _check_finite(answer)
         self._metrics.observe(model, query.rows, answer, perf_counter() - start)
         reply = self._write(call, query, answer)

@@ -1,6 +1,6 @@
 // What is known of the model: its title, and the card with numbers, training data and origin.
 
-import { bars, element, find, histogram, label, percent, show, time } from "./elements.js";
+import { bars, element, find, histogram, label, own, percent, show, time } from "./elements.js";
 
 const OPEN = 15; // columns whose histograms are shown at once
 const CLASSES = 12; // whose shares are shown
@@ -57,8 +57,8 @@ function measured({ model }) {
 function training({ model, profile }) {
   if (!profile) return section("Training data", element("p", {}, "The model came without a training profile."));
   const shown = model.schema.columns.map((column) => {
-    const found = profile.features[column.plain_name];
-    return found ? numbers(column, found) : texts(column, profile.categories[column.plain_name]);
+    const found = own(profile.features, column.plain_name);
+    return found ? numbers(column, found) : texts(column, own(profile.categories, column.plain_name));
   });
   const shares = Object.entries(profile.classes ?? {});
   const classes = shares.slice(0, CLASSES).map(([name, share]) => `${name} ${percent(share)}`);

@@ -14,6 +14,10 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Names of columns are keys: one may be called constructor, which every object has.
+export const own = (object, name) =>
+  object && Object.hasOwn(object, name) ? object[name] : undefined;
+
 export const find = (id) => document.getElementById(id);
 
 export const show = (value, digits = 4) =>

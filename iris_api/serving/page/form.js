@@ -1,6 +1,6 @@
 // The form: a field for each column of the schema, in its order.
 
-import { element, find, histogram, label, percent, rank, show } from "./elements.js";
+import { element, find, histogram, label, own, percent, rank, show } from "./elements.js";
 
 const COMPACT = 16; // columns from which fields are small and without a histogram
 const LONGEST = 26; // characters of a name that a small field has room for
@@ -11,8 +11,8 @@ export class Form {
   constructor(data, changed) {
     this.fields = data.model.schema.columns.map((column, at) => {
       const name = column.plain_name;
-      const profile = data.profile?.features[name] ?? data.profile?.categories?.[name];
-      return makeField(column, profile, data.examples[0]?.[name], at);
+      const profile = own(data.profile?.features, name) ?? own(data.profile?.categories, name);
+      return makeField(column, profile, own(data.examples[0], name), at);
     });
     const root = find("fields");
     root.replaceChildren(...this.fields.map((field) => field.root));
@@ -27,7 +27,7 @@ export class Form {
   }
 
   write(row) {
-    for (const field of this.fields) if (field.name in row) field.write(row[field.name]);
+    for (const field of this.fields) if (Object.hasOwn(row, field.name)) field.write(row[field.name]);
     this.note();
   }
 
