@@ -202,6 +202,15 @@ KD_TREE = "sklearn.neighbors._kd_tree.KDTree"
         ),
         # A trusted class is not a container: skops would call it with arguments from the file.
         (node("ListNode", KD_TREE, content=[TOUCH]), f"{KD_TREE} as ListNode"),
+        (node("NdArrayNode", KD_TREE, type="numpy", file="a.npy"), f"{KD_TREE} as NdArrayNode"),
+        (
+            node("NdArrayNode", "numpy.void", type="numpy", file="a.npy"),
+            "numpy.void as NdArrayNode",
+        ),
+        (
+            node("LossNode", KD_TREE, content=TOUCH, __reduce__={"args": TOUCH}),
+            f"{KD_TREE} as LossNode",
+        ),
         (node("CachedNode", "builtins.str", __id__=5), "builtins.str as CachedNode"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
+from sklearn.base import clone
 from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -15,13 +17,29 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
+from sklearn.feature_extraction.image import PatchExtractor
+from sklearn.feature_extraction.text import (
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfVectorizer,
+)
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, SplineTransformer
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    SplineTransformer,
+    TargetEncoder,
+)
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-from support.saved_models import SPECIES, Copy, X, edited, problem, text_node, y
+from support.saved_models import SPECIES, Copy, X, edited, opened, problem, text_node, y
+
+from iris_api.vetting import integrity
 
 TREE = DecisionTreeClassifier(max_depth=2)
 FOREST = RandomForestClassifier(2)
@@ -44,6 +62,12 @@ def _bin_node(field: str, value: int) -> Callable[[Any], Any]:
 
 def _search_tree(e: Any, part: int) -> Any:
     return e._tree.__getstate__()[part]  # noqa: SLF001
+
+
+def _mask_search_tree(e: Any) -> None:
+    state = list(e._tree.__getstate__())  # noqa: SLF001
+    state[1] = np.ma.MaskedArray(state[1])
+    e._tree.__setstate__(tuple(state))  # noqa: SLF001
 
 
 def _wide_tree() -> Any:
@@ -70,6 +94,7 @@ def _wide_tree() -> Any:
         (BRUTE_FORCE, lambda e: e._y.__setitem__(0, 10**6)),  # noqa: SLF001
         (NEIGHBORS, lambda e: _search_tree(e, 1).__setitem__(0, 10**6)),
         (NEIGHBORS, lambda e: _search_tree(e, 2)["idx_end"].__setitem__(0, 10**6)),
+        (NEIGHBORS, _mask_search_tree),
         (BALL_TREE, lambda e: _search_tree(e, 2)["is_leaf"].__setitem__(-1, 0)),
     ],
 )
@@ -80,6 +105,130 @@ def test_number_that_compiled_code_would_follow(
     change(estimator.fit(X, SPECIES))
 
     assert problem(copied(model=skops.io.dumps(estimator))) == _inconsistent(estimator)
+
+
+ROUNDED = np.round(X)
+RARE = {"min_frequency": 10, "handle_unknown": "infrequent_if_exist"}
+FIRST = {"drop": "first"}
+
+
+def _second_categories(values: Any) -> Callable[[Any], Any]:
+    return lambda e: e.categories_.__setitem__(1, values)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "change"),
+    [
+        *(
+            (encoder, _second_categories(values))
+            for encoder in (OneHotEncoder(), OrdinalEncoder(), TargetEncoder())
+            for values in (np.array([4.0, 2.0, 3.0]), np.array([2, 3, 3]))
+        ),
+        (OneHotEncoder(), _second_categories(np.array([np.nan, 2.0, 3.0]))),
+        (OneHotEncoder(), lambda e: setattr(e, "_n_features_outs", np.array([5, 3, 7, 3]))),
+        (OneHotEncoder(**RARE), lambda e: setattr(e, "_infrequent_indices", [np.array([99])] * 4)),
+        (OneHotEncoder(**RARE), lambda e: setattr(e, "_infrequent_enabled", False)),
+        (OneHotEncoder(**FIRST), lambda e: e._drop_idx_after_grouping.__setitem__(1, 0.5)),  # noqa: SLF001
+        (
+            OneHotEncoder(**FIRST),
+            lambda e: setattr(e, "_drop_idx_after_grouping", np.zeros((4, 1), dtype=int)),
+        ),
+    ],
+)
+def test_encoder_that_does_not_fit_its_categories(
+    copied: Copy, encoder: Any, change: Callable[[Any], Any]
+) -> None:
+    """A category is found by bisection, and its place fills a matrix without a check."""
+    estimator = make_pipeline(encoder, GaussianNB())
+    if isinstance(encoder, OneHotEncoder):
+        encoder.set_params(sparse_output=False)
+    change(estimator.fit(ROUNDED, y)[0])
+
+    assert problem(copied(model=skops.io.dumps(estimator))) == _inconsistent(encoder)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        OneHotEncoder(sparse_output=False, handle_unknown="ignore"),
+        OneHotEncoder(sparse_output=False, **RARE),
+        OneHotEncoder(sparse_output=False, handle_unknown="ignore", drop="first"),
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+        TargetEncoder(),
+    ],
+)
+def test_sound_encoder(encoder: Any) -> None:
+    """Categories as scikit-learn has them are accepted, a missing one the last."""
+    missing = ROUNDED.copy()
+    missing[::9] = np.nan
+    for table in (ROUNDED, missing, missing > 3, np.where(missing > 3, "a", "b").astype(object)):
+        integrity.check(clone(encoder).fit(table, y))
+
+
+MASKED = "the model has a masked array, or one of another unusual type"
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        np.ma.MaskedArray(np.array([10**6, 150, 0], dtype=np.int32), mask=[True, False, False]),
+        np.zeros(3, dtype=np.int32).view(np.recarray),
+    ],
+)
+def test_array_of_another_type(counts: Any) -> None:
+    """A masked array would hide numbers from their checks, wherever it is."""
+    svc = SVC().fit(X, SPECIES)
+    vars(svc)["_n_support"] = counts
+
+    with pytest.raises(ValueError, match=MASKED):
+        integrity.check(svc)
+
+
+def test_masked_array_in_an_array(copied: Copy) -> None:
+    """The elements of an array of objects are checked, masked ones as well."""
+    forest = RandomForestClassifier(2).fit(X, SPECIES)
+    forest.estimators_ = np.array([*forest.estimators_, None], dtype=object)
+    forest.estimators_[2] = np.ma.MaskedArray([1])
+
+    assert problem(copied(model=skops.io.dumps(forest))) == f"{MASKED}; train and register it again"
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        GridSearchCV(SVC(), [{"C": [0.1, 1]}, {"kernel": ["linear"]}], cv=2),
+        RandomizedSearchCV(SVC(), {"C": [0.1, 1]}, n_iter=2, cv=2),
+    ],
+)
+def test_masked_results_of_a_search(copied: Copy, search: Any) -> None:
+    """A search has masked arrays in its results alone, which no prediction needs."""
+    fitted = search.fit(X, SPECIES)
+
+    estimator = opened(copied(model=skops.io.dumps(fitted)))
+
+    assert not hasattr(estimator, "cv_results_")
+    assert (estimator.predict(X) == fitted.predict(X)).all()
+
+
+@pytest.mark.parametrize(
+    "vectorizer",
+    [
+        CountVectorizer(),
+        TfidfVectorizer(),
+        HashingVectorizer(),
+        DictVectorizer(),
+        FeatureHasher(),
+        PatchExtractor(),
+    ],
+)
+def test_part_that_takes_no_rows(vectorizer: Any) -> None:
+    """A vocabulary is a place to write to, so that parts of documents are rejected."""
+    columns = ColumnTransformer([("documents", vectorizer, 0)])
+
+    with pytest.raises(
+        ValueError, match=f"{type(vectorizer).__name__} takes texts, images or dict"
+    ):
+        integrity.check(make_pipeline(columns, GaussianNB()))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sklearn.ensemble import (
 )
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import SelectKBest
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline, make_union
@@ -339,6 +339,7 @@ ENCODE = (
     "which needs numbers here; encode them with OneHotEncoder or OrdinalEncoder in a "
     "ColumnTransformer"
 )
+NO_ROWS = "takes texts, images or dictionaries, and rows are served"
 OTHER_VALUES = "and its OneHotEncoder knows other values"
 INCONSISTENT = "has indices or shapes that do not fit each other; train and register it again"
 UNPRINTABLE = "which is not a text of up to 100 printable characters; rename it"
@@ -350,7 +351,12 @@ UNPRINTABLE = "which is not a text of up to 100 printable characters; rename it"
         (
             _encoded(CountVectorizer(), "purpose"),
             {},
-            f"the texts of the column purpose reach CountVectorizer, {ENCODE}",
+            f"CountVectorizer {NO_ROWS}; train and register it again",
+        ),
+        (
+            _encoded(MissingIndicator(features="all")),
+            {},
+            f"the texts of the column purpose reach MissingIndicator, {ENCODE}",
         ),
         (
             _encoded(OneHotEncoder()),
@@ -375,6 +381,7 @@ UNPRINTABLE = "which is not a text of up to 100 printable characters; rename it"
     ],
     ids=[
         "vectorizer",
+        "no encoder",
         "numbers in the signature",
         "texts in the signature",
         "length",

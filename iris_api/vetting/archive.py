@@ -7,7 +7,9 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import skops.io
+from skops.io._sklearn import ALLOWED_LOSSES
 
 from iris_api.errors import one_line
 from iris_api.vetting.mlmodel import MAXIMUM_BYTES, VettingError, shorten
@@ -105,8 +107,8 @@ TOO_MUCH = (
 )
 
 NODE_TYPES: dict[str, frozenset[str] | None] = {
-    # skops calls the type of a container with arguments from the file, and accepts each trusted
-    # type there. So containers must be of their own types.
+    # skops calls the type of a container, an array or a loss with arguments from the file, and
+    # accepts each trusted type there. So they must be of their own types.
     "DictNode": frozenset(
         {"builtins.dict", "collections.OrderedDict", "sklearn.utils._bunch.Bunch"}
     ),
@@ -119,9 +121,15 @@ NODE_TYPES: dict[str, frozenset[str] | None] = {
     "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
     "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
     "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
+    # numpy's scalars as well; but a void of an integer is memory of that size.
+    "NdArrayNode": frozenset(
+        {"numpy.ndarray", *(f"numpy.{each.__name__}" for each in np.sctypeDict.values())}
+        - {"numpy.void"}
+    ),
+    "LossNode": frozenset(f"{each.__module__}.{each.__name__}" for each in ALLOWED_LOSSES),
     # skops itself checks the types of these nodes, and does not call what they name.
-    **dict.fromkeys(("FunctionNode", "JsonNode", "LossNode", "MaskedArrayNode"), None),
-    **dict.fromkeys(("NdArrayNode", "ObjectNode", "TypeNode"), None),
+    **dict.fromkeys(("FunctionNode", "JsonNode", "MaskedArrayNode", "ObjectNode"), None),
+    "TypeNode": None,
 }
 """The kinds of skops nodes that an estimator needs, and the types that each may construct.
 

@@ -20,6 +20,7 @@ from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing._encoders import _BaseEncoder
 from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 
@@ -121,24 +122,36 @@ def _encoded_columns(estimator: Any, first: Any) -> Iterator[bool]:
     yield len(encoder.categories_) == len(places["encoder"]) == encoder.n_features_in_
 
 
+def _encoder(estimator: Any) -> Iterator[bool]:
+    for known in estimator.categories_:
+        yield known.ndim == 1
+        if known.dtype.kind not in "OUS":  # these are looked up in a dictionary, others bisected
+            numbers = known[:-1] if np.isnan(known[-1]) else known
+            yield bool((numbers[:-1] < numbers[1:]).all())
+
+
 def _one_hot_encoder(estimator: Any) -> Iterator[bool]:
     # A sparse matrix is filled by these numbers without a check of its bounds.
     columns = len(estimator.categories_)
-    yield columns == estimator.n_features_in_ == len(estimator._n_features_outs)  # noqa: SLF001
-    rare = getattr(estimator, "_default_to_infrequent_mappings", None) or [None] * columns
+    widths, rare, unknown = estimator._n_features_outs, [None] * columns, [None] * columns  # noqa: SLF001
+    yield type(widths) is list  # to which scikit-learn adds a list
+    yield columns == estimator.n_features_in_ == len(widths)
+    if estimator._infrequent_enabled:  # noqa: SLF001
+        rare = estimator._default_to_infrequent_mappings  # noqa: SLF001
+        unknown = estimator._infrequent_indices  # noqa: SLF001
     dropped = estimator._drop_idx_after_grouping  # noqa: SLF001
-    dropped = [None] * columns if dropped is None else dropped
-    widths = estimator._n_features_outs  # noqa: SLF001
-    for known, mapping, drop, width in zip(
-        estimator.categories_, rare, dropped, widths, strict=True
+    dropped = np.full(columns, None) if dropped is None else dropped
+    yield dropped.shape == (columns,)
+    for known, mapping, group, drop, width in zip(
+        estimator.categories_, rare, unknown, dropped, widths, strict=True
     ):
-        yield known.ndim == 1
         count = len(known)
+        yield (mapping is None) == (group is None)
         if mapping is not None:
             yield mapping.shape == (count,)
             yield _within(mapping, count)
             count = int(mapping.max()) + 1
-        yield drop is None or 0 <= drop < count
+        yield drop is None or (isinstance(drop, int | np.integer) and bool(0 <= drop < count))
         yield width == count - (drop is not None)
 
 
@@ -192,6 +205,7 @@ def _ball_or_kd_tree(tree: Any, shape: tuple[int, int]) -> Iterator[bool]:
     state = tree.__getstate__()
     data, order, nodes, bounds = state[:4]
     n_nodes, distance = state[6], state[11]
+    yield all(type(array) is np.ndarray for array in state[:4])  # none is masked
     yield data.shape == shape
     yield np.array_equal(np.sort(order), np.arange(len(data)))
     yield 0 < n_nodes == len(nodes)
@@ -227,6 +241,7 @@ CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], Iterator[bool | str]]
     (BaseLibSVM, ("support_vectors_",), _libsvm),
     (_BaseKMeans, ("cluster_centers_",), _k_means),
     (NeighborsBase, ("_fit_X", "_tree"), _neighbors),
+    (_BaseEncoder, ("categories_",), _encoder),
     (OneHotEncoder, ("categories_",), _one_hot_encoder),
 )
 """A family, the fitted attributes that its compiled code reads, and the requirements on them.

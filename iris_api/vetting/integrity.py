@@ -14,12 +14,19 @@ from scipy.interpolate import BSpline
 from sklearn.base import BaseEstimator, OutlierMixin, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble._gb import BaseGradientBoosting
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
+from sklearn.feature_extraction.image import PatchExtractor
+from sklearn.feature_extraction.text import _VectorizerMixin
 from sklearn.isotonic import IsotonicRegression
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.validation import check_array
 
 from iris_api.vetting.compiled_code import CHECKS
 
 SEVERAL_OUTPUTS = "the model predicts several outputs for a row, and one is served"
+
+VECTORIZERS = (_VectorizerMixin, DictVectorizer, FeatureHasher, PatchExtractor)
+"""Kinds that take no rows of numbers; they fill matrices by what their attributes say."""
 
 
 def check(estimator: Any) -> None:
@@ -28,13 +35,20 @@ def check(estimator: Any) -> None:
     Side effects that change no prediction: every `n_jobs` becomes None and every `verbose` becomes
     0, because a model must not decide how many processes the service starts or what it prints;
     transformers return arrays, unless a later one selects columns by name: data frames need pandas;
-    callbacks of the training are dropped; and isotonic regression gets its number of columns, which
-    scikit-learn gives to all others.
+    callbacks of the training and results of searches are dropped; and isotonic regression gets its
+    number of columns, which scikit-learn gives to all others.
 
     Raises:
         ValueError: Something is inconsistent or not served; the message names the class.
     """
     found = list(reachable(estimator))
+    searches = [part for part in found if isinstance(part, BaseSearchCV)]
+    for search in searches:
+        vars(search).pop("cv_results_", None)  # has masked arrays, and no prediction needs it
+    found = list(reachable(estimator)) if searches else found
+    if any(isinstance(part, np.ndarray) and type(part) is not np.ndarray for part in found):
+        # The checks of the numbers would not see those that a masked array hides.
+        raise ValueError("the model has a masked array, or one of another unusual type")
     if any(isinstance(part, partial) and not _checks_numbers(part) for part in found):
         raise ValueError("the model has a function with arguments, which is not served")
     parts = [part for part in found if isinstance(part, BaseEstimator | BSpline)]
@@ -71,7 +85,7 @@ def reachable(root: Any) -> Iterator[Any]:
             if part.size and not part.itemsize:
                 # Any number of elements takes no memory: an endless loop.
                 raise ValueError("an array has elements of no size")
-            stack += part.ravel().tolist() if part.dtype == object else []
+            stack += np.asarray(part).flat if part.dtype == object else []
         elif isinstance(part, np.lib.npyio.NpzFile):
             raise ValueError("an archive stands in the place of an array")  # noqa: TRY004
         elif not isinstance(part, type | FunctionType | np.ufunc):
@@ -102,6 +116,8 @@ def _check_estimator(estimator: Any) -> None:
     if isinstance(estimator, OutlierMixin):
         # Some give rows to compiled code without a check of their width.
         raise ValueError(f"{name} finds outliers, and predicts no labels")  # noqa: TRY004
+    if isinstance(estimator, VECTORIZERS):
+        raise ValueError(f"{name} takes texts, images or dictionaries, and rows are served")  # noqa: TRY004
     if state.get("_sklearn_output_config", {}).get("transform") not in (None, "default", "pandas"):
         raise ValueError(f"{name} returns data frames of another library than pandas")
     if isinstance(estimator, IsotonicRegression):
