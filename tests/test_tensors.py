@@ -1,6 +1,7 @@
 """Tensors of the Open Inference Protocol: what is in them, and what they claim to be."""
 
 import json
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -216,6 +217,22 @@ def test_too_many_rows() -> None:
     """More rows than a request may have are rejected by their shape alone."""
     for shape in ([101, 4], [2**62, 4], [2**64, 2**64]):
         assert _error(INFER, infer(tensor("x", "FP64", shape, ROW)))[0] == 413
+
+
+def test_rows_that_are_not_there() -> None:
+    """No room is made for the rows that a shape claims before the data of a tensor is read."""
+    columns = make_columns([(f"x{place}", "number", False) for place in range(2000)])
+    call = _call(Infer, Schema(columns=columns, task="regressor"))
+    sent = infer(tensor("x1", "FP64", [100], [1]))
+    tracemalloc.start()
+    try:
+        error = _error(call, sent)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert error == (400, "inputs[0].data: must have 100 values, by the shape")
+    assert peak < 100 * 2000  # an eighth of such rows
 
 
 @pytest.mark.parametrize(

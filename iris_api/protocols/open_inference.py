@@ -170,29 +170,30 @@ class Infer(Call):
     def _by_column(self, inputs: Sequence[Tensor], tensors: "TensorReader") -> NDArray[np.float64]:
         """Return the rows of one tensor a column."""
         count = inputs[0].shape[0]
-        rows = np.full((count, len(self._columns)), np.nan)
-        missing = set(range(len(self._columns)))
+        columns: dict[int, NDArray[np.float64]] = {}
         for number, tensor in enumerate(inputs):
             place = self.native.reader.place(tensor.name)
             if place is None:
                 raise explain(self.native.reader.unknown([tensor.name], ("inputs",)))
-            if place not in missing:
+            if place in columns:
                 raise explain([Problem(["inputs", printable(tensor.name)], "is given twice")])
             if tensor.shape not in ([count], [count, 1]):
                 text = f"must be [{count}] or [{count}, 1], as of the other columns"
                 raise explain([Problem(["inputs", number, "shape"], text)])
             _check_type(tensor, self._columns[place], number)
-            missing.remove(place)
             found = tensors.read(tensor, number)
-            rows[:, place] = (
+            columns[place] = (
                 to_float(found, number)
                 if isinstance(found, np.ndarray)
                 else self._codes(place, found)
             )
-        needed = [self._columns[place] for place in sorted(missing)]
-        absent = [column.plain_name for column in needed if column.required]
-        if absent:
+        missing = [column for place, column in enumerate(self._columns) if place not in columns]
+        if absent := [column.plain_name for column in missing if column.required]:
             raise explain([Problem(["inputs", name], "is missing") for name in absent])
+        # Last: a shape alone, of a short body, could ask for gigabytes.
+        rows = np.full((count, len(self._columns)), np.nan)
+        for place, cells in columns.items():
+            rows[:, place] = cells
         return rows
 
     def _codes(self, place: int, texts: Sequence[str | None]) -> NDArray[np.float64]:
