@@ -187,6 +187,21 @@ def test_rows_without_cells() -> None:
     assert caught.value.status == 413
 
 
+def test_missing_cells() -> None:
+    """Cells that take no bytes are limited by their number, and take no time of other requests."""
+    columns = make_columns([(f"x{place}", "number", False) for place in range(2000)])
+    protocol = NativeProtocol(Schema(columns=columns, task="classifier"), max_rows=100_000)
+    body = b'{"instances":[' + b",".join([b"[]"] * 2001) + b"]}"
+
+    with pytest.raises(InvalidRequestError, match="has 2001 rows, at most 2000 are") as caught:
+        protocol.parse_rows(body)
+    assert caught.value.status == 413
+    assert not protocol.is_quick(body)
+    assert protocol.is_quick(b'{"x1":5}')
+    assert PLAIN.is_quick(body)
+    assert NativeProtocol(IRISES, max_rows=100_000).max_rows == 100_000
+
+
 def test_cells_of_a_table() -> None:
     """A text is its place among the categories, and a missing value is NaN."""
     found = TABLE.parse_rows(json.dumps(GOOD | {"city__born": "a:b"}).encode())

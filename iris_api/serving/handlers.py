@@ -64,7 +64,7 @@ class Handlers:
     def answer_whole(self, scope: Scope, kind: type[Call], body: bytes) -> Response | None:
         """Answer a prediction call whose body is complete and short, at once.
 
-        None means that the body is compressed: it may be long.
+        None means that it may take long: the body is compressed, or may have many missing cells.
         """
         call = self._admit(scope, kind)
         if isinstance(call, Response):
@@ -72,7 +72,8 @@ class Handlers:
         headers = scope["headers"]
         try:
             packed = self._check_head(headers, call)
-            return None if packed else self._compute(call, body, headers)
+            is_quick = not packed and call.native.is_quick(body)
+            return self._compute(call, body, headers) if is_quick else None
         except InvalidRequestError as wrong:
             return self._reject_body(scope, wrong)
 
@@ -137,7 +138,7 @@ class Handlers:
             async with asyncio.timeout_at(until), uploading as received:
                 body, packed = await self._read(request, call, received)
         headers = request.scope["headers"]
-        if len(body) <= LONG_BODY_BYTES and not packed:
+        if len(body) <= LONG_BODY_BYTES and not packed and call.native.is_quick(body):
             return self._compute(call, body, headers)
         compute = self._unpack_and_compute if packed else self._compute
         async with asyncio.timeout_at(until):
