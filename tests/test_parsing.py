@@ -187,6 +187,15 @@ def test_rows_without_cells() -> None:
     assert caught.value.status == 413
 
 
+@pytest.mark.parametrize("more", [{}, {"instances": []}, {"instances": [[5, 3, 1, 0]]}])
+def test_many_names(more: dict[str, Any]) -> None:
+    """Far more names than there are columns are counted, and none of them is explained."""
+    names = dict.fromkeys(map(str, range(265 - len(more))), 0)
+
+    with pytest.raises(InvalidRequestError, match="has 265 names, at most 264 are allowed"):
+        PLAIN.parse_rows(json.dumps(names | more).encode())
+
+
 def test_missing_cells() -> None:
     """Cells that take no bytes are limited by their number, and take no time of other requests."""
     columns = make_columns([(f"x{place}", "number", False) for place in range(2000)])

@@ -235,6 +235,33 @@ def test_rows_that_are_not_there() -> None:
     assert peak < 100 * 2000  # an eighth of such rows
 
 
+NAMES = [f"x{place}" for place in range(2 * 5 + 257)]
+MANY = dict.fromkeys(NAMES, 1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "place"),
+    [
+        (Message(",".join(NAMES).encode(), {"content-type": "text/csv"}), "the header"),
+        (protocols.json_message({"dataframe_records": [MANY]}), "a row"),
+        (protocols.json_message({"inputs": MANY}), "inputs"),
+        (protocols.json_message({"instances": [MANY]}), "a row"),
+    ],
+)
+def test_many_names(sent: Message, place: str) -> None:
+    """Far more names than there are columns are counted, and none of them is explained."""
+    words = f"{place} has 267 names, at most 266 are allowed"
+
+    assert _error(FRAMES, sent) == (400, words)
+
+
+def test_values_of_csv() -> None:
+    """CSV may have as many values as JSON."""
+    sent = Message(b"," * 10_000, {"content-type": "text/csv"})
+
+    assert _error(FRAMES, sent)[0] == 413
+
+
 @pytest.mark.parametrize(
     ("sizes", "error"),
     [

@@ -71,6 +71,7 @@ class NativeProtocol:
     def _read_rows(self, content: dict[str, Any]) -> list[list[float]]:
         if RESERVED not in content:
             return [self.reader.read(content)]
+        self.reader.check_names(len(content), "the body")
         others = [key for key in content if key != RESERVED]
         if both := [key for key in others if self.reader.knows(key)]:
             text = f"send either {RESERVED} or {self._names}, not both"

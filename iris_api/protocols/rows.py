@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from iris_api.protocols.problems import Problem, explain, printable
+from iris_api.protocols.problems import InvalidRequestError, Problem, explain, printable
 from iris_api.schema import UNKNOWN_TEXT, Column, Schema
 
 T = TypeVar("T")
@@ -23,6 +23,9 @@ Cell = float | str
 
 NAMED_COLUMNS = 20
 """Most columns that an error names."""
+
+MORE_NAMES = 256
+"""Most names of a row beyond two for each column. To explain a wrong name takes 8 µs."""
 
 _QUANTITIES = {"mm": "length", "cm": "length", "m": "length", "km": "length", "in": "length"}
 
@@ -53,6 +56,8 @@ class RowReader:
         Raises:
             InvalidRequestError: It breaks the schema; the error names each wrong cell.
         """
+        if isinstance(row, Mapping):
+            self.check_names(len(row))
         cells: list[float] = []
         problems = list(self._problems(row, path, cells))
         if problems:
@@ -83,6 +88,11 @@ class RowReader:
         if isinstance(cell, str):
             raise explain([_problem(path, self.names[place], cell)])
         return cell
+
+    def check_names(self, count: int, place: str = "a row") -> None:
+        """Reject far more names than there are columns, before each of them is explained."""
+        if count > (limit := 2 * len(self.names) + MORE_NAMES):
+            raise InvalidRequestError(f"{place} has {count} names, at most {limit} are allowed")
 
     def place(self, name: str) -> int | None:
         """Return the place of the column with this name, or None."""

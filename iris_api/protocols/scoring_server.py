@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from iris_api.model.engines import Answer
 from iris_api.protocols.calls import JSON, Call, Headers, Query, Reply, header
 from iris_api.protocols.native import read_json, write_answer
-from iris_api.protocols.problems import InvalidRequestError, Problem, explain, printable
+from iris_api.protocols.problems import (
+    SHOWN_PROBLEMS,
+    InvalidRequestError,
+    Problem,
+    explain,
+    printable,
+)
 from iris_api.schema import Column
 
 CSV = b"text/csv"
@@ -52,15 +58,16 @@ class Invocations(Call):
 
     def parse(self, body: bytes, headers: Headers) -> Query:
         """Parse one of the forms of MLflow's scoring server."""
+        self.native.check_values(body)
         media_type = header(headers, b"content-type") or JSON
         if media_type.partition(b";")[0].strip().lower() == CSV:
             return Query(self._read(self._read_csv(body), "row"))
-        self.native.check_values(body)
         rows = self._decode(body)
         if rows is not None:
             return Query(rows)
         form, found = _only_form(read_json(body))
         if isinstance(found, Mapping) and form in _READERS:
+            self.native.reader.check_names(len(found), form)
             found = _READERS[form](found)
         return Query(self._read(found, form))
 
@@ -101,6 +108,7 @@ class Invocations(Call):
         """Return a row without the columns that the model does not have, if it has all others."""
         if not isinstance(row, Mapping):
             return row
+        self.native.reader.check_names(len(row))
         known = {name: cell for name, cell in row.items() if self.native.reader.knows(name)}
         return known if len(known) >= len(self.native.reader.names) else row
 
@@ -111,6 +119,7 @@ class Invocations(Call):
         try:
             lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
             names = next(lines, [])
+            self.native.reader.check_names(len(names), "the header")
             _check_names(names, ("header",))
             for line in filter(None, lines):  # an empty line is no row, as for pandas
                 row = _by_name(names, line, ("row", len(rows)))
@@ -164,7 +173,8 @@ def _only_form(content: Any) -> tuple[str, Any]:
 
 def _check_names(names: list[str], place: tuple[str, ...]) -> None:
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise explain([Problem([*place, printable(name)], "is given twice") for name in doubled])
+        shown = doubled[:SHOWN_PROBLEMS]
+        raise explain([Problem([*place, printable(name)], "is given twice") for name in shown])
 
 
 def _by_name(names: list[str], row: Any, path: tuple[str | int, ...]) -> dict[str, Any]:
