@@ -29,7 +29,8 @@ def _call(kind: type[Call], schema: Schema) -> Call:
 
 INFER = _call(Infer, IRISES)
 TABLE = _call(Infer, MIXED)
-FRAMES = _call(Invocations, MIXED)
+FRAMES = cast("Invocations", _call(Invocations, MIXED))
+IRIS_FRAMES = _call(Invocations, IRISES)
 NATIVE = NativeProtocol(MIXED, MAX_ROWS)
 WIDE = _call(Infer, Schema(columns=make_columns([("a", "number", True)]), task="regressor"))
 ROW = [5.5, 3.5, 1.5, 0.5]
@@ -253,6 +254,82 @@ def test_many_names(sent: Message, place: str) -> None:
     words = f"{place} has 267 names, at most 266 are allowed"
 
     assert _error(FRAMES, sent) == (400, words)
+
+
+ROWS = b"[[5,3,1,0]]"
+TENSOR = b'{"name":"x","shape":[1,4],"datatype":"FP64","data":[5,3,1,0]'
+COLUMNS = b'"columns":["sepal_length","sepal_width","petal_length","petal_width"]'
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "place"),
+    [
+        (IRIS_FRAMES, b'{"inputs":%b,"inputs":%b}' % (ROWS, ROWS), "inputs"),
+        (IRIS_FRAMES, b'{"inputs":%b,"\\u0069nputs":%b}' % (ROWS, ROWS), "inputs"),
+        (
+            IRIS_FRAMES,
+            b'{"dataframe_split":{%b,"data":%b,%b}}' % (COLUMNS, ROWS, COLUMNS),
+            "dataframe_split.columns",
+        ),
+        (
+            IRIS_FRAMES,
+            b'{"dataframe_split":{"data":%b,"data":%b}}' % (ROWS, ROWS),
+            "dataframe_split.data",
+        ),
+        (
+            FRAMES,
+            b'{"dataframe_records":[{"age":1,"age":2,"job":"nurse","owner":true}]}',
+            "dataframe_records[0].age",
+        ),
+        (INFER, b'{"inputs":[%b}],"inputs":[%b}]}' % (TENSOR, TENSOR), "inputs"),
+        (INFER, b'{"inputs":[%b,"data":[1,1,1,1]}]}' % TENSOR, "inputs[0].data"),
+        (INFER, b'{"inputs":[%b,"d\\u0061ta":[1,1,1,1]}]}' % TENSOR, "inputs[0].data"),
+    ],
+)
+def test_keys_given_twice(call: Call, body: bytes, place: str) -> None:
+    """A key that an object has twice is an error, where a parser would keep the last one."""
+    assert _error(call, Message(body, {})) == (400, f"{place}: is given twice")
+
+
+def test_parts_that_are_not_read() -> None:
+    """A part that the decoder of a request skips cannot end in another error."""
+    for part in (b"[" * 90_000 + b"]" * 90_000, b'"\xff"'):
+        body = b'{"inputs":[%b}],"more":%b,"more":["\\u0061","data","inputs"]}' % (TENSOR, part)
+
+        assert _error(INFER, Message(body, {}))[0] in {400, 413}
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        ({"columns": [], "data": [ROW]}, "dataframe_split.data[0]: must have 0 cells, one for"),
+        (
+            {"columns": FEATURES, "data": [dict(zip(FEATURES, ROW, strict=True))]},
+            "dataframe_split.data[0]: must have 4 cells, one for each column",
+        ),
+    ],
+)
+def test_rows_beside_names(frame: dict[str, Any], error: str) -> None:
+    """Beside the names of the columns, a row is an array with a cell for each of them."""
+    sent = protocols.json_message({"dataframe_split": frame})
+
+    assert _error(IRIS_FRAMES, sent)[1].startswith(error)
+
+
+def test_common_frames_are_decoded() -> None:
+    """The decoder reads what is right and common, with an index or names that have colons."""
+    cells = [5, "nurse", "10:30", True, 1.5]
+    own = [column.name for column in MIXED.columns]
+    split = {"columns": own, "index": ["10:30"], "data": [cells]}
+    contents: list[Any] = [
+        {"dataframe_split": split},
+        {"dataframe_split": {"data": [cells]}},
+        {"dataframe_records": [dict(zip(own, cells, strict=True))]},
+        {"inputs": [cells]},
+    ]
+
+    for content in contents:
+        assert FRAMES._decode(json.dumps(content).encode()) is not None  # noqa: SLF001
 
 
 def test_values_of_csv() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.decoding import Decoder
-from iris_api.protocols.problems import InvalidRequestError, Problem, explain
-from iris_api.protocols.rows import RowReader
+from iris_api.protocols.problems import InvalidRequestError, Problem, explain, printable
+from iris_api.protocols.rows import Path, RowReader
 from iris_api.schema import RESERVED, Schema
 
 SHORT_BODY_BYTES = 256
@@ -63,9 +64,7 @@ class NativeProtocol:
             text = f"the body must be an object with {self._names}, or with {RESERVED}"
             raise InvalidRequestError(text)
         rows = self._read_rows(content)
-        # The parser keeps the last of two equal keys.
-        if doubled := _doubled_keys(body):
-            raise explain(doubled)
+        check_keys(body)
         return np.array(rows, dtype=np.float64)
 
     def _read_rows(self, content: dict[str, Any]) -> list[list[float]]:
@@ -140,14 +139,31 @@ def _reason(body: bytes, error: ValueError) -> str:
             return f"the body is {encoding[:6].upper()}; send UTF-8"
 
 
-def _doubled_keys(body: bytes) -> list[Problem]:
-    """Return the keys that an object has twice, of a body that is valid otherwise."""
-    pairs = json.loads(body, object_pairs_hook=tuple, parse_int=float)
-    objects: list[tuple[tuple[str | int, ...], Any]] = [((), pairs)]
-    rows = dict(pairs).get(RESERVED, ())
-    objects += [((RESERVED, n), row) for n, row in enumerate(rows) if isinstance(row, tuple)]
-    keys = Counter((*place, name) for place, found in objects for name, _ in found)
-    return [Problem(list(key), "is given twice") for key, count in keys.items() if count > 1]
+def check_keys(body: bytes) -> None:
+    """Reject JSON with an object that has a key twice: other parsers keep only the last."""
+    try:
+        pairs = json.loads(body, object_pairs_hook=tuple, parse_int=float)
+        objects = list(_objects(pairs, ()))
+    except (ValueError, RecursionError) as error:  # in a part that no other parser reads
+        raise InvalidRequestError(f"not valid JSON: {error}") from None
+    for path, found in objects:
+        if len(found) > len(dict(found)):
+            keys = Counter(name for name, _ in found)
+            doubled = [(*path, name) for name, count in keys.items() if count > 1]
+            raise explain([Problem([*map(_shown, key)], "is given twice") for key in doubled])
+
+
+def _shown(step: str | int) -> str | int:
+    return step if isinstance(step, int) else printable(step)
+
+
+def _objects(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield each object within a value, as a tuple of its pairs, and its path."""
+    if isinstance(value, tuple):
+        yield path, value
+    for step, inner in value if isinstance(value, tuple) else enumerate(value):
+        if isinstance(inner, tuple | list):
+            yield from _objects(inner, (*path, step))
 
 
 def write_answer(model: Model, answer: Answer, *, probabilities: bool) -> bytes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.calls import JSON, Call, Headers, Query, Reply, header
-from iris_api.protocols.native import NativeProtocol
+from iris_api.protocols.native import NativeProtocol, check_keys
 from iris_api.protocols.problems import InvalidRequestError, Problem, explain, printable
 from iris_api.protocols.tensors import NUMBERS, Parameters, Tensor, TensorReader, to_float
 from iris_api.schema import Column, ColumnType
@@ -86,6 +86,10 @@ class Infer(Call):
             request = _decode_request(head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(f"not a request of this protocol: {error}") from None
+        # The decoder keeps the last of two equal keys. Names may look like keys, so others count.
+        keys = head.count(b'"inputs"') + head.count(b'"data"')
+        if keys > 1 + len(request.inputs) or b"\\" in head:
+            check_keys(head)
         wanted = self._wanted(request)
         rows = self._decode(request.inputs) if size is None else None
         if rows is None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from iris_api.model.engines import Answer
 from iris_api.protocols.calls import JSON, Call, Headers, Query, Reply, header
-from iris_api.protocols.native import read_json, write_answer
+from iris_api.protocols.native import check_keys, read_json, write_answer
 from iris_api.protocols.problems import (
     SHOWN_PROBLEMS,
     InvalidRequestError,
@@ -69,7 +69,9 @@ class Invocations(Call):
         if isinstance(found, Mapping) and form in _READERS:
             self.native.reader.check_names(len(found), form)
             found = _READERS[form](found)
-        return Query(self._read(found, form))
+        rows = self._read(found, form)
+        check_keys(body)
+        return Query(rows)
 
     def write(self, _query: Query, answer: Answer) -> Reply:
         """Write `predictions`."""
@@ -86,10 +88,17 @@ class Invocations(Call):
             forms = [bytes(rows) for rows in (split.data, found.dataframe_records, found.inputs)]
             if sum(map(bool, forms)) != 1:
                 return None
-            names = split.columns
-            if names and names not in (self.native.reader.names, self.native.reader.own_names):
+            data, names = b"".join(forms), split.columns
+            own = (self.native.reader.names, self.native.reader.own_names)
+            # With names beside them, rows are arrays alone.
+            if names is not None and (names not in own or b"{" in data):
                 return None
-            body = b'{"instances":%b}' % b"".join(forms)
+            # A key that is given twice has one colon too many.
+            inner = data + bytes(split.index) + "".join(names or []).encode()
+            keys = 1 + bool(split.data) + bool(split.index) + (names is not None)
+            if body.count(b":") != keys + inner.count(b":"):
+                return None
+            body = b'{"instances":%b}' % data
         rows = self.native.decoder.decode(body)
         if rows is not None:
             self.native.check_count(len(rows), "the body")
