@@ -94,9 +94,10 @@ class Invocations(Call):
             if names is not None and (names not in own or b"{" in data):
                 return None
             # A key that is given twice has one colon too many.
-            inner = data + bytes(split.index) + "".join(names or []).encode()
+            frame = body.rstrip(b"} \t\r\n").removesuffix(data)  # which is the last in common forms
+            inner = bytes(split.index) + "".join(names or []).encode()
             keys = 1 + bool(split.data) + bool(split.index) + (names is not None)
-            if body.count(b":") != keys + inner.count(b":"):
+            if frame.count(b":") != keys + inner.count(b":"):
                 return None
             body = b'{"instances":%b}' % data
         rows = self.native.decoder.decode(body)
