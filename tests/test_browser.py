@@ -95,12 +95,17 @@ def _expect_answer(page: Page, label: str) -> None:
     """Wait for a label, and compare it and its probabilities with the service's answers."""
     expect(page.locator("#answer")).to_contain_text(label)
     url = page.url.rstrip("/")
-    asked = httpx.post(url + "/predict", json=_row(page)).json()
-    assert asked == {"predictions": [label]}
-    chances = httpx.post(url + "/predict_proba", json=_row(page)).json()
-    for name, chance in zip(chances["classes"], chances["probabilities"][0], strict=True):
-        bar = page.locator("#bars li", has_text=name)
-        expect(bar).to_contain_text(f"{100 * chance:.1f}".removesuffix(".0") + "%")
+
+    def is_shown() -> bool:
+        row = _row(page)
+        asked = httpx.post(url + "/predict", json=row).json()
+        chances = httpx.post(url + "/predict_proba", json=row).json()
+        texts = [f"{100 * chance:.1f}".removesuffix(".0") for chance in chances["probabilities"][0]]
+        bars = [page.locator("#bars li", has_text=name).inner_text() for name in chances["classes"]]
+        shown = [bar.split()[-1] for bar in bars]
+        return bool(asked == {"predictions": [label]} and shown == [f"{text}%" for text in texts])
+
+    servers.wait_for(is_shown, 20)  # the page asks once more for what changed in the meantime
 
 
 def test_prediction_by_mouse(tab: Open, service: servers.Server) -> None:
