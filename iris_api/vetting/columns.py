@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from iris_api.errors import one_line
 from iris_api.schema import MAXIMUM_COLUMNS, TYPICAL, UNKNOWN_TEXT, Column, ColumnType, plain_name
-from iris_api.vetting.mixed_tables.numeric_form import Text
+from iris_api.vetting.mixed_tables.texts import Text
 from iris_api.vetting.mlmodel import (
     MAXIMUM_TEXT_BYTES,
     SIGN_AGAIN,

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from iris_api.schema import Column
 from iris_api.vetting import integrity
 from iris_api.vetting.mixed_tables.encoded_cells import UNKNOWN
-from iris_api.vetting.mixed_tables.numeric_form import Text, make_numeric
+from iris_api.vetting.mixed_tables.numeric_form import make_numeric
+from iris_api.vetting.mixed_tables.texts import Text
 
 Rows = NDArray[np.float64]
 

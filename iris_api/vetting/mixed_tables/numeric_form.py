@@ -7,7 +7,6 @@ encoders of its column know. So converters and the sampling of a proof need neit
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,63 +24,18 @@ from sklearn.preprocessing import (
 )
 
 from iris_api.errors import one_line
-from iris_api.schema import MAXIMUM_CATEGORIES, MAXIMUM_NAME
+from iris_api.schema import MAXIMUM_CATEGORIES
 from iris_api.vetting import integrity
 from iris_api.vetting.mixed_tables.encoded_cells import (
     EncodedCells,
-    accepts_unknown,
     ask_encoder,
     for_arrays,
     is_missing,
 )
+from iris_api.vetting.mixed_tables.texts import Flow, Flows, Text, check_texts, note_categories
 from iris_api.vetting.mlmodel import SIGN_AGAIN, VettingError
 
 ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
-
-
-@dataclass
-class Text:
-    """A column of texts, and what the parts that it reaches know of it.
-
-    Attributes:
-        name: The column's name.
-        known: The texts that an encoder knows, in its order.
-        accepted: The texts known to every encoder that rejects others; None if none rejects any.
-        fills: The texts that imputers fill in.
-        nullable: Whether a missing text is accepted.
-        missing: What stands for a missing text, NaN or None.
-    """
-
-    name: str
-    known: list[str] = field(default_factory=list)
-    accepted: set[str] | None = None
-    fills: list[str] = field(default_factory=list)
-    nullable: bool = True
-    missing: float | None = math.nan
-
-    @property
-    def categories(self) -> list[str]:
-        """The texts of requests that an encoder knows."""
-        known = dict.fromkeys(self.known)
-        return [text for text in known if self.accepted is None or text in self.accepted]
-
-    @property
-    def codes(self) -> dict[str, float]:
-        """The code of each text; those that no request has come last."""
-        texts = dict.fromkeys([*self.categories, *self.known, *self.fills])
-        return {text: float(code) for code, text in enumerate(texts)}
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """The cells of one text column, as a part is given them."""
-
-    text: Text
-    may_miss: bool = True
-
-
-_Flows = Mapping[int, _Flow]
-"""The text columns among those that a part is given or returns, by their places."""
 
 
 def make_numeric(estimator: Any, texts: Mapping[int, str]) -> tuple[Any, dict[int, Text]]:
@@ -95,10 +49,10 @@ def make_numeric(estimator: Any, texts: Mapping[int, str]) -> tuple[Any, dict[in
         VettingError: A text reaches a part that needs numbers.
     """
     found = {place: Text(name) for place, name in texts.items()}
-    flows = {place: _Flow(text) for place, text in found.items()}
+    flows = {place: Flow(text) for place, text in found.items()}
     _convert(estimator, flows)  # finds the texts, which decides on their codes
     for text in found.values():
-        _check_texts(text)
+        check_texts(text)
     numeric, _ = _convert(estimator, flows)
     return numeric, found
 
@@ -112,21 +66,7 @@ def has_own_form(part: Any) -> bool:
     return isinstance(part, ENCODERS) and hasattr(part, "categories_")
 
 
-def _check_texts(text: Text) -> None:
-    for each in text.codes:
-        if not (each.isprintable() and len(each) <= MAXIMUM_NAME):
-            raise VettingError(
-                f"the column {text.name} has the category {one_line(each, 40)!r}, which is not a "
-                f"text of up to {MAXIMUM_NAME} printable characters; rename it"
-            )
-    if text.accepted == set():
-        raise VettingError(
-            f"no text is known to each encoder of the column {text.name}; "
-            'train them with handle_unknown="ignore"'
-        )
-
-
-def _convert(part: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _convert(part: Any, flows: Flows) -> tuple[Any, Flows]:
     """Return the numeric form of a part, and the columns of texts that it returns."""
     for kinds, convert in _FORMS:
         if isinstance(part, kinds):
@@ -136,11 +76,11 @@ def _convert(part: Any, flows: _Flows) -> tuple[Any, _Flows]:
     return _of_children(part, flows), {}
 
 
-def _keep(part: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _keep(part: Any, flows: Flows) -> tuple[Any, Flows]:
     return part, flows
 
 
-def _of_children(part: Any, flows: _Flows) -> Any:
+def _of_children(part: Any, flows: Flows) -> Any:
     """Return a copy of a part whose fitted children are given the same rows."""
     names = [name for name in _CHILDREN if name in vars(part)]
     if type(part) in _FITTED_IN_PLACE:
@@ -155,13 +95,13 @@ def _of_children(part: Any, flows: _Flows) -> Any:
     return for_arrays(part, **{name: _each(getattr(part, name), flows) for name in names})
 
 
-def _each(held: Any, flows: _Flows) -> Any:
+def _each(held: Any, flows: Flows) -> Any:
     if isinstance(held, list | tuple):
         return [_each(each, flows) for each in held]
     return held if isinstance(held, np.ndarray) else _convert(held, flows)[0]
 
 
-def _of_pipeline(pipeline: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _of_pipeline(pipeline: Any, flows: Flows) -> tuple[Any, Flows]:
     steps = []
     for name, step in pipeline.steps:
         numeric, flows = _convert(step, flows)
@@ -169,7 +109,7 @@ def _of_pipeline(pipeline: Any, flows: _Flows) -> tuple[Any, _Flows]:
     return for_arrays(pipeline, steps=steps), flows
 
 
-def _of_union(union: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _of_union(union: Any, flows: Flows) -> tuple[Any, Flows]:
     parts = [(name, *_convert(part, flows)) for name, part in union.transformer_list]
     for name, _, left in parts:
         if left:
@@ -177,9 +117,9 @@ def _of_union(union: Any, flows: _Flows) -> tuple[Any, _Flows]:
     return for_arrays(union, transformer_list=[(name, part) for name, part, _ in parts]), {}
 
 
-def _of_columns(transformer: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _of_columns(transformer: Any, flows: Flows) -> tuple[Any, Flows]:
     steps, indices = [], {}
-    found: dict[int, _Flow] = {}
+    found: dict[int, Flow] = {}
     for name, step, _ in transformer.transformers_:
         places = np.asarray(transformer._transformer_to_input_indices[name], dtype=np.int64)  # noqa: SLF001 (names become places here)
         given = {at: flows[place] for at, place in enumerate(places.tolist()) if place in flows}
@@ -197,14 +137,14 @@ def _of_columns(transformer: Any, flows: _Flows) -> tuple[Any, _Flows]:
     return for_arrays(transformer, **attributes), found
 
 
-def _of_function(transformer: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _of_function(transformer: Any, flows: Flows) -> tuple[Any, Flows]:
     # The only partial function that vetting accepts checks that its input is an array of numbers.
     if transformer.func is None or isinstance(transformer.func, functools.partial):
         return for_arrays(transformer, func=None), flows
     return (_of_children(transformer, flows) if flows else transformer), {}
 
 
-def _of_boosting(boosting: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _of_boosting(boosting: Any, flows: Flows) -> tuple[Any, Flows]:
     """Return a copy whose own first step, which encodes categories, is numeric."""
     if not has_own_form(boosting):
         return (_of_children(boosting, flows) if flows else boosting), {}
@@ -214,7 +154,7 @@ def _of_boosting(boosting: Any, flows: _Flows) -> tuple[Any, _Flows]:
     return for_arrays(boosting, _preprocessor=numeric), {}
 
 
-def _of_imputer(imputer: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _of_imputer(imputer: Any, flows: Flows) -> tuple[Any, Flows]:
     """Return a copy that imputes codes, and the texts that go on."""
     statistics = np.array(imputer.statistics_, dtype=object)
     marker = imputer.missing_values
@@ -229,7 +169,7 @@ def _of_imputer(imputer: Any, flows: _Flows) -> tuple[Any, _Flows]:
                 text.fills.append(fill)
                 statistics[place] = text.codes[fill]
             if is_kept:
-                going_on[kept] = _Flow(text, flow.may_miss and not is_missing(marker))
+                going_on[kept] = Flow(text, flow.may_miss and not is_missing(marker))
         kept += is_kept
     if flows and isinstance(marker, str):
         raise VettingError(
@@ -251,7 +191,7 @@ def _of_imputer(imputer: Any, flows: _Flows) -> tuple[Any, _Flows]:
     return numeric, going_on
 
 
-def _of_encoder(encoder: Any, flows: _Flows) -> tuple[Any, _Flows]:
+def _of_encoder(encoder: Any, flows: Flows) -> tuple[Any, Flows]:
     tables = []
     for place, categories in enumerate(encoder.categories_):
         if len(categories) > MAXIMUM_CATEGORIES:
@@ -262,7 +202,7 @@ def _of_encoder(encoder: Any, flows: _Flows) -> tuple[Any, _Flows]:
         known = [each for each in categories.tolist() if not is_missing(each)]
         missing: float | None = math.nan
         if (flow := flows.get(place)) is not None:
-            _note_categories(flow, encoder, categories.tolist())
+            note_categories(flow, encoder, categories.tolist())
             codes, missing = flow.text.codes, flow.text.missing
             points = [codes[text] for text in known]
         elif any(isinstance(each, str) for each in known):
@@ -274,23 +214,6 @@ def _of_encoder(encoder: Any, flows: _Flows) -> tuple[Any, _Flows]:
             points = [float(each) for each in known]
         tables.append(ask_encoder(encoder, place, points, missing))
     return EncodedCells(tables), {}
-
-
-def _note_categories(flow: _Flow, encoder: Any, categories: list[Any]) -> None:
-    """Note in a text column what an encoder of it knows and accepts."""
-    text, known = flow.text, [each for each in categories if not is_missing(each)]
-    if not all(isinstance(each, str) for each in known):
-        raise VettingError(
-            f"the column {text.name} is a text in the signature, and its "
-            f"{type(encoder).__name__} knows other values; {SIGN_AGAIN}"
-        )
-    missing = categories[len(known) :]  # scikit-learn sorts them to the end
-    if missing == [None]:
-        text.missing = None
-    text.known += known
-    if not accepts_unknown(encoder):
-        text.accepted = {*known} if text.accepted is None else text.accepted & {*known}
-        text.nullable &= bool(missing) or not flow.may_miss
 
 
 _CHILDREN = (
@@ -305,7 +228,7 @@ _CHILDREN = (
 _FITTED_IN_PLACE = (FrozenEstimator, _CalibratedClassifier)
 """Kinds whose parameter `estimator` is fitted."""
 
-_FORMS: tuple[tuple[Any, Callable[[Any, _Flows], tuple[Any, _Flows]]], ...] = (
+_FORMS: tuple[tuple[Any, Callable[[Any, Flows], tuple[Any, Flows]]], ...] = (
     ((str, type(None)), _keep),
     (Pipeline, _of_pipeline),
     (FeatureUnion, _of_union),
