@@ -14,7 +14,7 @@ from support.tables import IRISES, MIXED
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.calls import Call
 from iris_api.protocols.native import NativeProtocol
-from iris_api.protocols.open_inference import Infer
+from iris_api.protocols.open_inference.infer import Infer
 from iris_api.protocols.problems import InvalidRequestError
 from iris_api.protocols.scoring_server import Invocations
 from iris_api.schema import FEATURES, Schema, make_columns
@@ -283,6 +283,8 @@ COLUMNS = b'"columns":["sepal_length","sepal_width","petal_length","petal_width"
         ),
         (INFER, b'{"inputs":[%b}],"inputs":[%b}]}' % (TENSOR, TENSOR), "inputs"),
         (INFER, b'{"inputs":[%b,"data":[1,1,1,1]}]}' % TENSOR, "inputs[0].data"),
+        (INFER, b'{"inputs":[%b,"shape":[2,4]}]}' % TENSOR, "inputs[0].shape"),
+        (INFER, b'{"id":"1","id":"2","inputs":[%b}]}' % TENSOR, "id"),
         (INFER, b'{"inputs":[%b,"d\\u0061ta":[1,1,1,1]}]}' % TENSOR, "inputs[0].data"),
     ],
 )

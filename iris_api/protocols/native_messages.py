@@ -110,3 +110,13 @@ def _value(column: Column, cell: float) -> Any:
     if column.type == "boolean":
         return bool(cell)
     return int(cell) if column.type == "integer" else cell
+
+
+def record(required: str, **properties: Any) -> dict[str, Any]:
+    """Return the JSON Schema of an object; the names of required keys are separated by spaces."""
+    return {"type": "object", "properties": properties, "required": required.split()}
+
+
+def array(items: dict[str, Any], least: int = 0) -> dict[str, Any]:
+    """Return the JSON Schema of an array with a least number of items."""
+    return {"type": "array", "items": items, "minItems": least}

@@ -43,8 +43,7 @@ class Handlers:
 
     def __init__(self, models: HotSwap, metrics: Metrics, settings: Settings) -> None:
         self.models = models
-        # Where the name is that of the model and no version is named, no router is needed.
-        # Paths that need no router. Where one names a version, the handler must know it.
+        # The paths that need no router: all but the one with a version, which must be compared.
         direct = {path: kind for path, kind in KINDS.items() if path != V2_VERSION}
         self.kinds = {path.replace("{name}", models.name): direct[path] for path in direct}
         self._metrics = metrics

@@ -15,7 +15,7 @@ from iris_api.errors import IrisError
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.calls import Call, Predict, PredictProba, PredictV1
 from iris_api.protocols.native import NativeProtocol
-from iris_api.protocols.open_inference import Infer
+from iris_api.protocols.open_inference.infer import Infer
 from iris_api.protocols.problems import INVOCATIONS
 from iris_api.protocols.scoring_server import Invocations
 from iris_api.schema import IncompatibleError, changes

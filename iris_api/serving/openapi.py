@@ -12,11 +12,14 @@ from pydantic.json_schema import models_json_schema
 
 from iris_api.protocols.native_messages import (
     Probabilities,
+    array,
     examples,
     instances,
     predictions,
+    record,
     row,
 )
+from iris_api.protocols.open_inference import messages
 from iris_api.protocols.problems import INVOCATIONS
 from iris_api.schema import RESERVED, Schema
 from iris_api.serving.messages import ErrorBody, Health, ServedModel
@@ -67,55 +70,23 @@ VERSION_HEADER = _header(
 
 
 _TEXT = {"type": "string"}
-_PARAMETERS = {"type": "object"}
+_ROWS = array({"type": ["array", "object"]}, 1)
 
-
-def _object(required: str, **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": required.split()}
-
-
-def _array(items: dict[str, Any], least: int = 0) -> dict[str, Any]:
-    return {"type": "array", "items": items, "minItems": least}
-
-
-_ROWS = _array({"type": ["array", "object"]}, 1)
-_TENSOR = {"name": _TEXT, "datatype": _TEXT, "shape": _array({"type": "integer"})}
-_DATA = {"parameters": _PARAMETERS, "data": {"type": "array", "description": "flat or nested"}}
-_DESCRIBED = _array(_object("name datatype shape", **_TENSOR))
-_SENT = _array(_object("name datatype shape", **_TENSOR, **_DATA), 1)
-_WANTED = _array(_object("name", name=_TEXT, parameters=_PARAMETERS))
-_NAMED = {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT}
-
-OTHER_SCHEMAS: dict[str, Any] = {
-    "MlflowError": _object("error_code message", error_code=_TEXT, message=_TEXT),
+OTHER_SCHEMAS: dict[str, Any] = messages.SCHEMAS | {
+    "MlflowError": record("error_code message", error_code=_TEXT, message=_TEXT),
     "Frame": {
         "description": "Many rows, in one of the forms of MLflow's scoring server.",
         "oneOf": [
-            _object("dataframe_split", dataframe_split=_object("data", data=_ROWS)),
-            _object("dataframe_records", dataframe_records=_ROWS),
-            _object(RESERVED, **{RESERVED: _ROWS}),
-            _object("inputs", inputs={"type": ["array", "object"]}),
+            record("dataframe_split", dataframe_split=record("data", data=_ROWS)),
+            record("dataframe_records", dataframe_records=_ROWS),
+            record(RESERVED, **{RESERVED: _ROWS}),
+            record("inputs", inputs={"type": ["array", "object"]}),
         ],
     },
-    "InferRequest": _object(
-        "inputs", id=_TEXT, parameters=_PARAMETERS, inputs=_SENT, outputs=_WANTED
-    ),
-    "InferResponse": _object("model_name model_version outputs", **_NAMED, outputs=_SENT),
-    "ServerMetadata": _object(
-        "name version extensions", name=_TEXT, version=_TEXT, extensions=_array(_TEXT)
-    ),
-    "ModelMetadata": _object(
-        "name versions platform inputs outputs",
-        name=_TEXT,
-        versions=_array(_TEXT),
-        platform=_TEXT,
-        inputs=_DESCRIBED,
-        outputs=_DESCRIBED,
-    ),
-    "Models": _object("models", models=_array(_TEXT)),
-    "ModelReady": _object("name ready", name=_TEXT, ready={"type": "boolean"}),
+    "Models": record("models", models=array(_TEXT)),
+    "ModelReady": record("name ready", name=_TEXT, ready={"type": "boolean"}),
 }
-"""The messages of the other protocols. JSON Schema cannot say that data fit their shape."""
+"""The messages of the other protocols."""
 
 
 def document(

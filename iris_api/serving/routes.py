@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from iris_api import __version__
+from iris_api.protocols.open_inference.messages import describe
 from iris_api.protocols.problems import INVOCATIONS
 from iris_api.serving import openapi
 from iris_api.serving.page.routes import page_routes
@@ -106,9 +107,6 @@ def _kserve(handlers: "Callable[[], Handlers]") -> list[Route]:
         return _missing(handlers().models, request) or json_response({"ready": True})
 
     async def metadata(request: Request) -> Response:
-        # Not at the top: it needs numpy.
-        from iris_api.protocols.open_inference import describe  # noqa: PLC0415
-
         model, error = handlers().models.model, _missing(handlers().models, request)
         return error or json_response(describe(cast("Model", model)))
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, V2 over REST, with the extension for binary tensors.
+"""The prediction call of the Open Inference Protocol: tensors become rows, and answers tensors.
 
 A request is one tensor of all columns, of any name and the shape [n, columns], or one tensor a
 column, of its name and the shape [n] or [n, 1]. NaN or null is a missing value.
@@ -16,9 +16,18 @@ from iris_api.model.engines import Answer
 from iris_api.model.loaded_model import Model
 from iris_api.protocols.calls import JSON, Call, Headers, Query, Reply, header
 from iris_api.protocols.native import NativeProtocol, check_keys
+from iris_api.protocols.open_inference.messages import DATATYPES, label_datatype
+from iris_api.protocols.open_inference.tensors import (
+    NUMBERS,
+    Request,
+    Tensor,
+    TensorReader,
+    count_keys,
+    decode_request,
+    to_float,
+)
 from iris_api.protocols.problems import InvalidRequestError, Problem, explain, printable
-from iris_api.protocols.tensors import NUMBERS, Parameters, Tensor, TensorReader, to_float
-from iris_api.schema import Column, ColumnType
+from iris_api.schema import Column
 
 BINARY = b"application/octet-stream"
 
@@ -27,37 +36,12 @@ LENGTH = "Inference-Header-Content-Length"
 
 _LENGTH = LENGTH.lower().encode()
 
-DATATYPES: dict[ColumnType, str] = {
-    "number": "FP64",
-    "integer": "INT64",
-    "boolean": "BOOL",
-    "string": "BYTES",
-}
-"""The datatype of a column in the metadata of the model."""
-
-_LABELS = {bool: "BOOL", int: "INT64", str: "BYTES"}
-
-
-class _Output(msgspec.Struct):
-    name: str
-    parameters: Parameters | None = None
-
-
-class _Request(msgspec.Struct):
-    inputs: list[Tensor]
-    id: str | None = None
-    parameters: Parameters | None = None
-    outputs: list[_Output] | None = None
-
 
 class _Wanted(NamedTuple):
     """The parts that an answer must have: an id, and outputs, each in JSON or in binary."""
 
     id: str | None
     outputs: list[tuple[str, bool]]
-
-
-_decode_request = msgspec.json.Decoder(_Request).decode
 
 
 class Infer(Call):
@@ -73,7 +57,7 @@ class Infer(Call):
         super().__init__(model, native)
         self._columns = model.schema.columns
         self._outputs = ["predict"] + ["predict_proba"] * model.has_probabilities
-        self._datatype = _label_datatype(model)
+        self._datatype = label_datatype(model.schema)
         self._numeric = all(column.type in {"number", "integer"} for column in self._columns)
         self._packed = {label: _pack(str(label)) for label in model.schema.labels or []}
 
@@ -83,12 +67,11 @@ class Infer(Call):
         head = body if size is None else body[:size]
         self.native.check_values(head)
         try:
-            request = _decode_request(head)
+            request = decode_request(head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(f"not a request of this protocol: {error}") from None
-        # The decoder keeps the last of two equal keys. Names may look like keys, so others count.
-        keys = head.count(b'"inputs"') + head.count(b'"data"')
-        if keys > 1 + len(request.inputs) or b"\\" in head:
+        # The decoder keeps the last of two equal keys, each of which has a colon.
+        if head.count(b":") > count_keys(request) or b"\\" in head:
             check_keys(head)
         wanted = self._wanted(request)
         rows = self._decode(request.inputs) if size is None else None
@@ -98,7 +81,7 @@ class Infer(Call):
         probabilities = any(name == "predict_proba" for name, _ in wanted.outputs)
         return Query(rows, probabilities, wanted)
 
-    def _wanted(self, request: _Request) -> _Wanted:
+    def _wanted(self, request: Request) -> _Wanted:
         binary = bool(request.parameters and request.parameters.binary_data_output)
         if request.outputs is None:
             return _Wanted(request.id, [(name, binary) for name in self._outputs])
@@ -242,30 +225,6 @@ class Infer(Call):
         if self._datatype == "BYTES":
             return b"".join(map(self._packed.__getitem__, data))
         return np.array(data, dtype=NUMBERS[self._datatype]).tobytes()
-
-
-def describe(model: Model) -> dict[str, Any]:
-    """Return the metadata of a model: its inputs and its outputs."""
-    inputs = [
-        {"name": column.name, "datatype": DATATYPES[column.type], "shape": [-1, 1]}
-        for column in model.schema.columns
-    ]
-    outputs = [{"name": "predict", "datatype": _label_datatype(model), "shape": [-1]}]
-    if model.has_probabilities:
-        shape = [-1, len(model.classes)]
-        outputs.append({"name": "predict_proba", "datatype": "FP64", "shape": shape})
-    return {
-        "name": model.metadata.name,
-        "versions": [str(model.version)],
-        "platform": "mlflow_sklearn",
-        "inputs": inputs,
-        "outputs": outputs,
-    }
-
-
-def _label_datatype(model: Model) -> str:
-    labels = model.schema.labels
-    return _LABELS.get(type(labels[0]), "FP64") if labels else "FP64"
 
 
 def _json_size(value: bytes | None, body_size: int) -> int | None:

@@ -1,4 +1,4 @@
-"""The tensors of the Open Inference Protocol, in JSON or in binary, as numpy reads them."""
+"""Requests of the Open Inference Protocol, and their tensors, in JSON or in binary."""
 
 import math
 from collections.abc import Callable
@@ -41,6 +41,37 @@ class Tensor(msgspec.Struct):
     datatype: str
     parameters: Parameters | None = None
     data: msgspec.Raw = msgspec.Raw()
+
+
+class Output(msgspec.Struct):
+    """An output that a request wants."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class Request(msgspec.Struct):
+    """The JSON of a request."""
+
+    inputs: list[Tensor]
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[Output] | None = None
+
+
+def count_keys(request: Request) -> int:
+    """Return how many keys a request needs for what it has."""
+    keys = 1 + (request.id is not None) + (request.outputs is not None)
+    for each in (request, *request.inputs, *(request.outputs or ())):
+        if (parameters := each.parameters) is not None:
+            sizes = parameters.binary_data_size is not None, parameters.binary_data is not None
+            keys += 1 + sum(sizes) + parameters.binary_data_output
+    has_data = sum(memoryview(tensor.data).nbytes > 0 for tensor in request.inputs)
+    return keys + 3 * len(request.inputs) + has_data + len(request.outputs or ())
+
+
+decode_request = msgspec.json.Decoder(Request).decode
+"""Decode the JSON of a request; of two equal keys the last one counts."""
 
 
 def _decoders(cell: Any) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
