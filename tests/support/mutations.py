@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from iris_api.compiling.proof import CompileError, Reference, prove
+from iris_api.model.engines import open_session
+
 Mutation = Callable[[ModelProto, np.random.Generator], Iterator[ModelProto]]
 
 MISSING = "missing values go the other way"
@@ -23,6 +26,22 @@ def mutants(model: ModelProto, each: int, *, missing: bool) -> Iterator[tuple[st
         rng = np.random.default_rng(0)
         for _, mutant in zip(range(each), mutate(model, rng), strict=False):
             yield name, mutant
+
+
+def survivors(
+    model: ModelProto, reference: Reference, each: int, kinds: int, *, missing: bool = False
+) -> list[str]:
+    """Return the mistakes that a proof does not find, among at least so many kinds of them."""
+    tried, found = set(), []
+    for mistake, mutant in mutants(model, each, missing=missing):
+        tried.add(mistake)
+        try:
+            prove(open_session(mutant.SerializeToString()), reference)
+        except CompileError:
+            continue
+        found.append(mistake)
+    assert len(tried) >= kinds, tried
+    return found
 
 
 def _copy(model: ModelProto) -> ModelProto:
