@@ -1,4 +1,4 @@
-"""What is measured of which peer with which model, and the goals for its ratios."""
+"""The measures of each peer and model, and the goals for their ratios."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,8 @@
-"""Log lines of the commands: plain ones in a log, and on a terminal also the step that runs."""
+"""Log lines of the commands: plain ones in a log, and on a terminal also the step that runs.
+
+Not with rich, which comes with BentoML: it hides the cursor while it shows progress, and the child
+process that imports may be killed at any moment.
+"""
 
 import itertools
 import logging

@@ -77,7 +77,7 @@ ATTACKS: dict[str, tuple[bytes, list[int]]] = {
     "late end of a head": (b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n" + END, [400]),
     "pipelining of garbage": (WHOLE + b"\0\0\0", [400]),
 }
-"""What is sent, and the statuses of the answers; none if the connection is only closed."""
+"""Bytes to send, and the statuses of the answers; none if the connection is only closed."""
 
 
 def _attack(server: servers.Server, sent: bytes) -> list[int]:

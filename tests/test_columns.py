@@ -126,7 +126,7 @@ def test_irises_in_another_order(copied: Copy) -> None:
     ],
 )
 def test_signature_is_rejected(copied: Copy, edit: Edit, expected: str) -> None:
-    """What cannot be served is said in words."""
+    """Columns that cannot be served are rejected in words."""
     assert problem(copied(edit=edit)) == expected
 
 

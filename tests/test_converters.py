@@ -160,7 +160,7 @@ def test_a_tree_that_was_grown_to_its_end_stands_once(classes: NDArray[Any]) -> 
     ids=kind,
 )
 def test_estimators_nest(estimator: Any) -> None:
-    """What is composed of composed estimators converts as a whole."""
+    """An estimator composed of composed ones converts as a whole."""
     assert_equal(estimator, fresh_rows())
 
 
@@ -223,7 +223,7 @@ def test_interpolation_is_numpys() -> None:
     ],
 )
 def test_the_reason_is_a_sentence(estimator: Any, reason: str) -> None:
-    """What has no exact form says so without the words of a converter."""
+    """An estimator without an exact form says so without the words of a converter."""
     with pytest.raises(NoConverterError, match=reason):
         convert(estimator)
 

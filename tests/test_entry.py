@@ -66,7 +66,7 @@ def test_served(former: Path, store: Path, plain_env: dict[str, str], tmp_path: 
 
 
 def test_missing_and_unknown_keys() -> None:
-    """What is not needed to serve has a default, and what is not known is ignored."""
+    """Metadata that serving does not need have defaults, and unknown metadata are ignored."""
     written = yaml.safe_load(WRITTEN.read_text("utf-8"))["metadata"]
     needed = ("name", "version", "digest", "features", "classes", "engine", "files", "example")
     read = EntryMetadata.read({key: written[key] for key in needed} | {"novelty": 1})

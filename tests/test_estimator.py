@@ -277,7 +277,7 @@ WEIGHTS = "NAME has a function as its weights, and not uniform or distance"
     ],
 )
 def test_sound_and_not_served(copied: Copy, estimator: Any, labels: Any, expected: str) -> None:
-    """What scikit-learn can do and the service cannot is rejected for that reason."""
+    """Estimators that scikit-learn serves and the service cannot are rejected for that reason."""
     square = "precomputed" in (getattr(estimator, "kernel", ""), getattr(estimator, "metric", ""))
     estimator.fit(np.abs(X @ X.T) if square else X, labels)
 

@@ -612,7 +612,7 @@ VERSIONS: dict[str, Attack] = {
 
 @pytest.mark.parametrize("attack", VERSIONS.values(), ids=VERSIONS)
 def test_version(scene: Scene, attack: Attack) -> None:
-    """What the registry says about a version must have the right types, from each endpoint."""
+    """The registry's answers about a version must have the right types, from each endpoint."""
     attack(scene)
     uris = [uri for asked, uri in URIS.items() if asked in scene.registry.answers]
 

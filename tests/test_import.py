@@ -172,7 +172,7 @@ def test_order_of_the_signature(fails: Fails, engine: str) -> None:
 
 
 def test_folders_beside_the_store(run: Run, store: Path) -> None:
-    """What a killed import left is cleared away, and what others put there is not."""
+    """Files of a killed import are removed, and files of others are not."""
     others, left = store / "staging/others", store / "staging/iris-import-left"
     for folder in (others, left):
         folder.mkdir(parents=True)

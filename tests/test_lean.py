@@ -1,4 +1,4 @@
-"""What a worker loads and does for each request, and how the service starts."""
+"""The modules and threads of a worker, its work for each request, and the start."""
 
 import ast
 import re

@@ -166,7 +166,7 @@ def test_whether_traces_are_made(variables: dict[str, str], traced: bool) -> Non
 def test_wrong_variable(
     plain_env: dict[str, str], variable: str, value: str, printed: str, said: str
 ) -> None:
-    """What OpenTelemetry cannot use is named in one line, without the values of headers."""
+    """Variables that OpenTelemetry cannot use are named in one line, without values of headers."""
     script = "import logging; logging.basicConfig(); from iris_api.telemetry import traces"
     env = plain_env | {f"OTEL_EXPORTER_OTLP_{variable}": value}
     done = servers.run("-c", f"{script}; print(bool(traces.export({{}})))", env=env)

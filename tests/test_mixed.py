@@ -389,5 +389,5 @@ UNPRINTABLE = "which is not a text of up to 100 printable characters; rename it"
     ],
 )
 def test_rejected(copied: Copy, pipeline: Any, types: dict[str, str], expected: str) -> None:
-    """What cannot be served is rejected in words."""
+    """Pipelines that cannot be served are rejected in words."""
     assert problem(_save(copied, pipeline, **types)) == expected

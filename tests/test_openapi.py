@@ -38,7 +38,7 @@ def _check(document: dict[str, Any], described: dict[str, Any], content: Any) ->
 
 
 def test_other_protocols(document: dict[str, Any], client: httpx.Client) -> None:
-    """What the other protocols answer is as the document describes it, and all errors are too."""
+    """Answers and errors of the other protocols are as the document describes them."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             place = path.replace("{name}", "IrisModel").replace("{version}", "1")
@@ -70,7 +70,7 @@ def test_request_forms(document: dict[str, Any], client: httpx.Client, path: str
 def test_invalid_bodies(
     document: dict[str, Any], client: httpx.Client, case: dict[str, Any]
 ) -> None:
-    """What the service rejects is invalid by the schema, and the error is as described."""
+    """Bodies that the service rejects are invalid by the schema, and the error is as described."""
     operation = document["paths"]["/predict"]["post"]
     answer = client.post("/predict", content=case["body"])
 

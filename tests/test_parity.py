@@ -114,7 +114,7 @@ REGISTERED = {
 def test_registered_models_get_the_same_answers(
     name: str, tracking: Tracking, tmp_path: Path
 ) -> None:
-    """What is registered, and imported from the registry into a store, answers the same."""
+    """A model that is registered, and imported from the registry, answers the same."""
     registered.use(tracking.url)
     kind = name.title().replace(" ", "").replace(",", "")
     estimator = (ESTIMATORS | FOR_TWO_CLASSES)[name]

@@ -155,7 +155,7 @@ def test_common_bodies_are_decoded(content: Any) -> None:
     ],
 )
 def test_problems_of_a_table(change: dict[str, Any], problem: str) -> None:
-    """What is wrong with a cell is said in words."""
+    """Each wrong cell is explained in words."""
     found = _check(TABLE, json.dumps(GOOD | change).encode())
 
     assert found[0] == problem

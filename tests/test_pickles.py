@@ -73,7 +73,7 @@ def test_pickle_sees_no_secrets(
 
 
 def test_converted_file_is_not_trusted(copied: Copy) -> None:
-    """What a pickle turns into goes through the same list."""
+    """A converted pickle goes through the same list."""
     directory = copied("pickle", model=pickle.dumps([os.system]))
 
     assert problem(directory, trust_pickle=True) == untrusted("posix.system")

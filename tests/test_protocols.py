@@ -266,7 +266,7 @@ def test_gzip(client: httpx.Client, estimator: Any, kind: str) -> None:
 def test_wrong_encoding(
     client: httpx.Client, body: bytes, encoding: str, status: int, error: str
 ) -> None:
-    """What is not gzip, and what is too large once it is unpacked, is rejected."""
+    """Bodies that are not gzip, or too large once they are unpacked, are rejected."""
     answer = client.post("/predict", content=body, headers={"Content-Encoding": encoding})
 
     assert answer.status_code == status

@@ -77,7 +77,7 @@ def test_alerts_are_documented() -> None:
 
 
 def test_used_metrics_are_documented() -> None:
-    """What the rules and the dashboard query is on the page of metrics."""
+    """All metrics that the rules and the dashboard query are on the page of metrics."""
     texts = [path.read_text("utf-8") for path in (FOLDER / "recording.yml", dashboard.FILE)]
     texts.append("\n".join(alert["expr"] for alert in ALERTS.values()))
     used = re.findall(r"(?<![\w:-])(?:iris|bentoml|process)_\w+(?=[{\[ )])", "\n".join(texts))

@@ -102,7 +102,7 @@ C = A.model_copy(update={"name": "c", "plain_name": "c"})
     ],
 )
 def test_changes(new: Schema, expected: list[str]) -> None:
-    """What would change for clients is said in words."""
+    """Each change for clients is said in words."""
     assert changes(_schema(A, B), new) == expected
 
 

@@ -1,4 +1,4 @@
-"""What the service answers: every route, every row of the data set, and invalid requests."""
+"""Answers of the service: every route, every row of the data set, and invalid requests."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What a terminal shows of a command's steps."""
+"""The steps of a command, as a terminal shows them."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""What train_model.py leaves in the registry."""
+"""The registry after train_model.py."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What some tests need of the machine: programs of the environment or of the system, and rights."""
+"""Programs of the environment or of the system, and rights, that some tests need."""
 
 import os
 import shutil

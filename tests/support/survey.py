@@ -92,7 +92,7 @@ GIVEN: dict[str, tuple[Any, str]] = {
     "MissingIndicator": (impute.MissingIndicator(features="all"), 'with `features="all"`'),
     "IterativeImputer": (impute.IterativeImputer(max_iter=2), ""),
 }
-"""What estimators are given that cannot be fitted or cannot answer all rows as they are."""
+"""Parameters of estimators that cannot be fitted, or cannot answer all rows, without them."""
 
 LEFT_OUT = {
     "for several outputs": "ClassifierChain MultiOutputClassifier MultiOutputRegressor "
@@ -114,7 +114,7 @@ REJECTED = (
     ("the model does not answer a row", "scikit-learn fails for a single row"),
     ("scikit-learn itself does not answer", "scikit-learn fails for some rows"),
 )
-"""What the beginnings of an import's messages mean for an estimator."""
+"""The meaning for an estimator of each beginning of an import's messages."""
 
 
 @dataclass(frozen=True)
