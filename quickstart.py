@@ -100,9 +100,9 @@ def _run(started: contextlib.ExitStack) -> int:
     tag = _run_script("import_model.py")
     started.enter_context(_process("import_model.py", "--watch", str(POLL_SECONDS)))
     _step(f"serving {tag} on port {port}", waits=True)
+    bentoml = ["-m", "bentoml", "serve", "service:IrisClassifier"]
     if sys.stdout.isatty():
-        os.environ["BENTOML_VERBOSITY"] = "-1"  # our own lines, and errors
-    bentoml = ("-m", "bentoml", "serve", "service:IrisClassifier")
+        bentoml.append("--quiet")  # our own lines, and errors
     service = started.enter_context(_process(*bentoml, "--host", "127.0.0.1", "--port", str(port)))
     _wait_for(f"http://127.0.0.1:{port}/readyz", service)
     mlflow = servers.tracking.address

@@ -155,12 +155,12 @@ class Importer:
         self, version: ModelVersion, digest: str, model: Path
     ) -> tuple[ModelCard, dict[str, bytes], Example]:
         """Return what a fetched model is, the files that were made from it, and its example."""
+        logger.debug("opening the estimator", extra=terminal.STEP)
         # scikit-learn and its converter take seconds to import, and a known version needs neither.
         from iris_api.compiling.conversion import ask_scikit_learn, compile_model  # noqa: PLC0415
         from iris_api.compiling.proof import CompileError  # noqa: PLC0415
         from iris_api.vetting.estimator import vet  # noqa: PLC0415
 
-        logger.debug("opening the estimator", extra=terminal.STEP)
         vetted = vet(model, trust_pickle=self.trust_pickle)
         self.check_schema(version.name, vetted.schema)
         files = {} if vetted.skops is None else {store.SKOPS_FILE: vetted.skops}
